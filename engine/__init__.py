@@ -1,0 +1,1 @@
+"""All computing of Eigenscope: models, data, spectra, analyses, runs, sessions. It knows no Qt."""

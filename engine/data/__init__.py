@@ -1,0 +1,1 @@
+"""Texts to token batches: built-in, files, Hugging Face datasets."""

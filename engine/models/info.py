@@ -1,0 +1,39 @@
+"""The facts about a model that need no weights: read from its config, kept in the provenance."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class ModelInfo(BaseModel):
+    """Shapes and identity of one opened model (all counts are plain integers).
+
+    `family` is the adapter's name (``gpt2``, ``gpt_neox``, ``llama`` …) or ``unsupported``. `storage_dtype` is what the
+    checkpoint holds. `identity` is a hash of the config and of the safetensors headers: it changes when any name,
+    shape, dtype or file size does, and costs no read of the weights. `notices` are sentences for the user.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    label: str
+    source: str
+    revision: str | None
+    twin: bool
+    architecture: str
+    family: str
+    causal: bool
+    n_layers: int
+    d_model: int
+    n_heads: int
+    n_kv_heads: int
+    d_head: int
+    vocab_size: int
+    context: int
+    n_parameters: int
+    storage_dtype: str
+    norm: Literal["layernorm", "rmsnorm", "none"]
+    rotary: bool
+    qk_norm: bool
+    identity: str
+    load_bytes: int
+    notices: tuple[str, ...] = ()

@@ -1,0 +1,1 @@
+"""Carry out a request: plan, units, progress, cancel, memory, commit; here or in a child process."""

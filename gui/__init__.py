@@ -1,0 +1,1 @@
+"""The window, its panes and its views. It draws datasets and computes nothing."""

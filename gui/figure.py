@@ -1,0 +1,141 @@
+"""A figure as data: what a view returns, what the screen draws, what every export writes.
+
+A view is a pure function of a dataset and a selection that returns a `Figure`. One renderer (``gui.plot``) shows it, and
+the exporters (``gui.export``) write exactly the same arrays, so a CSV, a PDF and the screen cannot differ.
+
+Coordinates are always in data units; an axis says whether it is logarithmic and the renderer does the log₁₀ at one place.
+Colours are names that the theme resolves: ``data``, ``null``, ``naive``, ``twin``, ``shuffled``, ``law``, ``accent``,
+``muted``, or ``c0`` … ``c7`` of the categorical map.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from gui.selection import Pick
+
+Floats = npt.NDArray[np.floating]
+Colormap = Literal["sequential", "diverging"]
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A polyline; NaN breaks it. `picks`, one for each point or one for all, makes it clickable."""
+
+    x: Floats
+    y: Floats
+    label: str = ""
+    color: str = "data"
+    width: float = 1.0
+    dash: bool = False
+    markers: bool = False
+    picks: tuple[Pick, ...] = ()
+    hover: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """A scatter. With `values` the points are coloured by the sequential map and get a colour bar."""
+
+    x: Floats
+    y: Floats
+    label: str = ""
+    color: str = "data"
+    size: float = 7.0
+    symbol: Literal["o", "s", "d", "+", "x"] = "o"
+    values: Floats | None = None
+    values_label: str = ""
+    picks: tuple[Pick, ...] = ()
+    hover: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Band:
+    """The area between two curves, such as a null's 95 % band."""
+
+    x: Floats
+    low: Floats
+    high: Floats
+    label: str = ""
+    color: str = "null"
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """A histogram: `height` has one value for each bin, `edges` one more."""
+
+    edges: Floats
+    height: Floats
+    label: str = ""
+    color: str = "data"
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A heatmap: ``z[row, column]``; `x_edges` (columns + 1) and `y_edges` (rows + 1) in data units.
+
+    With `log` the colour scale is logarithmic; `limits` fix it (in data units). NaN, and zero under `log`, are drawn in
+    the neutral colour. ``picks[row][column]`` makes cells clickable. `marked` cells are outlined.
+    """
+
+    z: Floats
+    x_edges: Floats
+    y_edges: Floats
+    label: str = ""
+    colormap: Colormap = "sequential"
+    log: bool = False
+    limits: tuple[float, float] | None = None
+    picks: tuple[tuple[Pick, ...], ...] = ()
+    marked: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Rule:
+    """A straight line across the panel at `at`: ``x`` draws a vertical one, ``y`` a horizontal one."""
+
+    axis: Literal["x", "y"]
+    at: float
+    label: str = ""
+    color: str = "null"
+    dash: bool = True
+
+
+Mark = Line | Points | Band | Steps | Image | Rule
+
+
+@dataclass(frozen=True)
+class Axis:
+    """`ticks` replaces the automatic ones (position, text); `limits` fixes the range; both in data units."""
+
+    label: str
+    log: bool = False
+    ticks: tuple[tuple[float, str], ...] = ()
+    limits: tuple[float, float] | None = None
+    inverted: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One set of axes. A click anywhere in it applies `pick` if no mark was hit; `current` frames it."""
+
+    x: Axis
+    y: Axis
+    marks: tuple[Mark, ...]
+    title: str = ""
+    equal: bool = False
+    pick: Pick | None = None
+    current: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """A grid of panels. `note` stands under it (badges, caveats); `empty` says what to do when there is nothing."""
+
+    rows: tuple[tuple[Panel, ...], ...] = ()
+    title: str = ""
+    note: str = ""
+    empty: str = ""
+    legend: bool = True
+    provenance: dict[str, str] = field(default_factory=dict)
