@@ -1,11 +1,11 @@
 """A figure as data: what a view returns, what the screen draws, what every export writes.
 
-A view is a pure function of a dataset and a selection that returns a `Figure`. One renderer (``gui.plot``) shows it, and
-the exporters (``gui.export``) write exactly the same arrays, so a CSV, a PDF and the screen cannot differ.
+A view is a pure function of a dataset and a selection that returns a `Figure`. One renderer (``gui.plot``) shows it,
+and the exporters (``gui.export``) write exactly the same arrays, so a CSV, a PDF and the screen cannot differ.
 
-Coordinates are always in data units; an axis says whether it is logarithmic and the renderer does the log₁₀ at one place.
-Colours are names that the theme resolves: ``data``, ``null``, ``naive``, ``twin``, ``shuffled``, ``law``, ``accent``,
-``muted``, or ``c0`` … ``c7`` of the categorical map.
+Coordinates are always in data units; an axis says whether it is logarithmic and the renderer does the log₁₀ at one
+place. Colours are names that the theme resolves: ``data``, ``null``, ``naive``, ``twin``, ``shuffled``, ``law``,
+``accent``, ``muted``, ``ink`` (the text's colour), or ``c0`` … ``c7`` of the categorical map.
 """
 
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """A scatter. With `values` the points are coloured by the sequential map and get a colour bar."""
+    """A scatter. With `values` the points are coloured by the sequential map and get a colour bar; unfilled ones are rings."""
 
     x: Floats
     y: Floats
@@ -45,6 +45,7 @@ class Points:
     color: str = "data"
     size: float = 7.0
     symbol: Literal["o", "s", "d", "+", "x"] = "o"
+    filled: bool = True
     values: Floats | None = None
     values_label: str = ""
     picks: tuple[Pick, ...] = ()

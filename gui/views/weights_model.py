@@ -186,7 +186,7 @@ def _head_points(
 def _ring(weights: Weights, selection: Selection, x: Floats, y: Floats) -> Points:
     """A ring around the selected head; `x` and `y` are (layers, heads)."""
     at = clamp(weights, selection)
-    return Points(np.array([x[at]]), np.array([y[at]]), "selected", "selected", size=15, symbol="o")
+    return Points(np.array([x[at]]), np.array([y[at]]), "selected", "ink", size=15, filled=False)
 
 
 def _by_layer_points(weights: Weights, x: Floats, y: Floats) -> Points:
