@@ -1,0 +1,200 @@
+"""A form made from a pydantic model: its fields' titles, descriptions, bounds, choices and units are the widgets."""
+
+import types
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, TypeVar, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+from PySide6.QtCore import QSignalBlocker, Qt, Signal, Slot
+from PySide6.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+
+from engine.errors import UserError
+
+M = TypeVar("M", bound=BaseModel)
+INT_LIMIT = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Editor:
+    """One field's widget: how to read it (for pydantic to judge) and how to set it."""
+
+    widget: QWidget
+    read: Callable[[], Any]
+    write: Callable[[Any], None]
+    changed: Any
+
+
+class Form(QWidget, Generic[M]):
+    """Edits one frozen model.
+
+    `changed` is emitted after every edit, valid or not. Errors stand under their own field. With `compact` the fields
+    are laid in one row, for a tool bar.
+    """
+
+    changed = Signal()
+
+    def __init__(self, model: type[M], parent: QWidget | None = None, *, compact: bool = False) -> None:
+        super().__init__(parent)
+        self.model = model
+        self.editors: dict[str, Editor] = {}
+        self.problems: dict[str, QLabel] = {}
+        self._rows: QFormLayout | QHBoxLayout = QHBoxLayout(self) if compact else QFormLayout(self)
+        self._rows.setContentsMargins(0, 0, 0, 0)
+        if isinstance(self._rows, QFormLayout):
+            self._rows.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+            self._rows.setRowWrapPolicy(QFormLayout.RowWrapPolicy.WrapLongRows)
+        for name, field in model.model_fields.items():
+            self._add(name, field)
+        if isinstance(self._rows, QHBoxLayout):
+            self._rows.addStretch(1)
+        self.reset()
+
+    def _add(self, name: str, field: FieldInfo) -> None:
+        editor = make_editor(field)
+        title = field.title or name.replace("_", " ").capitalize()
+        widget = editor.widget
+        widget.setObjectName(name)
+        widget.setToolTip(field.description or "")
+        widget.setAccessibleName(title)
+        problem = QLabel(wordWrap=True, visible=False)
+        problem.setProperty("role", "problem")
+        self.editors[name], self.problems[name] = editor, problem
+        editor.changed.connect(self._edited)
+
+        label = QLabel("" if isinstance(widget, QCheckBox) else title)
+        label.setToolTip(field.description or "")
+        label.setBuddy(widget)
+        if isinstance(widget, QCheckBox):
+            widget.setText(title)
+        if isinstance(self._rows, QFormLayout):
+            cell = QVBoxLayout()
+            cell.setSpacing(2)
+            cell.addWidget(widget)
+            cell.addWidget(problem)
+            self._rows.addRow(cell) if isinstance(widget, QCheckBox) else self._rows.addRow(label, cell)
+        else:
+            if label.text():
+                self._rows.addWidget(label)
+            for part in (widget, problem):
+                self._rows.addWidget(part)
+            self._rows.addSpacing(10)
+
+    def value(self) -> M:
+        """Return the validated model; a UserError names the first field that is wrong."""
+        try:
+            return self.model.model_validate({name: e.read() for name, e in self.editors.items()})
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = self.model.model_fields.get(str(first["loc"][0])) if first["loc"] else None
+            title = (field and field.title) or (str(first["loc"][0]) if first["loc"] else "The form")
+            raise UserError(f"{title}: {_sentence(first['msg'])}") from None
+
+    @property
+    def valid(self) -> bool:
+        try:
+            self.value()
+        except UserError:
+            return False
+        return True
+
+    def set_value(self, value: M) -> None:
+        """Show `value`; emits `changed` once."""
+        for name, editor in self.editors.items():
+            with QSignalBlocker(editor.widget):
+                editor.write(getattr(value, name))
+        self._edited()
+
+    @Slot()
+    def reset(self) -> None:
+        """Show the defaults; a field that has none is left empty."""
+        for name, field in self.model.model_fields.items():
+            if not field.is_required():
+                with QSignalBlocker(self.editors[name].widget):
+                    self.editors[name].write(field.get_default(call_default_factory=True))
+        self._edited()
+
+    @Slot()
+    def _edited(self) -> None:
+        wrong: dict[str, str] = {}
+        try:
+            self.model.model_validate({name: e.read() for name, e in self.editors.items()})
+        except ValidationError as error:
+            wrong = {str(e["loc"][0]) if e["loc"] else next(iter(self.editors)): e["msg"] for e in error.errors()}
+        for name, label in self.problems.items():
+            label.setText(_sentence(wrong.get(name, "")))
+            label.setVisible(name in wrong)
+        self.changed.emit()
+
+
+def _sentence(message: str) -> str:
+    text = message.removeprefix("Value error, ")
+    return text[:1].upper() + text[1:]
+
+
+def make_editor(field: FieldInfo) -> Editor:
+    """Choose the widget for one field from its type and bounds."""
+    kind, optional = _strip_optional(field.annotation)
+    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    unit = str(extra.get("unit", ""))
+    if kind is bool:
+        box = QCheckBox()
+        return Editor(box, box.isChecked, box.setChecked, box.toggled)
+    if get_origin(kind) is Literal:
+        return _choices(get_args(kind), optional)
+    if kind is int and not optional:
+        return _integer(field, unit)
+    line = QLineEdit()
+    line.setPlaceholderText(" ".join(t for t in ("none" if optional else "", f"in {unit}" if unit else "") if t))
+    if get_origin(kind) in (tuple, list):
+        # One line, comma-separated: pydantic turns the pieces into the declared type.
+        def read_list() -> list[str]:
+            return [part.strip() for part in line.text().split(",") if part.strip()]
+
+        return Editor(line, read_list, lambda v: line.setText(", ".join(map(str, v))), line.textChanged)
+
+    def read() -> str | None:
+        text = line.text().strip()
+        return None if optional and not text else text
+
+    return Editor(line, read, lambda v: line.setText("" if v is None else str(v)), line.textChanged)
+
+
+def _strip_optional(annotation: Any) -> tuple[Any, bool]:
+    if get_origin(annotation) in (Union, types.UnionType):
+        kinds = [a for a in get_args(annotation) if a is not type(None)]
+        return (kinds[0] if len(kinds) == 1 else str), len(kinds) < len(get_args(annotation))
+    return annotation, False
+
+
+def _choices(values: tuple[Any, ...], optional: bool) -> Editor:
+    box = QComboBox()
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
+    for value in (None, *values) if optional else values:
+        box.addItem("none" if value is None else str(value).replace("_", " "), value)
+    return Editor(box, box.currentData, lambda v: box.setCurrentIndex(box.findData(v)), box.currentIndexChanged)
+
+
+def _integer(field: FieldInfo, unit: str) -> Editor:
+    low, high = -INT_LIMIT, INT_LIMIT
+    for bound in field.metadata:
+        low = max(low, getattr(bound, "ge", low), getattr(bound, "gt", low - 1) + 1)
+        high = min(high, getattr(bound, "le", high), getattr(bound, "lt", high + 1) - 1)
+    box = QSpinBox(minimum=int(low), maximum=int(high))
+    box.setKeyboardTracking(False)
+    box.setGroupSeparatorShown(True)
+    box.setStepType(QSpinBox.StepType.AdaptiveDecimalStepType)
+    box.setSuffix(f" {unit}" if unit else "")
+    box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+    return Editor(box, box.value, box.setValue, box.valueChanged)

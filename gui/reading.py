@@ -1,0 +1,28 @@
+"""What the inspector shows, as data: an analysis's views module makes one from the dataset and the selection."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Row:
+    """One quantity of the selected thing: its value, its null's median, its p-value and the corrected q; NaN if absent."""
+
+    symbol: str
+    meaning: str
+    value: float
+    null: float = float("nan")
+    p: float = float("nan")
+    q: float = float("nan")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """`verdict` is a plain sentence, `outside` whether it says that the selected thing leaves its null."""
+
+    title: str
+    subtitle: str = ""
+    columns: tuple[str, ...] = ("", "value", "null", "p", "q")
+    rows: tuple[Row, ...] = ()
+    verdict: str = ""
+    outside: bool = False
+    help: str = "index"

@@ -1,0 +1,55 @@
+"""What the window remembers between two starts: its layout, the recent sessions, the theme."""
+
+from pathlib import Path
+from typing import Literal
+
+from PySide6.QtCore import QByteArray, QSettings
+
+Theme = Literal["system", "light", "dark"]
+RECENT = 10
+
+
+class Settings:
+    """Typed access to one QSettings store."""
+
+    def __init__(self, store: QSettings) -> None:
+        self.store = store
+
+    @property
+    def theme(self) -> Theme:
+        value = self.store.value("theme", "system")
+        return value if value in ("light", "dark") else "system"
+
+    @theme.setter
+    def theme(self, value: Theme) -> None:
+        self.store.setValue("theme", value)
+
+    @property
+    def recent(self) -> list[Path]:
+        """Sessions opened or saved, newest first; those that are gone are left out."""
+        paths = self.store.value("recent", [])
+        return [Path(p) for p in ([paths] if isinstance(paths, str) else paths or []) if Path(p).exists()]
+
+    def remember_session(self, path: Path) -> None:
+        path = path.absolute()
+        kept = [path, *(p for p in self.recent if p != path)][:RECENT]
+        self.store.setValue("recent", [str(p) for p in kept])
+
+    @property
+    def models(self) -> list[str]:
+        """Models the user ran that are not built in, newest first."""
+        names = self.store.value("models", [])
+        return [names] if isinstance(names, str) else list(names or [])
+
+    def remember_model(self, source: str) -> None:
+        self.store.setValue("models", [source, *(m for m in self.models if m != source)][:RECENT])
+
+    def layout(self, name: str) -> QByteArray | None:
+        value = self.store.value(f"layout/{name}")
+        return value if isinstance(value, QByteArray) else None
+
+    def save_layout(self, name: str, state: QByteArray) -> None:
+        self.store.setValue(f"layout/{name}", state)
+
+    def forget_layout(self) -> None:
+        self.store.remove("layout")

@@ -1,0 +1,65 @@
+"""The selected head in numbers and in one plain sentence, for the inspector."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from gui.reading import Reading, Row
+from gui.selection import Selection
+from gui.views.weights_data import Matrix, Weights, clamp, stored
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+TESTED = (
+    ("leading", "λ₁", "leading eigenvalue, in units of the weights"),
+    ("npr", "NPR", "normalised participation ratio: 1 when all eigenvalues are equal, 1/d_h when one dominates"),
+    ("entropy", "entropy", "spectral entropy in nats: ln d_h when all eigenvalues are equal, 0 when one dominates"),
+    ("kappa", "κ", "condition number λ₁/λ_dh"),
+)
+
+
+def read_head(dataset: "xr.Dataset", selection: Selection, matrix: Matrix = "QK") -> Reading:
+    """The statistics of the selected head beside their null, and which law its eigenvalues leave."""
+    weights = Weights.of(dataset, selection, matrix)
+    layer, head = clamp(weights, selection)
+    title, subtitle = f"Layer {layer}, head {head}", weights.label
+    if not weights.arrived(layer):
+        return Reading(title, subtitle, verdict="This layer has not been computed yet.", help="weights")
+    rows = []
+    for name, symbol, meaning in TESTED:
+        null = float(weights.null(name, layer)[1]) if f"null_{name}" in dataset else float("nan")
+        unit = weights.scale(layer, head) if name == "leading" else 1.0
+        p, q = (_at(weights, f"{test}_{name}", layer, head) for test in ("p", "q"))
+        rows.append(Row(symbol, meaning, _at(weights, name, layer, head), null * unit, p, q))
+    law, naive = (_at(weights, name, layer, head) for name in ("outside_law", "outside_naive"))
+    return Reading(
+        title,
+        subtitle,
+        rows=tuple(rows),
+        verdict=_verdict(law, naive, weights.d_head),
+        outside=law > 0,
+        help="weights",
+    )
+
+
+def _at(weights: Weights, name: str, layer: int, head: int) -> float:
+    if stored(weights.matrix, name) not in weights.dataset:
+        return float("nan")
+    return float(weights.heads(name)[layer, head])
+
+
+def _verdict(law: float, naive: float, d_head: int) -> str:
+    if np.isnan(law):
+        return ""
+    if law:
+        return (
+            f"Leaves the product law: {law:.0f} of {d_head} eigenvalues lie outside its edges "
+            f"({naive:.0f} outside the naive Marchenko–Pastur ones)."
+        )
+    if naive:
+        return (
+            f"Leaves only the naive law: {naive:.0f} of {d_head} eigenvalues lie outside the Marchenko–Pastur edges, "
+            "but all inside the product law, which is the right one for two random factors."
+        )
+    return f"Inside both laws: all {d_head} eigenvalues lie where a product of random matrices puts them."

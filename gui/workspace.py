@@ -1,0 +1,270 @@
+"""The middle of the window: one tab for each analysis, in it one or two panels of linked views."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from PySide6.QtCore import QSize, Qt, Signal, Slot
+from PySide6.QtWidgets import QHBoxLayout, QSplitter, QStackedLayout, QTabBar, QTabWidget, QVBoxLayout, QWidget
+
+from engine.analyses import ANALYSES
+from gui.figure import Figure
+from gui.form import Form
+from gui.selection import Pick, Selection, SelectionModel
+from gui.views.base import Options, View
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from gui.plot import FigureWidget
+
+
+def views_of(analysis: str) -> tuple[View, ...]:
+    """The views that draw `analysis`, in the order of their tabs."""
+    return import_module(f"gui.views.{analysis}").VIEWS
+
+
+class Canvas(QWidget):
+    """Where a figure will be: empty until the plotting library is loaded, right after the window is on screen."""
+
+    picked = Signal(object)
+    hovered = Signal(str)
+    help_requested = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.plot: FigureWidget | None = None
+        self._figure: Figure | None = None
+        self._layout = QVBoxLayout(self)
+        self._layout.setContentsMargins(0, 0, 0, 0)
+
+    def load(self) -> None:
+        """Make the plot widget (imports the plotting library)."""
+        if self.plot is None:
+            from gui.plot import FigureWidget
+
+            self.plot = FigureWidget(self)
+            self.plot.picked.connect(self.picked)
+            self.plot.hovered.connect(self.hovered)
+            self.plot.help_requested.connect(self.help_requested)
+            self._layout.addWidget(self.plot)
+            if self._figure is not None:
+                self.plot.show_figure(self._figure)
+
+    @property
+    def figure(self) -> Figure | None:
+        return self._figure
+
+    def show_figure(self, figure: Figure) -> None:
+        self._figure = figure
+        if self.plot is not None:
+            self.plot.show_figure(figure)
+
+
+class ViewPanel(QWidget):
+    """One figure, the tab bar that chooses its view, and the chosen view's options. Draws only while visible."""
+
+    changed = Signal()
+    hovered = Signal(str)
+    help_requested = Signal(str)
+
+    def __init__(self, views: tuple[View, ...], selection: SelectionModel, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.views = {view.name: view for view in views}
+        self.selection = selection
+        self.dataset: xr.Dataset | None = None
+        self.empty = ""
+        self._stale = True
+        self.tabs = QTabBar(expanding=False, drawBase=False, usesScrollButtons=True)
+        self.tabs.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.tabs.setObjectName("viewTabs")
+        for view in views:
+            self.tabs.setTabData(self.tabs.addTab(view.title), view.name)
+        self.tabs.currentChanged.connect(self._view_chosen)
+        self.forms: dict[str, Form[Any]] = {}
+        self._options = QStackedLayout()
+        self.canvas = Canvas()
+        self.canvas.picked.connect(self._picked)
+        self.canvas.hovered.connect(self.hovered)
+        self.canvas.help_requested.connect(self._ask_help)
+        selection.changed.connect(self._moved)
+
+        options = QHBoxLayout()
+        options.setContentsMargins(10, 4, 10, 4)
+        options.addLayout(self._options)
+        box = QVBoxLayout(self)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.setSpacing(0)
+        box.addWidget(self.tabs)
+        box.addLayout(options)
+        box.addWidget(self.canvas, 1)
+        self._view_chosen()
+
+    @property
+    def view(self) -> View:
+        return self.views[self.tabs.tabData(self.tabs.currentIndex())]
+
+    def set_view(self, name: str) -> None:
+        for index in range(self.tabs.count()):
+            if self.tabs.tabData(index) == name:
+                self.tabs.setCurrentIndex(index)
+
+    def step(self, by: int) -> None:
+        """Go to the next or the previous view, round and round."""
+        self.tabs.setCurrentIndex((self.tabs.currentIndex() + by) % self.tabs.count())
+
+    def options(self) -> Options:
+        return self._form(self.view).value()
+
+    def show_dataset(self, dataset: "xr.Dataset | None", empty: str = "") -> None:
+        self.dataset, self.empty = dataset, empty
+        self.refresh()
+
+    @Slot()
+    def refresh(self) -> None:
+        """Draw now if anybody can see it, else when it is next shown."""
+        self._stale = not self.isVisible()
+        if self._stale:
+            return
+        if self.dataset is None:
+            self.canvas.show_figure(Figure(empty=self.empty))
+        elif (form := self._form(self.view)).valid:
+            self.canvas.show_figure(self.view.draw(self.dataset, self.selection.current, form.value()))
+
+    def state(self) -> dict[str, Any]:
+        """What a session keeps of this panel: the view, and the options of every view that was opened."""
+        options = {n: form.value().model_dump(mode="json") for n, form in self.forms.items() if form.valid}
+        return {"view": self.view.name, "options": options}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up `state`; a view or an option that no longer exists is passed over."""
+        for name, values in state.get("options", {}).items():
+            if view := self.views.get(name):
+                known = {k: v for k, v in values.items() if k in view.options.model_fields}
+                try:
+                    self._form(view).set_value(view.options(**known))
+                except ValueError:
+                    continue
+        self.set_view(state.get("view", self.view.name))
+
+    def _form(self, view: View) -> Form[Any]:
+        if view.name not in self.forms:
+            form = Form(view.options, compact=True)
+            form.changed.connect(self._options_changed)
+            self.forms[view.name] = form
+            self._options.addWidget(form)
+        return self.forms[view.name]
+
+    @Slot()
+    def _view_chosen(self) -> None:
+        self._options.setCurrentWidget(self._form(self.view))
+        self._options_changed()
+
+    @Slot()
+    def _options_changed(self) -> None:
+        self.refresh()
+        self.changed.emit()
+
+    @Slot(object)
+    def _moved(self, _selection: Selection) -> None:
+        self.refresh()
+
+    @Slot(object)
+    def _picked(self, pick: Pick) -> None:
+        self.selection.pick(pick)
+
+    @Slot()
+    def _ask_help(self) -> None:
+        self.help_requested.emit(self.view.help)
+
+    def showEvent(self, event: Any) -> None:  # noqa: N802 (Qt's name)
+        super().showEvent(event)
+        if self._stale:
+            self.refresh()
+
+
+class AnalysisPage(QSplitter):
+    """The panels of one analysis: one, or two side by side."""
+
+    def __init__(self, analysis: str, selection: SelectionModel, parent: QWidget | None = None) -> None:
+        super().__init__(Qt.Orientation.Horizontal, parent)
+        self.analysis = analysis
+        views = views_of(analysis)
+        self.panels = (ViewPanel(views, selection), ViewPanel(views, selection))
+        for panel in self.panels:
+            self.addWidget(panel)
+        self.setChildrenCollapsible(False)
+        self.panels[1].step(1)
+        self.panels[1].hide()
+
+    @property
+    def split(self) -> bool:
+        return not self.panels[1].isHidden()
+
+    def set_split(self, on: bool) -> None:
+        self.panels[1].setVisible(on)
+
+    def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+        return QSize(900, 560)
+
+
+class Workspace(QTabWidget):
+    """One tab for each analysis there is."""
+
+    changed = Signal()
+    hovered = Signal(str)
+    help_requested = Signal(str)
+
+    def __init__(self, selection: SelectionModel, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setDocumentMode(True)
+        self.pages: dict[str, AnalysisPage] = {}
+        for name in ANALYSES:
+            page = self.pages[name] = AnalysisPage(name, selection)
+            self.addTab(page, name.capitalize())
+            for panel in page.panels:
+                panel.changed.connect(self.changed)
+                panel.hovered.connect(self.hovered)
+                panel.help_requested.connect(self.help_requested)
+        self.currentChanged.connect(self.changed)
+
+    @property
+    def page(self) -> AnalysisPage:
+        return self.pages[self.analysis]
+
+    @property
+    def analysis(self) -> str:
+        return list(self.pages)[self.currentIndex()]
+
+    @property
+    def panel(self) -> ViewPanel:
+        """The panel that menu actions act on: the one with the focus, else the first."""
+        second = self.page.panels[1]
+        return second if second.isVisible() and second.isAncestorOf(self.focusWidget() or self) else self.page.panels[0]
+
+    def load(self) -> None:
+        """Make the plots of every panel."""
+        for page in self.pages.values():
+            for panel in page.panels:
+                panel.canvas.load()
+
+    def show_dataset(self, analysis: str, dataset: "xr.Dataset | None", empty: str = "") -> None:
+        for panel in self.pages[analysis].panels:
+            panel.show_dataset(dataset, empty)
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "analysis": self.analysis,
+            "pages": {
+                name: {"split": page.split, "panels": [panel.state() for panel in page.panels]}
+                for name, page in self.pages.items()
+            },
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        for name, kept in state.get("pages", {}).items():
+            if page := self.pages.get(name):
+                for panel, panel_state in zip(page.panels, kept.get("panels", ()), strict=False):
+                    panel.restore(panel_state)
+                page.set_split(bool(kept.get("split")))
+        if state.get("analysis") in self.pages:
+            self.setCurrentIndex(list(self.pages).index(state["analysis"]))
