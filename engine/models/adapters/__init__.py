@@ -1,0 +1,33 @@
+"""One small adapter per architecture family, found by the config's ``model_type``."""
+
+from typing import Any
+
+from engine.models.adapters.base import Adapter, Block, Facts, Heads, Norm, Rotary
+from engine.models.adapters.bert import Bert, Roberta
+from engine.models.adapters.gpt2 import GPT2
+from engine.models.adapters.gpt_neox import GPTNeoX
+from engine.models.adapters.llama import Llama, Mistral, Qwen2, Qwen3
+from engine.models.adapters.olmo import Olmo, Olmo2, Olmo3
+from engine.models.adapters.opt import OPT
+
+__all__ = ["ADAPTERS", "Adapter", "Block", "Facts", "Heads", "Norm", "Rotary", "adapter_for"]
+
+ADAPTERS: dict[str, Adapter] = {
+    "gpt2": GPT2(),
+    "gpt_neox": GPTNeoX(),
+    "llama": Llama(),
+    "mistral": Mistral(),
+    "qwen2": Qwen2(),
+    "qwen3": Qwen3(),
+    "olmo": Olmo(),
+    "olmo2": Olmo2(),
+    "olmo3": Olmo3(),
+    "opt": OPT(),
+    "bert": Bert(),
+    "roberta": Roberta(),
+}
+
+
+def adapter_for(config: Any) -> Adapter | None:
+    """Return the adapter of a transformers config, or None for an architecture that has none."""
+    return ADAPTERS.get(config.model_type)

@@ -1,0 +1,20 @@
+"""ViT."""
+
+from engine.models.adapters.base import Adapter
+
+
+class ViT(Adapter):
+    """Bidirectional over image patches and one class token; no vocabulary."""
+
+    family = "vit"
+    prefixes = ("vit.",)
+    renames = (
+        ("layers.", "encoder.layer."),
+        ("attention.q_proj", "attention.attention.query"),
+        ("attention.k_proj", "attention.attention.key"),
+        ("attention.v_proj", "attention.attention.value"),
+        ("attention.o_proj", "attention.output.dense"),
+    )
+    attention = "layers.{layer}.attention"
+    norm = "layernorm"
+    norm_path = "layers.{layer}.layernorm_before"
