@@ -37,7 +37,7 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """A scatter. With `values` the points are coloured by the sequential map and get a colour bar; unfilled ones are rings."""
+    """A scatter. `values` colours the points by the sequential map, with a colour bar; unfilled ones are rings."""
 
     x: Floats
     y: Floats
