@@ -4,11 +4,13 @@ from typing import Any
 
 from engine.models.adapters.base import Adapter, Block, Facts, Heads, Norm, Rotary
 from engine.models.adapters.bert import Bert, Roberta
+from engine.models.adapters.gemma import Gemma2, Gemma3, Gemma4
 from engine.models.adapters.gpt2 import GPT2
 from engine.models.adapters.gpt_neox import GPTNeoX
 from engine.models.adapters.llama import Llama, Mistral, Qwen2, Qwen3
 from engine.models.adapters.olmo import Olmo, Olmo2, Olmo3
 from engine.models.adapters.opt import OPT
+from engine.models.adapters.vit import ViT
 
 __all__ = ["ADAPTERS", "Adapter", "Block", "Facts", "Heads", "Norm", "Rotary", "adapter_for"]
 
@@ -22,9 +24,15 @@ ADAPTERS: dict[str, Adapter] = {
     "olmo": Olmo(),
     "olmo2": Olmo2(),
     "olmo3": Olmo3(),
+    "gemma2": Gemma2(),
+    "gemma3_text": Gemma3(),
+    "gemma3": Gemma3(),
+    "gemma4_text": Gemma4(),
+    "gemma4": Gemma4(),
     "opt": OPT(),
     "bert": Bert(),
     "roberta": Roberta(),
+    "vit": ViT(),
 }
 
 

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from engine.errors import UserError
 
-
 NormKind = Literal["layernorm", "rmsnorm"]
 
 
@@ -153,8 +152,14 @@ class Adapter:
             If the config describes something that the names and shapes here cannot represent.
         """
         config = config.get_text_config()
-        n_heads = config.num_attention_heads
-        n_kv_heads = getattr(config, "num_key_value_heads", None) or n_heads
+        shapes = sorted({self.shape(config, layer) for layer in range(config.num_hidden_layers)})
+        if len(shapes) > 1:
+            listed = " and ".join(f"{h} heads of width {d_head} on {kv} keys" for h, kv, d_head in shapes)
+            raise UserError(
+                f"The layers of this model differ in the shape of their heads ({listed}); spectra and their nulls "
+                "assume one shape for all layers. Choose another model."
+            )
+        n_heads, n_kv_heads, d_head = shapes[0]
         if n_heads % n_kv_heads:
             raise UserError(
                 f"The config names {n_heads} query heads and {n_kv_heads} key/value heads, and one is not a multiple "
@@ -167,8 +172,8 @@ class Adapter:
             d_model=config.hidden_size,
             n_heads=n_heads,
             n_kv_heads=n_kv_heads,
-            d_head=self.d_head(config),
-            vocab_size=config.vocab_size,
+            d_head=d_head,
+            vocab_size=getattr(config, "vocab_size", 0),
             context=self.context(config),
             norm=self.norm,
             rotary=self.rotary_class is not None,
@@ -233,6 +238,13 @@ class Adapter:
         """Whether a token attends to earlier tokens only."""
         return True
 
+    def shape(self, config: Any, layer: int) -> tuple[int, int, int]:
+        """(H, H_kv, d_h) of one layer."""
+        if getattr(config, "is_heterogeneous", False):
+            config = config.per_layer_config[layer]
+        n_heads = config.num_attention_heads
+        return n_heads, getattr(config, "num_key_value_heads", None) or n_heads, self.d_head(config)
+
     def d_head(self, config: Any) -> int:
         """Head width d_h."""
         return config.hidden_size // config.num_attention_heads
@@ -262,8 +274,7 @@ class Adapter:
 
     def heads(self, config: Any, layer: int, tensors: Mapping[str, Tensor]) -> Heads:
         """Split the projections into heads."""
-        shape = self.facts(config)
-        return split_linears(tensors, shape["n_heads"], shape["n_kv_heads"], shape["d_head"], shape["d_model"])
+        return split_linears(tensors, *self.shape(config, layer), config.hidden_size)
 
     def attn_norm(self, config: Any, tensors: Mapping[str, Tensor]) -> Norm | None:
         """The norm before attention."""
@@ -285,7 +296,7 @@ class Adapter:
         part = "" if hasattr(embedding, "inv_freq") else f"{config.layer_types[layer]}_"
         return Rotary(
             inv_freq=getattr(embedding, f"{part}inv_freq").double(),
-            d_head=self.d_head(config),
+            d_head=self.shape(config, layer)[2],
             attention_scaling=getattr(embedding, f"{part}attention_scaling"),
         )
 

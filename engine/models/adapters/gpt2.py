@@ -27,7 +27,7 @@ class GPT2(Adapter):
         }
 
     def heads(self, config: Any, layer: int, tensors: Mapping[str, Tensor]) -> Heads:
-        n_heads, d_head, d = config.num_attention_heads, self.d_head(config), config.hidden_size
+        (n_heads, _, d_head), d = self.shape(config, layer), config.hidden_size
         check_shape("q, k, v", tensors["qkv"], (d, 3 * d))
         q, k, v = tensors["qkv"].T.chunk(3)
         return split_linears({"q": q, "k": k, "v": v, "o": tensors["o"].T}, n_heads, n_heads, d_head, d)

@@ -25,7 +25,7 @@ class GPTNeoX(Adapter):
         }
 
     def heads(self, config: Any, layer: int, tensors: Mapping[str, Tensor]) -> Heads:
-        n_heads, d_head, d = config.num_attention_heads, self.d_head(config), config.hidden_size
+        (n_heads, _, d_head), d = self.shape(config, layer), config.hidden_size
         check_shape("q, k, v", tensors["qkv"], (3 * d, d))
         q, k, v = (part.reshape(d, d) for part in tensors["qkv"].reshape(n_heads, 3, d_head, d).unbind(1))
         return split_linears({"q": q, "k": k, "v": v, "o": tensors["o"]}, n_heads, n_heads, d_head, d)

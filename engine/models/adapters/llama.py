@@ -9,7 +9,7 @@ class Llama(Adapter):
     """RMSNorm before attention, grouped key/value heads, rotary positions; d_h may differ from d/H."""
 
     family = "llama"
-    prefixes = ("model.",)
+    prefixes: ClassVar[tuple[str, ...]] = ("model.",)
     norm: ClassVar[NormKind] = "rmsnorm"
     rotary_class = "llama.modeling_llama.LlamaRotaryEmbedding"
 

@@ -1,5 +1,8 @@
 """ViT."""
 
+from math import prod
+from typing import Any
+
 from engine.models.adapters.base import Adapter
 
 
@@ -18,3 +21,12 @@ class ViT(Adapter):
     attention = "layers.{layer}.attention"
     norm = "layernorm"
     norm_path = "layers.{layer}.layernorm_before"
+
+    def causal(self, config: Any) -> bool:
+        return False
+
+    def context(self, config: Any) -> int:
+        image, patch = (
+            side if isinstance(side, list | tuple) else (side, side) for side in (config.image_size, config.patch_size)
+        )
+        return prod(pixels // size for pixels, size in zip(image, patch, strict=True)) + 1
