@@ -1,0 +1,252 @@
+"""The compute process: one long-lived child that owns the models and the accelerator, and the handle that watches it.
+
+The handle belongs to one thread (the window's worker, which is not the GUI thread). The two sides exchange small frozen
+dataclasses over one pipe; the pipe is also how each notices that the other is gone.
+"""
+
+import multiprocessing as mp
+import os
+import queue
+import signal
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from engine.errors import UserError
+from engine.events import Event, Failed, Finished, Progress, Started, Stopped
+from engine.models.info import ModelInfo
+from engine.request import ModelSpec, Request
+
+CANCEL_SECONDS = 1.5
+"""How long a cancelled unit may go on before its process is killed: committed units are safe, so a kill is too."""
+
+
+@dataclass(frozen=True)
+class Submit:
+    """Carry out `work`: a new request, or the id of a run to resume. The session is locked by whoever sends this."""
+
+    session: Path
+    work: Request | str
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Stop the job in progress."""
+
+
+@dataclass(frozen=True)
+class Inspect:
+    """Read the facts of a model, even while a job runs."""
+
+    spec: ModelSpec
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """The answer to `Inspect`: the facts, or why there are none."""
+
+    spec: ModelSpec
+    info: ModelInfo | None
+    error: UserError | None
+
+
+Reply = Event | Inspected
+
+
+class Child:
+    """A handle on the compute process. One job at a time; every job ends in Finished, Stopped or Failed."""
+
+    def __init__(self) -> None:
+        self._process: mp.process.BaseProcess | None = None
+        self._connection: Connection | None = None
+        self._busy = False
+        self._progress: tuple[str, int, int] = ("", 0, 0)  # of the job in progress: its run, and done of total
+        self._inspecting: deque[ModelSpec] = deque()
+        self._kill_at: float | None = None
+        self._own: deque[Reply] = deque()  # what the handle itself has to report
+
+    @property
+    def busy(self) -> bool:
+        """Whether a job was submitted whose end has not been polled yet."""
+        return self._busy
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None while none runs."""
+        return self._process.pid if self._process else None
+
+    def start(self) -> None:
+        """Start the process if it does not run; it imports torch while nobody waits for it."""
+        if self._process is not None and not self._busy and not self._process.is_alive():
+            self._bury()  # it died while idle, which costs nobody anything
+        if self._process is None:
+            context = mp.get_context("spawn")
+            self._connection, theirs = context.Pipe()
+            self._process = context.Process(target=serve, args=(theirs,), name="eigenscope-compute", daemon=True)
+            self._process.start()
+            theirs.close()  # or its end would never read as closed
+
+    def submit(self, session: Path, work: Request | str) -> None:
+        """Start a new run of a request, or resume the run with this id, in the session at this path."""
+        if self._busy:
+            raise RuntimeError("The compute process does one job at a time.")
+        self.start()
+        self._busy, self._kill_at, self._progress = True, None, ("", 0, 0)
+        self._send(Submit(session, work))
+
+    def inspect(self, spec: ModelSpec) -> None:
+        """Ask for a model's facts; `poll` returns an `Inspected`."""
+        self.start()
+        self._inspecting.append(spec)
+        self._send(Inspect(spec))
+
+    def cancel(self) -> None:
+        """Ask the job to stop; if its unit goes on for long, `poll` ends the process instead."""
+        if self._busy and self._kill_at is None:
+            self._kill_at = time.monotonic() + CANCEL_SECONDS
+            self._send(Cancel())
+
+    def poll(self, timeout: float = 0.0) -> Reply | None:
+        """Return the next event or answer, or None when nothing came within `timeout` seconds."""
+        if self._own:
+            return self._own.popleft()
+        if self._connection is None:
+            time.sleep(timeout)
+            return None
+        if self._kill_at is not None:
+            timeout = min(timeout, max(0.0, self._kill_at - time.monotonic()))
+        try:
+            if self._connection.poll(timeout):
+                return self._note(self._connection.recv())
+        except (EOFError, OSError):
+            self._bury()
+        if self._kill_at is not None and time.monotonic() >= self._kill_at:
+            self.kill()
+            self.start()
+        return self._own.popleft() if self._own else None
+
+    def kill(self) -> None:
+        """End the process at once; a job in progress is reported as stopped, and what it had committed is kept."""
+        if self._process is not None:
+            self._process.kill()
+            if self._busy:
+                self._own.append(Stopped(*self._progress))
+                self._busy = False
+            self._bury()
+
+    def close(self) -> None:
+        """Let the process end: it leaves as soon as its pipe closes, even in the middle of a unit."""
+        if self._process is not None:
+            self._end()
+        self._busy = False
+        self._inspecting.clear()
+        self._own.clear()
+
+    def _end(self) -> int | None:
+        """Close the pipe, see the process out, forget it; return its exit code."""
+        assert self._process is not None
+        assert self._connection is not None
+        self._connection.close()
+        self._process.join(2.0)
+        self._process.kill()
+        self._process.join()
+        exitcode = self._process.exitcode
+        self._process = self._connection = self._kill_at = None
+        return exitcode
+
+    def _send(self, message: Submit | Cancel | Inspect) -> None:
+        assert self._connection is not None
+        with suppress(
+            OSError
+        ):  # it has died: the next poll reads what it still sent, then the closed pipe, and says so
+            self._connection.send(message)
+
+    def _note(self, reply: Reply) -> Reply:
+        if isinstance(reply, Started | Progress):
+            self._progress = (reply.run, reply.done, reply.total)
+        elif isinstance(reply, Finished | Stopped | Failed):
+            self._busy, self._kill_at = False, None
+        elif isinstance(reply, Inspected) and reply.spec in self._inspecting:
+            self._inspecting.remove(reply.spec)
+        return reply
+
+    def _bury(self) -> None:
+        """Answer everything that the dead process still owed; the next message starts a new one."""
+        why = _cause(self._end())
+        if self._busy:
+            run, done, total = self._progress
+            kept = f" The {done} of {total} units that were committed are kept: resume the run." if run else ""
+            self._own.append(Failed(run, f"{why}{kept}", ""))
+            self._busy = False
+        while self._inspecting:
+            self._own.append(Inspected(self._inspecting.popleft(), None, UserError(f"{why} Ask again.")))
+
+
+def _cause(exitcode: int | None) -> str:
+    if exitcode == -9:
+        return "The system killed the compute process (signal 9), most likely because memory ran out."
+    if exitcode is not None and exitcode < 0:
+        return f"The compute process crashed ({signal.Signals(-exitcode).name})."
+    return f"The compute process ended unexpectedly (exit code {exitcode})."
+
+
+def serve(connection: Connection) -> None:
+    """Live in the child: carry out jobs until the pipe closes.
+
+    A second thread reads the pipe, so that a cancel is seen, a model is described and the parent's death is noticed
+    while a unit computes.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the parent, which cancels
+    jobs: queue.SimpleQueue[Submit] = queue.SimpleQueue()
+    cancel = threading.Event()
+    warm = threading.Event()
+    sending = threading.Lock()
+
+    def reply(message: Reply) -> None:
+        with sending:
+            try:
+                connection.send(message)
+            except OSError:  # nobody listens any more
+                os._exit(0)
+
+    def listen() -> None:
+        while True:
+            try:
+                message = connection.recv()
+            except (EOFError, OSError):
+                os._exit(0)  # never outlive the parent, not even by one unit
+            match message:
+                case Cancel():
+                    cancel.set()
+                case Submit():
+                    cancel.clear()
+                    jobs.put(message)
+                case Inspect(spec=spec):
+                    warm.wait()
+                    reply(_inspected(spec))
+
+    threading.Thread(target=listen, name="listen", daemon=True).start()
+
+    # Imported with nobody waiting, so that the first run starts at once; two threads must not import torch together.
+    from engine.runs.loop import Opened, carry_out
+
+    warm.set()
+    opened = Opened()
+    while True:
+        job = jobs.get()
+        carry_out(job.session, job.work, reply, cancel.is_set, opened)
+
+
+def _inspected(spec: ModelSpec) -> Inspected:
+    from engine.models.opening import describe
+
+    try:
+        return Inspected(spec, describe(spec), None)
+    except UserError as error:
+        return Inspected(spec, None, error)
+    except Exception as error:  # the window must get an answer, whatever is in that folder
+        return Inspected(spec, None, UserError(f"{spec.label} cannot be opened: {error}.", repr(error)))

@@ -1,0 +1,226 @@
+"""The one way a request becomes a result: plan, compute unit by unit, commit each, put them together.
+
+The command line calls it in its own process, the window through the compute process, a cluster worker as it is.
+"""
+
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.analyses import get_analysis
+from engine.analyses.base import Unit, unit_rng
+from engine.analyses.parameters import validate
+from engine.errors import Cancelled, UserError
+from engine.events import Event, Failed, Finished, Notice, Progress, Snapshot, Started, Stopped
+from engine.models.info import ModelInfo
+from engine.models.opening import OpenModel, describe, open_model
+from engine.request import ModelSpec, Request
+from engine.runs import memory
+from engine.runs.machine import provenance, resolve_device
+from engine.sessions.store import DamagedUnit, Run, Session
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+SNAPSHOT_SECONDS = 0.5
+
+
+class Opened:
+    """The last opened model, kept between the units of a run and between runs: one model is in memory at a time."""
+
+    def __init__(self) -> None:
+        self._key: tuple[ModelSpec, int, str] | None = None
+        self._model: OpenModel | None = None
+
+    def get(self, spec: ModelSpec, seed: int, device: str, planned: ModelInfo) -> OpenModel:
+        """Open the model, or return it if it is the open one; refuse it if it is not the one that was planned for."""
+        key = (spec, seed, device)
+        if self._model is None or self._key != key or describe(spec).identity != self._model.info.identity:
+            self.close()
+            self._model, self._key = open_model(spec, seed=seed, device=device), key
+        if self._model.info.identity != planned.identity:
+            raise UserError(
+                f"{planned.label} is not the model that this run began with: its files have changed since. "
+                "Bring the old files back to resume the run, or start a new run."
+            )
+        return self._model
+
+    def close(self) -> None:
+        """Let the model go."""
+        if self._model is not None:
+            self._model.close()
+        self._model = self._key = None
+
+
+def start(session: Session, request: Request) -> Run:
+    """Check a request, plan it, and write it into the session as a new run without units.
+
+    Raises
+    ------
+    UserError
+        For parameters, models or memory with which the run could not succeed. Nothing is written then.
+    """
+    analysis = get_analysis(request.analysis)
+    params = validate(analysis, request.params)
+    # The run keeps the defaults of today, so that a later version resumes what was asked for.
+    request = request.model_copy(update={"params": params.model_dump(mode="json")})
+    labels = [spec.label for spec in request.models]
+    for label in labels:
+        if labels.count(label) > 1:
+            raise UserError(f"Two of the models are called “{label}”: name each model once, and folders differently.")
+    device = resolve_device(request.device)
+    models = [describe(spec) for spec in request.models]
+    for model in models:
+        memory.require(analysis.estimate_bytes(request, params, model), device, f"{analysis.title} of {model.label}")
+    units = analysis.units(request, params, models)
+    return session.new_run(request, models, [unit.key for unit in units], provenance(device))
+
+
+def carry_out(
+    session: Path,
+    work: Request | str,
+    emit: Callable[[Event], None],
+    cancelled: Callable[[], bool],
+    opened: Opened,
+) -> None:
+    """Start or resume a run in a session that the caller has locked; every outcome is an event."""
+    failed = None
+    try:
+        with Session.open(session, lock=False) as store:
+            run = store.run(work) if isinstance(work, str) else start(store, work)
+            execute(store, run, emit, cancelled, opened)
+    except Exception as error:
+        failed = _failed(work if isinstance(work, str) else "", error)
+    if failed:
+        emit(failed)
+
+
+def execute(
+    session: Session,
+    run: Run,
+    emit: Callable[[Event], None],
+    cancelled: Callable[[], bool],
+    opened: Opened | None = None,
+) -> None:
+    """Compute what a run still lacks. It ends with exactly one Finished, Stopped or Failed, and never raises.
+
+    `opened` keeps the model for the next run; without it the model is closed at the end.
+    """
+    models = opened or Opened()
+    began = time.monotonic()
+    end: Event
+    try:
+        if session.readonly:
+            raise UserError("This session is open for reading only, so nothing can be computed into it. Save a copy.")
+        _complete(run, emit, cancelled, models)
+        end = Finished(run.id, time.monotonic() - began)
+    except Cancelled:
+        end = Stopped(run.id, len(run.committed()), len(run.plan))
+    except Exception as error:
+        end = _failed(run.id, error)
+        exhausted = memory.is_out_of_memory(error)
+    else:
+        exhausted = False
+    # Only out here are the frames gone that kept the failed unit's tensors alive.
+    if opened is None or exhausted:
+        models.close()
+        memory.release()
+    emit(end)
+
+
+def _complete(run: Run, emit: Callable[[Event], None], cancelled: Callable[[], bool], opened: Opened) -> None:
+    request = run.request
+    analysis = get_analysis(request.analysis)
+    params = validate(analysis, request.params)
+    units = analysis.units(request, params, run.models)
+    if [unit.key for unit in units] != list(run.plan):
+        raise UserError(
+            "This run was planned by another version of Eigenscope, which divides the work differently. "
+            "Start a new run; what this one has stays readable."
+        )
+    done = _committed(run, units, emit)
+    title = f"{analysis.title} · {', '.join(model.label for model in run.models)}"
+    emit(Started(run.id, analysis.name, title, len(done), len(units)))
+    for model in run.models:
+        for notice in model.notices:
+            emit(Notice(run.id, f"{model.label}: {notice}"))
+
+    waiting = [unit for unit in units if unit.key not in done]
+    device = resolve_device(request.device) if waiting else "cpu"
+    spent = paid = 0.0
+    left = sum(unit.cost for unit in waiting)
+    next_snapshot = 0.0
+    for unit in waiting:
+        if cancelled():
+            raise Cancelled
+        planned = run.models[unit.model]
+        remaining = spent / paid * left if paid else None
+        try:
+            emit(Progress(run.id, len(done), len(units), f"{planned.label} · opening the model", remaining))
+            model = opened.get(request.models[unit.model], request.seed, device, planned)
+            emit(Progress(run.id, len(done), len(units), f"{planned.label} · {unit.title}", remaining))
+            began = time.monotonic()
+            with memory.PeakMemory(device) as peak:
+                done[unit.key] = analysis.compute(unit, request, params, model, unit_rng(request, unit))
+        except Exception as error:
+            error.add_note(f"{unit.title} of {planned.label}")
+            raise
+        weights = model.layer_hash(unit.layer) if unit.layer is not None else None
+        meta = {
+            "seconds": time.monotonic() - began,
+            "device": device,
+            "peak_bytes": peak.bytes,
+            "peak_gpu_bytes": peak.gpu_bytes,
+            "weights": weights,
+        }
+        run.commit_unit(unit.key, done[unit.key], meta)
+        spent, paid, left = spent + time.monotonic() - began, paid + unit.cost, left - unit.cost
+        if time.monotonic() >= next_snapshot and len(done) < len(units):
+            began = time.monotonic()
+            emit(Snapshot(run.id, analysis.finish(request, params, run.models, done), final=False))
+            # Where putting together is slow it is done less often: it takes at most a fifth of the time.
+            next_snapshot = time.monotonic() + max(SNAPSHOT_SECONDS, 4 * (time.monotonic() - began))
+    emit(Progress(run.id, len(units), len(units), "Putting the result together", 0.0 if waiting else None))
+
+    result = run.result() if run.finished and not waiting else None
+    if result is None:
+        # From the disk, not from memory: a run that was interrupted and one that was not go through the same bytes.
+        stored = {unit.key: run.read_unit(unit.key) for unit in units}
+        result = analysis.finish(request, params, run.models, stored)
+        run.commit_result(result)
+    emit(Snapshot(run.id, result, final=True))
+
+
+def _committed(run: Run, units: Sequence[Unit], emit: Callable[[Event], None]) -> dict[str, "xr.Dataset"]:
+    """Read what an earlier session committed; damaged units are set aside, to be computed again."""
+    committed = run.committed()
+    done = {}
+    for unit in units:
+        if unit.key in committed:
+            try:
+                done[unit.key] = run.read_unit(unit.key)
+            except DamagedUnit as damage:
+                run.set_aside(unit.key)
+                emit(Notice(run.id, f"{damage.message} It is kept aside and computed again."))
+    return done
+
+
+def _failed(run: str, error: Exception) -> Failed:
+    detail = "".join(traceback.format_exception(error))
+    if isinstance(error, UserError):
+        return Failed(run, error.message, error.detail or detail)
+    where = ", ".join(getattr(error, "__notes__", ())) or "The run"
+    if memory.is_out_of_memory(error):
+        message = (
+            f"{where} ran out of memory and was given up. What was committed is kept: free memory, or choose the CPU "
+            "or a smaller model, and resume the run."
+        )
+    else:
+        what = f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else type(error).__name__
+        message = (
+            f"{where} failed unexpectedly ({what}). What was committed is kept and the run can be resumed; the details "
+            "are for a bug report."
+        )
+    return Failed(run, message, detail)
