@@ -1,0 +1,109 @@
+"""A committed folder's list of its own files: path, size and BLAKE2b of each, and what is known about the unit."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.errors import UserError
+from engine.sessions.files import digest, seal, unseal
+from engine.sessions.tree import Tree
+
+MANIFEST = "manifest.json"
+
+
+class DamagedUnit(UserError):
+    """A committed folder that is no longer what was committed.
+
+    Attributes
+    ----------
+    folder : str
+        The unit (or result) inside the session.
+    file : str
+        The first file found damaged, relative to the session.
+    """
+
+    def __init__(self, folder: str, file: str, why: str) -> None:
+        super().__init__(
+            f"The file “{file}” is damaged: {why}. Resume the run to compute it again; the damaged copy is kept aside."
+        )
+        self.folder, self.file, self.why = folder, file, why
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.folder, self.file, self.why)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One file compared with its manifest: sound when `problem` is empty."""
+
+    name: str
+    data: bytes
+    problem: str
+
+
+def with_manifest(files: Mapping[str, bytes], meta: Mapping[str, Any]) -> Iterator[tuple[str, bytes]]:
+    """The files, and the manifest that goes with them."""
+    yield from files.items()
+    listed = {name: {"size": len(data), "blake2b": digest(data)} for name, data in files.items()}
+    yield MANIFEST, seal({"files": listed, "meta": dict(meta)})
+
+
+def read_manifest(tree: Tree, folder: str) -> dict[str, Any]:
+    """The manifest of a committed folder: ``files`` and ``meta``.
+
+    Raises
+    ------
+    DamagedUnit
+        If it is absent or has changed.
+    """
+    try:
+        manifest = unseal(tree.read(f"{folder}/{MANIFEST}"))
+        if not isinstance(manifest["files"], dict) or not isinstance(manifest["meta"], dict):
+            raise ValueError("it is not a manifest")
+    except FileNotFoundError:
+        raise DamagedUnit(folder, f"{folder}/{MANIFEST}", "it is missing") from None
+    except (OSError, ValueError, KeyError) as error:
+        raise DamagedUnit(folder, f"{folder}/{MANIFEST}", _reason(error)) from error
+    return manifest
+
+
+def check(tree: Tree, folder: str) -> Iterator[Checked]:
+    """Read each file that the manifest lists and compare it; one at a time, so memory stays small."""
+    listed = read_manifest(tree, folder)["files"]
+    # Only names that lie in the folder are ever read, whatever a made-up manifest says.
+    present = set(tree.files(folder)) - {MANIFEST}
+    for name in sorted(listed.keys() | present):
+        if name not in present:
+            yield Checked(name, b"", "it is missing")
+        elif name not in listed:
+            yield Checked(name, b"", "it is not in the manifest")
+        else:
+            yield _compared(tree, folder, name, listed[name])
+
+
+def read_files(tree: Tree, folder: str) -> dict[str, bytes]:
+    """The checked content of a committed folder; raises DamagedUnit at the first file that is not as committed."""
+    files = {}
+    for file in check(tree, folder):
+        if file.problem:
+            raise DamagedUnit(folder, f"{folder}/{file.name}", file.problem)
+        files[file.name] = file.data
+    return files
+
+
+def _compared(tree: Tree, folder: str, name: str, entry: Mapping[str, Any]) -> Checked:
+    try:
+        data = tree.read(f"{folder}/{name}")
+    except OSError as error:
+        return Checked(name, b"", _reason(error))
+    if len(data) != entry["size"]:
+        return Checked(name, data, f"it has {len(data)} bytes where {entry['size']} were written")
+    if digest(data) != entry["blake2b"]:
+        return Checked(name, data, "its content has changed since it was written")
+    return Checked(name, data, "")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"it cannot be read ({error.strerror})"
+    return "its content has changed since it was written"

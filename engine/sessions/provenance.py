@@ -1,0 +1,96 @@
+"""What a result carries about how it came to be."""
+
+import json
+import os
+import platform
+import sys
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from engine.sessions.store import Run
+
+LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "xarray", "zarr", "numcodecs")
+
+
+def collect() -> dict[str, Any]:
+    """The program, the libraries and the machine as JSON values; reads the packages' metadata, imports none."""
+    import psutil
+
+    return {
+        "versions": versions(),
+        "platform": platform.platform(),
+        "machine": platform.machine(),
+        "cpu": _cpu(),
+        "cores": os.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions by name; a library that is not installed is left out."""
+    found = {"eigenscope": _own_version(), "python": platform.python_version()}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def peak_memory() -> int:
+    """The most memory this process has held, in bytes."""
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def result_attrs(run: "Run", units: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Attributes of a finished Dataset (methods §0): what was asked, of which weights, with what, how long it took.
+
+    Mappings are JSON text, so that every file format can hold them. `units` has the ``meta`` of each committed unit.
+    """
+    request = run.request
+    return {
+        "run": run.id,
+        "created": run.created,
+        "analysis": request.analysis,
+        "request": request.model_dump_json(),
+        "models": json.dumps([model.model_dump(mode="json") for model in run.models]),
+        "seed": request.seed,
+        "versions": json.dumps(run.provenance.get("versions", {})),
+        "provenance": json.dumps(run.provenance),
+        "units": json.dumps(units),
+        "seconds": float(sum(meta.get("seconds", 0.0) for meta in units.values())),
+        "peak_bytes": int(max((meta.get("peak_bytes", 0) for meta in units.values()), default=0)),
+    }
+
+
+@cache
+def _own_version() -> str:
+    """The version in pyproject.toml beside the package, or of the installed package."""
+    project = Path(__file__).resolve().parents[2] / "pyproject.toml"
+    if project.is_file():
+        return str(tomllib.loads(project.read_text(encoding="utf-8"))["project"]["version"])
+    return version("eigenscope")
+
+
+@cache
+def _cpu() -> str:
+    """The processor's name as the system gives it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

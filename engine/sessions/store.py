@@ -1,0 +1,328 @@
+"""The session on disk: runs, committed units, results, settings of views. All state is read from the files."""
+
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from secrets import token_hex
+from typing import TYPE_CHECKING, Any
+
+from engine.errors import UserError
+from engine.models.info import ModelInfo
+from engine.request import Request
+from engine.sessions import units
+from engine.sessions.files import DENIED, commit_folder, replace_file, seal, sync, unseal, writing
+from engine.sessions.lock import LOCK, OWNER, SessionLock
+from engine.sessions.manifest import DamagedUnit, read_files, read_manifest, with_manifest
+from engine.sessions.migrate import FORMAT, HEAD, SCHEMA, migrate, read_schema
+from engine.sessions.provenance import result_attrs
+from engine.sessions.tree import FolderTree, Tree, open_tree
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+RESULT = "result.zarr"
+_KEY = re.compile(r"[A-Za-z0-9_-]+")
+
+
+class Session:
+    """One session: a folder, or a zip of one (always read-only).
+
+    Make one with `create` or `open`; it is a context manager. Reading takes no lock, because committed things never
+    change. Writing holds the session's lock.
+
+    Attributes
+    ----------
+    path : Path
+    readonly : bool
+    notices : tuple of str
+        Sentences for the user about how it opened.
+    """
+
+    def __init__(
+        self, path: Path, tree: Tree, lock: SessionLock | None, readonly: bool, notices: tuple[str, ...]
+    ) -> None:
+        self.path, self.tree, self.readonly, self.notices = path, tree, readonly, notices
+        self._lock = lock
+
+    @classmethod
+    def create(cls, path: Path | str) -> "Session":
+        """Make a new session folder and open it for writing; UserError if the name is taken or cannot be written."""
+        path = Path(path).absolute()
+        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+            raise UserError(f"“{path}” already exists. Open it, or choose another name for the new session.")
+        head = {"format": FORMAT, "schema": SCHEMA, "created": datetime.now(UTC).isoformat(timespec="seconds")}
+        commit_folder(path, [(HEAD, seal(head))])
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path | str, readonly: bool = False, *, lock: bool = True) -> "Session":
+        """Open a session's folder, or a zip of one.
+
+        Parameters
+        ----------
+        path : Path or str
+        readonly : bool
+            Take no lock and write nothing.
+        lock : bool
+            False only in a process that works for the one that holds the lock.
+
+        Raises
+        ------
+        SessionLocked
+            Open for writing elsewhere.
+        UserError
+            Not a session, damaged, or of a newer schema.
+        """
+        path = Path(path).absolute()
+        try:
+            tree = open_tree(path)
+        except OSError as error:
+            raise UserError(f"“{path}” cannot be read: {error.strerror}.", repr(error)) from error
+        held: SessionLock | None = None
+        try:
+            schema = read_schema(tree, path)
+            notices: tuple[str, ...] = ()
+            if not isinstance(tree, FolderTree):
+                readonly = True
+                notices = ("This session is read from a zip: unpack it, or save it under a new name, to add runs.",)
+            if not readonly and lock:
+                try:
+                    held = SessionLock(path)
+                except OSError as error:
+                    if error.errno not in DENIED:
+                        with writing(path):
+                            raise
+                    readonly = True
+                    notices = ("The session's folder is read-only: save it under a new name to add runs.",)
+            if schema < SCHEMA:
+                if readonly:
+                    raise UserError(
+                        f"“{path}” was written by an older Eigenscope and must be brought up to date before it can be "
+                        "read: open it for writing once (unpack it first if it is a zip)."
+                    )
+                migrate(path, schema)
+            if held:
+                _remove_parts(path)
+        except BaseException:
+            tree.close()
+            if held:
+                held.release()
+            raise
+        return cls(path, tree, held, readonly, notices)
+
+    def close(self) -> None:
+        """Let go of the lock and the files; what is committed needs no saving."""
+        self.tree.close()
+        self.readonly = True
+        if self._lock:
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def require_writable(self) -> None:
+        """Raise UserError when nothing may be written here."""
+        if self.readonly:
+            raise UserError(
+                f"The session “{self.path}” is read-only, so nothing can be added to it. "
+                "Save it under a new name first."
+            )
+
+    def runs(self) -> "list[Run]":
+        """Every run whose description can be read, newest last; `verify` names the others."""
+        found = []
+        for run_id in self.tree.folders("runs"):
+            if _KEY.fullmatch(run_id):
+                with suppress(DamagedUnit):
+                    found.append(self.run(run_id))
+        return sorted(found, key=lambda run: (run.created, run.id))
+
+    def run(self, run_id: str) -> "Run":
+        """The run of that id; UserError if it is not there or its description is damaged."""
+        folder = f"runs/{run_id}"
+        if not _KEY.fullmatch(run_id) or run_id not in self.tree.folders("runs"):
+            raise UserError(f"There is no run “{run_id}” in “{self.path}”.")
+        try:
+            content = unseal(self.tree.read(f"{folder}/run.json"))
+            return Run(
+                session=self,
+                id=run_id,
+                created=content["created"],
+                request=Request.model_validate(content["request"]),
+                models=tuple(ModelInfo.model_validate(model) for model in content["models"]),
+                plan=tuple(content["plan"]),
+                provenance=content["provenance"],
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            why = "it cannot be read" if isinstance(error, OSError) else "its content has changed since it was written"
+            raise DamagedUnit(folder, f"{folder}/run.json", why) from error
+
+    def new_run(
+        self, request: Request, models: Sequence[ModelInfo], plan: Sequence[str], provenance: Mapping[str, Any]
+    ) -> "Run":
+        """Write down what is about to be done: `plan` holds the units' keys. It is never rewritten."""
+        self.require_writable()
+        if len(set(plan)) < len(plan) or not all(_KEY.fullmatch(key) for key in plan):
+            raise ValueError("unit keys must be unique, of letters, digits, - and _")
+        now = datetime.now(UTC)
+        run_id = f"{now:%Y%m%d-%H%M%S}-{request.analysis}-{token_hex(2)}"
+        content = {
+            "created": now.isoformat(),
+            "request": request.model_dump(mode="json"),
+            "models": [model.model_dump(mode="json") for model in models],
+            "plan": list(plan),
+            "provenance": dict(provenance),
+        }
+        commit_folder(self.path / "runs" / run_id, [("run.json", seal(content))])
+        return self.run(run_id)
+
+    def save_view(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Keep a view's settings."""
+        self.require_writable()
+        if not _KEY.fullmatch(name):
+            raise ValueError("view names are of letters, digits, - and _")
+        replace_file(self.path / "views" / f"{name}.json", seal({"settings": dict(settings)}))
+
+    def views(self) -> dict[str, dict[str, Any]]:
+        """The settings of all views; one that cannot be read is left out, so that the view opens with its defaults."""
+        found = {}
+        for name in self.tree.files("views"):
+            if name.endswith(".json"):
+                with suppress(OSError, ValueError, KeyError):
+                    found[name.removesuffix(".json")] = unseal(self.tree.read(f"views/{name}"))["settings"]
+        return found
+
+    def save_as(self, path: Path | str) -> "Session":
+        """Copy everything committed to a new folder and open that for writing; this one stays as it is."""
+        path = Path(path).absolute()
+        if path.exists():
+            raise UserError(f"“{path}” already exists. Choose another name.")
+        commit_folder(path, ((name, self.tree.read(name)) for name in committed_files(self.tree)))
+        return Session.open(path)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run: the request, and whatever of it is committed.
+
+    `plan` holds the keys of its units in the order in which they are carried out; `created` is UTC in ISO 8601.
+    """
+
+    session: Session = field(repr=False, compare=False)
+    id: str
+    created: str
+    request: Request
+    models: tuple[ModelInfo, ...]
+    plan: tuple[str, ...]
+    provenance: dict[str, Any] = field(repr=False, compare=False)
+
+    @property
+    def path(self) -> Path:
+        return self.session.path / "runs" / self.id
+
+    @property
+    def finished(self) -> bool:
+        """The result is committed and all its files are there."""
+        try:
+            listed = read_manifest(self.session.tree, self._folder(None))["files"]
+        except DamagedUnit:
+            return False
+        return listed.keys() <= set(self.session.tree.files(self._folder(None)))
+
+    def committed(self) -> set[str]:
+        """The keys of the units that are on disk (damaged ones too: `read_unit` finds out)."""
+        return set(self.plan) & set(self.session.tree.folders(f"runs/{self.id}/units"))
+
+    def commit_unit(self, key: str, ds: "xr.Dataset", meta: Mapping[str, Any]) -> None:
+        """Put one unit on the disk. Once this returns, neither a kill nor a power cut can lose it.
+
+        Parameters
+        ----------
+        key : str
+            One of the plan.
+        ds : xarray.Dataset
+        meta : mapping
+            JSON values: ``seconds``, ``peak_bytes``, ``weights_hash``, ``device``.
+
+        Raises
+        ------
+        UserError
+            Read-only session, full disk, already committed. Nothing committed is touched.
+        """
+        if key not in self.plan:
+            raise ValueError(f"{key} is not in the plan of this run")
+        self._commit(key, ds, meta)
+
+    def read_unit(self, key: str) -> "xr.Dataset":
+        """A committed unit, each of its files compared with the manifest; DamagedUnit names the first bad one."""
+        return self._read(key)
+
+    def unit_meta(self, key: str) -> dict[str, Any]:
+        """What was kept beside the unit when it was committed."""
+        return dict(read_manifest(self.session.tree, self._folder(key))["meta"])
+
+    def set_aside(self, key: str | None) -> None:
+        """Move a damaged unit (None: the result) out of the way, so that it is computed again; nothing is deleted."""
+        self.session.require_writable()
+        source = self.session.path / self._folder(key)
+        taken = list(source.parent.glob(f"{source.name}.damaged*"))
+        with writing(source):
+            os.rename(source, source.with_name(f"{source.name}.damaged{len(taken) or ''}"))
+            sync(source.parent)
+
+    def commit_result(self, ds: "xr.Dataset") -> None:
+        """Put the finished Dataset on the disk as ``result.zarr``, with the run's provenance in its attributes."""
+        metas = {}
+        for key in self.plan:
+            with suppress(DamagedUnit):
+                metas[key] = self.unit_meta(key)
+        self._commit(None, ds.assign_attrs(result_attrs(self, metas) | ds.attrs), {})
+
+    def result(self) -> "xr.Dataset | None":
+        """The finished Dataset, checked; None until there is one; DamagedUnit if it has changed since."""
+        if RESULT not in self.session.tree.folders(f"runs/{self.id}"):
+            return None
+        return self._read(None)
+
+    def _folder(self, key: str | None) -> str:
+        return f"runs/{self.id}/{RESULT}" if key is None else f"runs/{self.id}/units/{key}"
+
+    def _commit(self, key: str | None, ds: "xr.Dataset", meta: Mapping[str, Any]) -> None:
+        self.session.require_writable()
+        target = self.session.path / self._folder(key)
+        if target.exists():
+            raise UserError(f"“{target}” is already committed, and nothing is ever saved over.")
+        commit_folder(target, with_manifest(units.encode(ds), meta))
+
+    def _read(self, key: str | None) -> "xr.Dataset":
+        folder = self._folder(key)
+        return units.decode(read_files(self.session.tree, folder), folder)
+
+
+def committed_files(tree: Tree) -> Iterator[str]:
+    """The files that make up a session: without locks, unfinished parts and damaged folders set aside."""
+    for name in tree.files():
+        folders = name.split("/")
+        if folders[0] not in (LOCK, OWNER) and not any(
+            part.endswith(".part") or ".damaged" in part for part in folders
+        ):
+            yield name
+
+
+def _remove_parts(session: Path) -> None:
+    """Clear what a killed process left unfinished: it was never committed."""
+    for pattern in ("*.part", "views/*.part", "runs/*.part", "runs/*/*.part", "runs/*/units/*.part"):
+        for part in session.glob(pattern):
+            if part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink(missing_ok=True)
