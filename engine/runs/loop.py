@@ -9,6 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import torch
+
 from engine.analyses import get_analysis
 from engine.analyses.base import Unit, unit_rng
 from engine.analyses.parameters import validate
@@ -18,7 +20,7 @@ from engine.models.info import ModelInfo
 from engine.models.opening import OpenModel, describe, open_model
 from engine.request import ModelSpec, Request
 from engine.runs import memory
-from engine.runs.machine import provenance, resolve_device
+from engine.sessions.provenance import collect
 from engine.sessions.store import DamagedUnit, Run, Session
 
 if TYPE_CHECKING:
@@ -75,7 +77,8 @@ def start(session: Session, request: Request) -> Run:
     for model in models:
         memory.require(analysis.estimate_bytes(request, params, model), device, f"{analysis.title} of {model.label}")
     units = analysis.units(request, params, models)
-    return session.new_run(request, models, [unit.key for unit in units], provenance(device))
+    record = collect() | {"device": _device_name(device), "threads": torch.get_num_threads()}
+    return session.new_run(request, models, [unit.key for unit in units], record)
 
 
 def carry_out(
@@ -112,8 +115,7 @@ def execute(
     began = time.monotonic()
     end: Event
     try:
-        if session.readonly:
-            raise UserError("This session is open for reading only, so nothing can be computed into it. Save a copy.")
+        session.require_writable()
         _complete(run, emit, cancelled, models)
         end = Finished(run.id, time.monotonic() - began)
     except Cancelled:
@@ -167,13 +169,13 @@ def _complete(run: Run, emit: Callable[[Event], None], cancelled: Callable[[], b
         except Exception as error:
             error.add_note(f"{unit.title} of {planned.label}")
             raise
-        weights = model.layer_hash(unit.layer) if unit.layer is not None else None
+        weights_hash = model.layer_hash(unit.layer) if unit.layer is not None else None
         meta = {
             "seconds": time.monotonic() - began,
             "device": device,
             "peak_bytes": peak.bytes,
             "peak_gpu_bytes": peak.gpu_bytes,
-            "weights": weights,
+            "weights_hash": weights_hash,
         }
         run.commit_unit(unit.key, done[unit.key], meta)
         spent, paid, left = spent + time.monotonic() - began, paid + unit.cost, left - unit.cost
@@ -184,13 +186,23 @@ def _complete(run: Run, emit: Callable[[Event], None], cancelled: Callable[[], b
             next_snapshot = time.monotonic() + max(SNAPSHOT_SECONDS, 4 * (time.monotonic() - began))
     emit(Progress(run.id, len(units), len(units), "Putting the result together", 0.0 if waiting else None))
 
-    result = run.result() if run.finished and not waiting else None
+    result = _sound_result(run, emit)
     if result is None:
         # From the disk, not from memory: a run that was interrupted and one that was not go through the same bytes.
         stored = {unit.key: run.read_unit(unit.key) for unit in units}
-        result = analysis.finish(request, params, run.models, stored)
-        run.commit_result(result)
+        run.commit_result(analysis.finish(request, params, run.models, stored))
+        result = run.result()
+        assert result is not None
     emit(Snapshot(run.id, result, final=True))
+
+
+def _sound_result(run: Run, emit: Callable[[Event], None]) -> "xr.Dataset | None":
+    try:
+        return run.result()
+    except DamagedUnit as damage:
+        run.set_aside(None)
+        emit(Notice(run.id, f"{damage.message} That is done now."))
+        return None
 
 
 def _committed(run: Run, units: Sequence[Unit], emit: Callable[[Event], None]) -> dict[str, "xr.Dataset"]:
@@ -203,8 +215,24 @@ def _committed(run: Run, units: Sequence[Unit], emit: Callable[[Event], None]) -
                 done[unit.key] = run.read_unit(unit.key)
             except DamagedUnit as damage:
                 run.set_aside(unit.key)
-                emit(Notice(run.id, f"{damage.message} It is kept aside and computed again."))
+                emit(Notice(run.id, f"{damage.message} That is done now."))
     return done
+
+
+def resolve_device(wanted: str) -> str:
+    """``auto`` is the GPU where there is one; ``cuda`` without one is an error, never a silent CPU."""
+    if wanted == "cpu":
+        return "cpu"
+    if torch.cuda.is_available():
+        return "cuda"
+    if wanted == "cuda":
+        build = f"is built for CUDA {torch.version.cuda}" if torch.version.cuda else "is built without CUDA"
+        raise UserError(f"There is no usable GPU: PyTorch {torch.__version__} {build}. Use the CPU, or run doctor.")
+    return "cpu"
+
+
+def _device_name(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else "cpu"
 
 
 def _failed(run: str, error: Exception) -> Failed:

@@ -62,7 +62,7 @@ def require(needed: int, device: str, what: str) -> None:
     free = free_bytes(device)
     if needed > free:
         where, advice = (
-            ("on the GPU", "Run on the CPU instead (--device cpu), or free the GPU")
+            ("on the GPU", "Run on the CPU instead, or free the GPU")
             if device == "cuda"
             else ("in this machine", "Close other programs, choose a smaller model, or use a machine with more memory")
         )
