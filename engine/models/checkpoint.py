@@ -1,0 +1,211 @@
+"""The safetensors files of a checkpoint: their headers, and one tensor at a time."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from engine.errors import UserError
+
+SINGLE = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+LFS = b"version https://git-lfs.github.com/spec/"
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
+# What the format's own reader accepts; a longer header is not a header.
+MAX_HEADER = 100_000_000
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor as a header names it; `offsets` are bytes after the header, and `dtype` is the format's spelling."""
+
+    file: Path
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    offsets: tuple[int, int]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk."""
+        return self.offsets[1] - self.offsets[0]
+
+
+def read_headers(folder: Path) -> dict[str, Stored]:
+    """Read the header of every safetensors file of a checkpoint, and no weights.
+
+    Raises
+    ------
+    UserError
+        If there are no safetensors weights, a shard is missing, or a file is a Git LFS pointer, truncated or damaged.
+    """
+    stored: dict[str, Stored] = {}
+    if (folder / SINGLE).exists():
+        return read_header(folder / SINGLE)
+    if not (folder / INDEX).exists():
+        raise UserError(no_weights(folder))
+    weight_map = read_json(folder / INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise UserError(f"{folder / INDEX} has no weight_map: it is not a shard index. Download it again.")
+    shards = sorted(set(weight_map.values()))
+    # A shard lies beside its index: a name with a path in it could point anywhere.
+    missing = [name for name in shards if Path(name).name != name or not (folder / name).exists()]
+    if missing:
+        raise UserError(
+            f"{listed(missing, 'shard')} of {len(shards)} named in {INDEX} missing from {folder}: the download is "
+            "incomplete. Download the model again."
+        )
+    for name in shards:
+        stored.update(read_header(folder / name))
+    absent = sorted(key for key, name in weight_map.items() if key not in stored or stored[key].file.name != name)
+    if absent:
+        raise UserError(
+            f"{INDEX} in {folder} names {listed(absent, 'tensor')} not in the shard where it says: the index and the "
+            "shards do not belong together. Download the model again."
+        )
+    return stored
+
+
+def read_header(file: Path) -> dict[str, Stored]:
+    """Read the header of one safetensors file and check it against the file's size."""
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            start = stream.read(8)
+            if start == LFS[:8]:
+                raise UserError(lfs_pointer(file))
+            length = int.from_bytes(start, "little")
+            if len(start) < 8 or size < 8 + length:
+                what = "is empty" if size == 0 else f"ends inside its header, at {size} bytes"
+                if length > MAX_HEADER:
+                    what = "does not begin with a safetensors header"
+                raise UserError(f"{file} {what}: it is truncated or damaged. Download it again.")
+            header = json.loads(stream.read(length))
+        stored = {
+            key: Stored(file, key, entry["dtype"], tuple(entry["shape"]), tuple(entry["data_offsets"]))
+            for key, entry in header.items()
+            if key != "__metadata__"
+        }
+        expected = 8 + length + max((tensor.offsets[1] for tensor in stored.values()), default=0)
+    except OSError as error:
+        raise UserError(unreadable(file, error)) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{file} has a damaged header. Download it again.", str(error)) from error
+    if size != expected:
+        what = (
+            f"is truncated: it holds {size:,} bytes of {expected:,}"
+            if size < expected
+            else "is longer than its header says"
+        )
+        raise UserError(f"{file} {what}. Download it again.")
+    return stored
+
+
+def read_tensor(stored: Stored) -> Tensor:
+    """Read one tensor into its own memory, in the dtype it has on disk, and check that every entry is finite.
+
+    Raises
+    ------
+    UserError
+        If the file cannot be read, or an entry is NaN or infinite.
+    """
+    try:
+        # pread, not mmap: mapped pages would count as ours, and a file cut short meanwhile would kill the process.
+        with safe_open(stored.file, framework="pt", backend="pread") as file:
+            tensor: Tensor = file.get_tensor(stored.key)
+    except OSError as error:
+        raise UserError(unreadable(stored.file, error)) from error
+    except SafetensorError as error:
+        raise UserError(
+            f"Tensor {stored.key} cannot be read: {stored.file} is damaged or changed while it was open. "
+            "Download it again.",
+            str(error),
+        ) from error
+    if not all_finite(tensor):
+        raise UserError(
+            f"Tensor {stored.key} in {stored.file} holds values that are not finite (NaN or infinite), so no number "
+            "computed from it would mean anything. Use another checkpoint."
+        )
+    return tensor
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Whether a tensor holds no NaN and no infinity. Both show in the extremes, which take no second copy."""
+    if not tensor.is_floating_point() or tensor.numel() == 0:
+        return True
+    low, high = torch.aminmax(tensor)
+    return bool(torch.isfinite(low) and torch.isfinite(high))
+
+
+def digest(tensor: Tensor) -> bytes:
+    """BLAKE2b of a CPU tensor's dtype, shape and bytes."""
+    hasher = blake2b(f"{tensor.dtype}{tuple(tensor.shape)}".encode(), digest_size=32)
+    hasher.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return hasher.digest()
+
+
+def identity(config: Mapping[str, Any], stored: Mapping[str, Stored]) -> str:
+    """Hash of a config and of headers: names, dtypes, shapes, places. It costs no read of the weights."""
+    entries = sorted((t.file.name, t.key, t.dtype, t.shape, t.offsets) for t in stored.values())
+    text = json.dumps([config, entries], sort_keys=True)
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Read a JSON object, with a sentence for every way in which that fails."""
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise UserError(unreadable(file, error)) from error
+    if data.startswith(LFS):
+        raise UserError(lfs_pointer(file))
+    try:
+        content = json.loads(data)
+    except ValueError as error:
+        raise UserError(f"{file} is not valid JSON: it is damaged. Download it again.", str(error)) from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file} does not hold a JSON object: it is damaged. Download it again.")
+    return content
+
+
+def no_weights(folder: Path) -> str:
+    """Why a folder without safetensors is refused."""
+    names = sorted(path.name for path in folder.iterdir())
+    if any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in names):
+        pickled = next(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt")))
+        return (
+            f"{folder} holds only pickled weights ({pickled}), which can run code when they are read, so Eigenscope "
+            "does not open them. Convert them where you trust them: AutoModel.from_pretrained(FOLDER)"
+            ".save_pretrained(NEW_FOLDER) of transformers writes model.safetensors."
+        )
+    other = next((name for name in names if name.endswith((".gguf", ".h5", ".msgpack", ".onnx", ".safetensors"))), None)
+    held = f"only {other}" if other else "no weights"
+    return (
+        f"{folder} holds {held}: {SINGLE} or {INDEX} is needed. Choose a folder that save_pretrained of transformers "
+        "wrote, or tick the random twin, which needs only config.json."
+    )
+
+
+def lfs_pointer(file: Path) -> str:
+    """What a Git LFS pointer means."""
+    return (
+        f"{file} is a Git LFS pointer, not the file itself. Run `git lfs pull` in its folder, or download the model "
+        "from the hub."
+    )
+
+
+def unreadable(file: Path, error: OSError) -> str:
+    """What the system said about a file."""
+    return f"{file} cannot be read ({error.strerror or error}). Check the disk and the file's permissions."
+
+
+def listed(names: list[str], kind: str, most: int = 3) -> str:
+    """Name a few of several culprits, with the verb they need: ``tensors a, b and 4 more are``."""
+    shown = ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    return f"{kind} {shown} is" if len(names) == 1 else f"{kind}s {shown} are"

@@ -1,0 +1,94 @@
+"""The whole model as a module of the library, with nothing left to its silent repairs."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from engine.errors import UserError
+from engine.models.checkpoint import Stored, all_finite, listed, read_tensor
+from engine.models.config import Architecture, first_line, quiet
+
+# Tensors compared with the file: the ends, and some between.
+SAMPLED = 8
+
+
+def load_module(
+    folder: Path, architecture: Architecture, tensors: Mapping[str, Stored], dtype: torch.dtype, device: str
+) -> PreTrainedModel:
+    """Load a checkpoint with the library and check what it made.
+
+    Parameters
+    ----------
+    folder : Path
+    architecture : Architecture
+    tensors : mapping from the model's own names to what is stored
+    dtype : torch.dtype
+    device : str
+
+    Raises
+    ------
+    UserError
+        If the library filled a gap, left something out, changed the dtype, or the result is not finite or not the file.
+    """
+    try:
+        with quiet():
+            loaded: Any = architecture.model.from_pretrained(
+                folder,
+                config=architecture.config,
+                dtype=dtype,
+                attn_implementation="eager",
+                use_safetensors=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+            model, report = loaded
+    except Exception as error:
+        raise UserError(
+            f"transformers cannot load {folder}: {first_line(error)}. Download the model again, or choose another.",
+            repr(error),
+        ) from error
+    wrong = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
+    if wrong or report["error_msgs"]:
+        raise UserError(
+            f"{listed(wrong or report['error_msgs'], 'Tensor')} missing from {folder} or of another shape; the library "
+            "would put random numbers there. Download the model again."
+        )
+    check_dtype(model, dtype)
+    check_finite(model, dtype)
+    compare(model, tensors, read_tensor)
+    return model.eval().to(device)
+
+
+def check_dtype(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Refuse parameters in another dtype than was asked for, save those that the library keeps in float32."""
+    kept = torch.float32 if model._get_dtype_plan(dtype) else dtype
+    for name, parameter in model.named_parameters():
+        if parameter.is_floating_point() and parameter.dtype not in (dtype, kept):
+            raise UserError(f"The library loaded {name} as {parameter.dtype} instead of {dtype}. Choose another dtype.")
+
+
+def check_finite(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Refuse values that are not finite: in the file, or because they overflow the dtype."""
+    for name, parameter in model.named_parameters():
+        if not all_finite(parameter):
+            raise UserError(
+                f"Parameter {name} holds values that are not finite in {str(dtype).removeprefix('torch.')}: the "
+                "checkpoint holds NaN or infinity, or its values overflow. Choose float32, or another checkpoint."
+            )
+
+
+def compare(model: PreTrainedModel, tensors: Mapping[str, Stored], read: Callable[[Stored], Tensor]) -> None:
+    """Compare a sample of parameters with the file, entry by entry."""
+    parameters = dict(model.named_parameters(remove_duplicate=False))
+    names = [name for name in tensors if name in parameters]
+    for name in names[:: max(1, len(names) // SAMPLED)]:
+        if not torch.equal(parameters[name], read(tensors[name]).to(parameters[name].dtype)):
+            raise UserError(
+                f"Parameter {name} is not what {tensors[name].file.name} holds: the library changed it on loading. "
+                "Please report this with the model's name."
+            )

@@ -1,0 +1,125 @@
+"""Match a checkpoint's tensors with the model's own, by the library's rules, and refuse what does not fit."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
+from transformers.models.auto.modeling_auto import MODEL_FOR_PRETRAINING_MAPPING, MODEL_MAPPING
+from transformers.utils.loading_report import LoadStateDictInfo
+
+from engine.errors import UserError
+from engine.models.checkpoint import DTYPES, Stored, listed
+from engine.models.config import Architecture
+
+
+@dataclass(frozen=True)
+class Match:
+    """The checkpoint's tensors by the model's own names.
+
+    `converted` says that the library merges or splits some tensors on loading, so that those have no entry here.
+    `unused` are tensors of another head of the same architecture.
+    """
+
+    tensors: Mapping[str, Stored]
+    converted: bool
+    unused: tuple[str, ...]
+
+
+def match(architecture: Architecture, model: PreTrainedModel, stored: Mapping[str, Stored]) -> Match:
+    """Match headers with the names and shapes of `model` (on the meta device).
+
+    Differences that the library itself tolerates pass: a base model's prefix, older names, tied tensors stored once,
+    masks and tables that used to be stored. Tensors of another head of the same architecture pass and are reported.
+
+    Raises
+    ------
+    UserError
+        If a tensor is missing, belongs to no head of the architecture, or has another shape or a quantised dtype.
+    """
+    found, converted, extra = rename(model, stored)
+    wanted = model.state_dict()
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    for name, tensor in found.items():
+        if tensor.shape != tuple(wanted[name].shape):
+            raise UserError(
+                f"Tensor {tensor.key} has shape {tensor.shape} in {tensor.file.name}, but config.json implies "
+                f"{tuple(wanted[name].shape)}: they do not belong together. Download the model again."
+            )
+        if name in parameters and tensor.dtype not in DTYPES:
+            raise UserError(
+                f"Tensor {tensor.key} is stored as {tensor.dtype}: the weights are quantised. Open the unquantised "
+                "model that they were made from."
+            )
+    report = LoadStateDictInfo(
+        missing_keys=set(wanted) - set(found),
+        unexpected_keys=set(extra),
+        mismatched_keys=set(),
+        error_msgs=[],
+        conversion_errors={},
+        skipped_pp_keys=set(),
+    )
+    model._adjust_missing_and_unexpected_keys(report)
+    missing = report.missing_keys - tied(model, found)
+    if missing and not converted:
+        names = sorted(missing, key=dot_natural_key)
+        raise UserError(
+            f"{listed(names, 'Tensor')} missing from the checkpoint; the library would put random numbers in "
+            f"{'its' if len(names) == 1 else 'their'} place. Download the model again, or choose another checkpoint."
+        )
+    unknown = report.unexpected_keys - other_heads(architecture, {key: stored[key] for key in report.unexpected_keys})
+    if unknown:
+        names = sorted(unknown, key=dot_natural_key)
+        raise UserError(
+            f"{listed(names, 'Tensor')} in the checkpoint but not in {type(model).__name__}, so config.json does not "
+            "describe these weights. Choose another checkpoint, or correct config.json."
+        )
+    return Match(found, converted, tuple(sorted(report.unexpected_keys, key=dot_natural_key)))
+
+
+def rename(model: PreTrainedModel, stored: Mapping[str, Stored]) -> tuple[dict[str, Stored], bool, list[str]]:
+    """Apply the library's renamings to a checkpoint's names, in its own order.
+
+    Returns the tensors found by the model's names, whether any goes through a conversion, and the names left over.
+    """
+    rules = get_model_conversion_mapping(model)
+    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
+    wanted = model.state_dict()
+    found: dict[str, Stored] = {}
+    converted = False
+    extra = []
+    for key in sorted(stored, key=dot_natural_key):
+        name, pattern = rename_source_key(key, renamings, converters, model.base_model_prefix, wanted)
+        if name not in wanted and key in wanted:
+            name, pattern = rename_source_key(key, [], [], model.base_model_prefix, wanted)
+        if name not in wanted:
+            extra.append(key)
+        elif pattern is not None:
+            converted = True
+        else:
+            found[name] = stored[key]
+    return found, converted, extra
+
+
+def tied(model: PreTrainedModel, found: Mapping[str, Stored]) -> set[str]:
+    """Names that need not be stored because a tensor they share is."""
+    pairs = model.all_tied_weights_keys.items()
+    return {target for target, source in pairs if source in found} | {
+        source for target, source in pairs if target in found
+    }
+
+
+def other_heads(architecture: Architecture, extra: Mapping[str, Stored]) -> set[str]:
+    """Those of `extra` that another class of the same architecture has, with the same shape."""
+    known: set[str] = set()
+    for mapping in (MODEL_MAPPING, MODEL_FOR_PRETRAINING_MAPPING):
+        classes: Any = mapping[type(architecture.config)] if extra and type(architecture.config) in mapping else ()
+        for cls in classes if isinstance(classes, tuple) else (classes,):
+            sibling = Architecture(architecture.raw, architecture.config, cls).skeleton()
+            shapes = {name: tuple(tensor.shape) for name, tensor in sibling.state_dict().items()}
+            found, _, _ = rename(sibling, extra)
+            known |= {tensor.key for name, tensor in found.items() if tensor.shape == shapes[name]}
+    return known

@@ -1,0 +1,69 @@
+"""The tokenizer of a model's folder, checked against its embedding."""
+
+from pathlib import Path
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from engine.errors import UserError
+from engine.models.config import first_line
+
+# With none of these the library would make up a tokenizer of two tokens.
+VOCABULARIES = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+
+
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load a folder's tokenizer, from the folder alone and without its code.
+
+    Raises
+    ------
+    UserError
+        If there is none, or it cannot be read.
+    """
+    if not any((folder / name).exists() for name in VOCABULARIES):
+        raise UserError(
+            f"No tokenizer came with the model in {folder}: its weights can be analysed, and data must be token ids "
+            "(a .npy file). To read text, copy the tokenizer files from the model's hub page."
+        )
+    try:
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+    except Exception as error:
+        raise UserError(
+            f"The tokenizer in {folder} cannot be loaded ({first_line(error)}), so data must be token ids (a .npy "
+            "file). To read text, download the tokenizer again.",
+            repr(error),
+        ) from error
+    return tokenizer
+
+
+def check_vocabulary(tokenizer: PreTrainedTokenizerBase, folder: Path, rows: int) -> tuple[str, ...]:
+    """Compare a tokenizer with an embedding of `rows` rows, and return what the user should know.
+
+    Special tokens without a row pass with a notice: Gemma 3 has such a one for images, which text never makes.
+
+    Raises
+    ------
+    UserError
+        If ordinary text can make token ids that the embedding has no row for.
+    """
+    outside = {index: token for token, index in tokenizer.get_vocab().items() if index >= rows}
+    special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    if outside.keys() - special:
+        raise UserError(
+            f"The tokenizer in {folder} makes token ids up to {max(outside):,}, and the model's embedding has only "
+            f"{rows:,} rows: they do not belong together. Use the tokenizer that came with the model."
+        )
+    if outside:
+        return (f"The embedding has no row for the special token {', '.join(outside.values())}; keep it out of texts.",)
+    known = len(tokenizer.get_vocab())
+    if known < rows // 2:
+        return (f"The tokenizer knows only {known:,} of the embedding's {rows:,} tokens; it may be another model's.",)
+    return ()

@@ -1,0 +1,67 @@
+"""Random-init twins: a model's own initialiser, seeded for each module, so that any tensor can be made alone.
+
+The library initialises children before parents, and a parent may overwrite a child's tensors (GPT-2 scales the output
+projections in their parents). Each module draws from its own stream, named by the seed and the module's path; a tensor
+therefore does not depend on which others were made, and the streamed blocks are those of the whole module.
+"""
+
+from collections.abc import Iterator
+from hashlib import blake2b
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+
+def fresh_tensor(skeleton: PreTrainedModel, name: str, seed: int) -> Tensor:
+    """Initialise one parameter of a model that lies on the meta device; the skeleton is left as it was.
+
+    Only the module that owns the parameter is given memory, and its initialiser and its ancestors' are run.
+
+    Returns
+    -------
+    Tensor
+        float32, on the CPU.
+    """
+    path = name.rpartition(".")[0]
+    owner = skeleton.get_submodule(path)
+    kept = dict(owner._parameters)
+    try:
+        for key, value in kept.items():
+            if value is not None:
+                owner._parameters[key] = nn.Parameter(torch.empty_like(value, device="cpu"), requires_grad=False)
+        parts = path.split(".") if path else []
+        for depth in range(len(parts), -1, -1):
+            initialise(skeleton, ".".join(parts[:depth]), seed)
+        return skeleton.get_parameter(name).detach()
+    finally:
+        owner._parameters.update(kept)
+
+
+def fresh_module(skeleton: PreTrainedModel, seed: int) -> PreTrainedModel:
+    """Give a model on the meta device memory on the CPU and initialise the whole of it, in place."""
+    skeleton.to_empty(device="cpu")
+    for path in children_first(skeleton):
+        initialise(skeleton, path, seed)
+    skeleton.tie_weights()
+    return skeleton.eval()
+
+
+def initialise(model: PreTrainedModel, path: str, seed: int) -> None:
+    """Run the library's initialiser on the module at `path` (not on its children), from the module's own stream."""
+    module = model.get_submodule(path)
+    parts = path.split(".") if path else []
+    ancestors = [model.get_submodule(".".join(parts[:depth])) for depth in range(len(parts) + 1)]
+    # In a composite model each part brings its own initialiser.
+    owner = next(ancestor for ancestor in reversed(ancestors) if isinstance(ancestor, PreTrainedModel))
+    stream = blake2b(f"{seed}:{path}".encode(), digest_size=8).digest()
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(int.from_bytes(stream, "little") >> 1)
+        owner._init_weights(module)
+
+
+def children_first(model: nn.Module, path: str = "") -> Iterator[str]:
+    """Paths of all modules, each after its children."""
+    for name, child in model.named_children():
+        yield from children_first(child, f"{path}.{name}" if path else name)
+    yield path
