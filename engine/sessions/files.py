@@ -112,7 +112,8 @@ def replace_file(path: Path, content: bytes) -> None:
         make_folder(path.parent)
         part.unlink(missing_ok=True)
         try:
-            part.write_bytes(content)
+            with open(part, "xb") as file:
+                file.write(content)
             sync(part)
             os.replace(part, path)
         except BaseException:

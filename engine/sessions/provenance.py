@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import sys
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -40,18 +39,6 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def peak_memory() -> int:
-    """The most memory this process has held, in bytes."""
-    if sys.platform == "win32":
-        import psutil
-
-        return int(psutil.Process().memory_info().peak_wset)
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def result_attrs(run: "Run", units: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

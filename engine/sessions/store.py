@@ -113,7 +113,11 @@ class Session:
             if held:
                 held.release()
             raise
-        return cls(path, tree, held, readonly, notices)
+        session = cls(path, tree, held, readonly, notices)
+        unreadable = len(session._run_ids()) - len(session.runs())
+        if unreadable:
+            session.notices += (f"{unreadable} of the runs cannot be read; verify the session to see which files.",)
+        return session
 
     def close(self) -> None:
         """Let go of the lock and the files; what is committed needs no saving."""
@@ -140,19 +144,17 @@ class Session:
     def runs(self) -> "list[Run]":
         """Every run whose description can be read, newest last; `verify` names the others."""
         found = []
-        for run_id in self.tree.folders("runs"):
-            if _KEY.fullmatch(run_id):
-                with suppress(DamagedUnit):
-                    found.append(self.run(run_id))
+        for run_id in self._run_ids():
+            with suppress(UserError):
+                found.append(self.run(run_id))
         return sorted(found, key=lambda run: (run.created, run.id))
 
     def run(self, run_id: str) -> "Run":
         """The run of that id; UserError if it is not there or its description is damaged."""
-        folder = f"runs/{run_id}"
-        if not _KEY.fullmatch(run_id) or run_id not in self.tree.folders("runs"):
+        if run_id not in self._run_ids():
             raise UserError(f"There is no run “{run_id}” in “{self.path}”.")
         try:
-            content = unseal(self.tree.read(f"{folder}/run.json"))
+            content = unseal(self.tree.read(f"runs/{run_id}/run.json"))
             return Run(
                 session=self,
                 id=run_id,
@@ -163,8 +165,14 @@ class Session:
                 provenance=content["provenance"],
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            why = "it cannot be read" if isinstance(error, OSError) else "its content has changed since it was written"
-            raise DamagedUnit(folder, f"{folder}/run.json", why) from error
+            raise UserError(
+                f"The run “{run_id}” cannot be read because its description, run.json, is missing or damaged. "
+                "Its files are left as they are.",
+                repr(error),
+            ) from error
+
+    def _run_ids(self) -> list[str]:
+        return [name for name in self.tree.folders("runs") if _KEY.fullmatch(name)]
 
     def new_run(
         self, request: Request, models: Sequence[ModelInfo], plan: Sequence[str], provenance: Mapping[str, Any]

@@ -6,7 +6,7 @@ import stat
 import zipfile
 import zlib
 from bisect import bisect_left
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Protocol
 
 from engine.errors import UserError
@@ -63,13 +63,13 @@ class FolderTree:
 
 
 class ZipTree:
-    """A zip of a session, read without extracting.
+    """A zip of a session, read without extracting; `bytes` is what it would take up unpacked.
 
     Raises
     ------
     UserError
-        If it is no zip, holds no session, or is made to do harm: names that leave the folder, links, encrypted entries,
-        two entries of one name, sizes that no session has.
+        If it is no zip, or is made to do harm: names that leave the folder, links, two entries of one name, sizes that
+        no session has.
     """
 
     def __init__(self, path: Path) -> None:
@@ -79,6 +79,7 @@ class ZipTree:
             raise UserError(f"“{path}” is neither a session folder nor a readable zip of one.", repr(error)) from error
         try:
             self._names, self._prefix = _checked_names(self._zip, path)
+            self.bytes = sum(entry.file_size for entry in self._zip.infolist())
         except BaseException:
             self._zip.close()
             raise
@@ -109,11 +110,15 @@ def _checked_names(archive: zipfile.ZipFile, path: Path) -> tuple[list[str], str
     """Every entry looked at before any is read: names relative to the session, and where in the zip it lies."""
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     for entry in entries:
-        pure = PurePosixPath(entry.filename)
-        if pure.is_absolute() or ".." in pure.parts or any(c in entry.orig_filename for c in "\\:\0"):
+        parts = PurePosixPath(entry.filename).parts
+        leaves = parts[:1] == ("/",) or ".." in parts or any(PureWindowsPath(part).drive for part in parts)
+        if leaves or set(entry.orig_filename) & {"\\", "\0"}:
             raise UserError(f"“{path}” is refused: its entry “{entry.filename}” points outside the session.")
-        if stat.S_ISLNK(entry.external_attr >> 16) or entry.flag_bits & 1:
-            raise UserError(f"“{path}” is refused: its entry “{entry.filename}” is a link or encrypted.")
+        plain = entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) and not entry.flag_bits & 1
+        if stat.S_ISLNK(entry.external_attr >> 16) or not plain:
+            raise UserError(
+                f"“{path}” is refused: its entry “{entry.filename}” is a link, or packed in an unusual way."
+            )
     names = [entry.filename for entry in entries if PurePosixPath(entry.filename).name not in LITTER]
     if len({name.casefold() for name in names}) < len(names):
         raise UserError(f"“{path}” is refused: it holds two entries of the same name.")

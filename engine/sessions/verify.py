@@ -1,0 +1,89 @@
+"""Compare everything in a session with what was committed."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import UserError
+from engine.sessions.files import unseal
+from engine.sessions.manifest import DamagedUnit, check
+from engine.sessions.migrate import HEAD, read_schema
+from engine.sessions.store import RESULT
+from engine.sessions.tree import Tree, open_tree
+from engine.sessions.units import check_metadata
+
+
+@dataclass(frozen=True)
+class Report:
+    """How many files and bytes were compared; one sentence for each problem, none when the session is sound."""
+
+    files: int
+    bytes: int
+    problems: tuple[str, ...]
+
+
+def verify(path: Path | str) -> Report:
+    """Check every committed file of a session folder, or of a zip of one, against its BLAKE2b.
+
+    Folders that were set aside as damaged, unfinished parts and exported figures have nothing to be compared with.
+
+    Raises
+    ------
+    UserError
+        If there is no session of a schema that this program reads.
+    """
+    path = Path(path).absolute()
+    tree = open_tree(path)
+    try:
+        read_schema(tree, path)
+        found = list(_compare(tree))
+    finally:
+        tree.close()
+    return Report(len(found), sum(size for size, _ in found), tuple(problem for _, problem in found if problem))
+
+
+def _compare(tree: Tree) -> Iterator[tuple[int, str]]:
+    """For each file its size and its problem."""
+    yield len(tree.read(HEAD)), ""
+    for name in tree.files("views"):
+        if name.endswith(".json"):
+            yield _sealed(tree, f"views/{name}")
+    for run in _committed(tree, "runs"):
+        yield _sealed(tree, f"{run}/run.json")
+        for unit in _committed(tree, f"{run}/units"):
+            yield from _folder(tree, unit)
+        if RESULT in tree.folders(run):
+            yield from _folder(tree, f"{run}/{RESULT}")
+
+
+def _committed(tree: Tree, under: str) -> list[str]:
+    return [f"{under}/{name}" for name in tree.folders(under) if "." not in name]
+
+
+def _sealed(tree: Tree, name: str) -> tuple[int, str]:
+    try:
+        data = tree.read(name)
+        unseal(data)
+    except FileNotFoundError:
+        return 0, f"The file “{name}” is missing."
+    except OSError as error:
+        return 0, f"The file “{name}” cannot be read ({error.strerror})."
+    except ValueError:
+        return len(data), f"The file “{name}” is damaged: its content has changed since it was written."
+    return len(data), ""
+
+
+def _folder(tree: Tree, folder: str) -> Iterator[tuple[int, str]]:
+    metadata = {}
+    try:
+        for file in check(tree, folder):
+            yield len(file.data), file.problem and f"The file “{folder}/{file.name}” is damaged: {file.problem}."
+            if file.name.rsplit("/", 1)[-1].startswith((".z", "zarr.json")) and not file.problem:
+                metadata[file.name] = file.data
+        if "zarr.json" in metadata:
+            check_metadata(metadata, folder)
+        yield len(tree.read(f"{folder}/manifest.json")), ""
+    except DamagedUnit as damage:
+        yield 0, f"The file “{damage.file}” is damaged: {damage.why}."
+    except UserError as refused:
+        yield 0, refused.message
