@@ -1,0 +1,292 @@
+"""Tiny random models of every family, and a record of what the library's own forward pass does with a text."""
+
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import transformers as hf
+from torch import Tensor, nn
+
+from engine.models.adapters import ADAPTERS, Block
+
+T = 9
+SMALL = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 50,
+    "max_position_embeddings": 64,
+}
+GQA = SMALL | {"num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 32, "pad_token_id": 0}
+THETA = {"rope_theta": 100.0}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A config, and where the library's module keeps things: written down here apart from the adapters."""
+
+    config: hf.PreTrainedConfig
+    layers: str = "layers"
+    attention: str = "self_attn"
+    biases: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    scales_query: bool = False
+
+
+def rope(kind: str, **more: Any) -> dict[str, Any]:
+    return dict(rope_type=kind, factor=4.0, **THETA, **more)
+
+
+SLIDING = ["sliding_attention", "full_attention"]
+UNEVEN = "gemma4_text-uneven"
+LLAMA3 = rope("llama3", low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
+CASES: dict[str, Case] = {
+    "gpt2": Case(
+        hf.GPT2Config(
+            n_embd=24, n_layer=2, n_head=4, vocab_size=50, n_positions=64, scale_attn_by_inverse_layer_idx=True
+        ),
+        "h",
+        "attn",
+        ("c_attn", "c_proj"),
+    ),
+    "gpt_neox": Case(
+        hf.GPTNeoXConfig(
+            **SMALL,
+            intermediate_size=32,
+            rope_parameters=dict(rope_type="default", partial_rotary_factor=0.67, **THETA),
+        ),
+        attention="attention",
+        biases=("query_key_value", "dense"),
+    ),
+    "llama": Case(
+        hf.LlamaConfig(**GQA, attention_bias=True, head_dim=10, rope_parameters=dict(rope_type="default", **THETA))
+    ),
+    "llama-llama3": Case(hf.LlamaConfig(**GQA, rope_parameters=LLAMA3)),
+    "llama-linear": Case(hf.LlamaConfig(**GQA, rope_parameters=rope("linear"))),
+    "llama-yarn": Case(
+        hf.LlamaConfig(**GQA, head_dim=16, rope_parameters=rope("yarn", original_max_position_embeddings=16))
+    ),
+    "mistral": Case(hf.MistralConfig(**GQA, head_dim=6, sliding_window=4)),
+    "qwen2": Case(hf.Qwen2Config(**GQA, use_sliding_window=True, sliding_window=4, max_window_layers=1)),
+    "qwen3": Case(hf.Qwen3Config(**GQA, head_dim=10, attention_bias=True)),
+    "olmo": Case(hf.OlmoConfig(**GQA)),
+    "olmo2": Case(hf.Olmo2Config(**GQA, attention_bias=True)),
+    "olmo3": Case(
+        hf.Olmo3Config(
+            **GQA,
+            layer_types=SLIDING,
+            sliding_window=4,
+            rope_parameters={
+                "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+                "full_attention": rope("yarn", original_max_position_embeddings=16),
+            },
+        )
+    ),
+    "gemma2": Case(
+        hf.Gemma2Config(
+            **GQA,
+            head_dim=10,
+            query_pre_attn_scalar=7,
+            attn_logit_softcapping=2.0,
+            sliding_window=4,
+            attention_bias=True,
+        )
+    ),
+    "gemma3_text": Case(
+        hf.Gemma3TextConfig(
+            **GQA,
+            head_dim=10,
+            query_pre_attn_scalar=7,
+            layer_types=SLIDING,
+            sliding_window=4,
+            rope_parameters={
+                "sliding_attention": {"rope_type": "default", "rope_theta": 20.0},
+                "full_attention": rope("linear"),
+            },
+        )
+    ),
+    "gemma4_text": Case(
+        hf.Gemma4TextConfig(
+            **GQA, head_dim=8, global_head_dim=8, layer_types=SLIDING, sliding_window=4, hidden_size_per_layer_input=0
+        )
+    ),
+    "gemma4_text-bidirectional": Case(
+        hf.Gemma4TextConfig(
+            **GQA, head_dim=8, global_head_dim=8, use_bidirectional_attention="all", hidden_size_per_layer_input=0
+        )
+    ),
+    "gemma2-bidirectional": Case(hf.Gemma2Config(**GQA, head_dim=8, use_bidirectional_attention=True)),
+    "gemma3_text-bidirectional": Case(hf.Gemma3TextConfig(**GQA, head_dim=8, use_bidirectional_attention=True)),
+    "opt": Case(
+        hf.OPTConfig(**SMALL, ffn_dim=32, word_embed_proj_dim=24, dropout=0.0),
+        biases=("q_proj", "k_proj", "v_proj", "out_proj"),
+        scales_query=True,
+    ),
+    "opt-post-norm": Case(
+        hf.OPTConfig(**SMALL, ffn_dim=32, word_embed_proj_dim=16, do_layer_norm_before=False, dropout=0.0),
+        biases=("q_proj", "k_proj", "v_proj", "out_proj"),
+        scales_query=True,
+    ),
+    "bert": Case(
+        hf.BertConfig(**SMALL, intermediate_size=32),
+        "encoder.layer",
+        "attention",
+        ("self.query", "self.key", "self.value", "output.dense"),
+    ),
+    "bert-decoder": Case(
+        hf.BertConfig(**SMALL, intermediate_size=32, is_decoder=True),
+        "encoder.layer",
+        "attention",
+        ("self.query", "self.key", "self.value", "output.dense"),
+    ),
+    "roberta": Case(
+        hf.RobertaConfig(**SMALL, intermediate_size=32),
+        "encoder.layer",
+        "attention",
+        ("self.query", "self.key", "self.value", "output.dense"),
+    ),
+    "vit": Case(
+        hf.ViTConfig(
+            hidden_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=32,
+            image_size=[8, 12],
+            patch_size=4,
+        ),
+        attention="attention",
+    ),
+    # Layers whose heads differ: `block` describes each, `facts` refuses the model as a whole.
+    UNEVEN: Case(
+        hf.Gemma4TextConfig(
+            **GQA,
+            head_dim=8,
+            global_head_dim=12,
+            num_global_key_value_heads=3,
+            attention_k_eq_v=True,
+            layer_types=SLIDING,
+            hidden_size_per_layer_input=0,
+        )
+    ),
+}
+
+
+@dataclass
+class Record:
+    """What one layer of the library's model did with one text; batch of one removed."""
+
+    x: Tensor  # (T, d): the residual stream that the block was given
+    into: Tensor  # (T, d): what reached the projections
+    query: Tensor  # (H, T, d_h): after q-norm and rotation
+    key: Tensor  # (H_kv, T, d_h)
+    value: Tensor  # (H_kv, T, d_h)
+    scale: float
+    mask: Tensor | float  # (T, T), additive
+    weights: Tensor  # (H, T, T)
+    out: Tensor  # (T, d): the output projection's
+
+
+@dataclass
+class Run:
+    """A model with random weights, and what each of its layers did."""
+
+    model: nn.Module
+    records: list[Record]
+
+
+def randomise(model: nn.Module) -> None:
+    """Give every parameter weight: matrices that make scores of order one, biases and gains that matter."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            noise = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
+            if parameter.ndim > 1:
+                parameter.copy_(noise * 1.5 / model.config.hidden_size**0.5)
+            else:
+                parameter.copy_(0.4 * noise + (1 if name.endswith("weight") else 0))
+
+
+@cache
+def run(name: str) -> Run:
+    """Run the case's model once, with the library's attention function and the linears around it tapped."""
+    case = CASES[name]
+    torch.manual_seed(0)
+    model = hf.AutoModel.from_config(case.config, attn_implementation="eager").double().eval().requires_grad_(False)
+    if "decoder" in dict(model.named_children()):
+        model = model.decoder  # OPTModel only wraps it
+    randomise(model)
+    module = sys.modules[type(model).__module__]
+    original = module.eager_attention_forward
+    signature = inspect.signature(original)
+    calls: list[dict[str, Any]] = []
+    seen: dict[tuple[str, int], Tensor] = {}
+
+    def recording(*args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
+        output, weights = original(*args, **kwargs)
+        calls.append(dict(signature.bind(*args, **kwargs).arguments) | {"weights": weights})
+        return output, weights
+
+    def first(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        return args[0] if args else kwargs["hidden_states"]
+
+    handles = []
+    for layer in range(case.config.num_hidden_layers):
+        block = model.get_submodule(f"{case.layers}.{layer}")
+        attention = block.get_submodule(case.attention)
+        q, o = attention.get_submodule(case.biases[0]), attention.get_submodule(case.biases[-1])
+
+        def keep(key: tuple[str, int]) -> Callable[..., None]:
+            return lambda _, args, kwargs: seen.__setitem__(key, first(args, kwargs)[0].clone())
+
+        handles += [
+            block.register_forward_pre_hook(keep(("x", layer)), with_kwargs=True),
+            q.register_forward_pre_hook(lambda _, args, layer=layer: seen.__setitem__(("into", layer), args[0][0])),
+            o.register_forward_hook(lambda _, __, out, layer=layer: seen.__setitem__(("out", layer), out[0])),
+        ]
+    generator = torch.Generator().manual_seed(3)
+    if case.config.model_type == "vit":
+        inputs = {"pixel_values": torch.randn((1, 3, 8, 12), generator=generator, dtype=torch.float64)}
+    else:
+        inputs = {"input_ids": torch.randint(2, 50, (1, T), generator=generator)}
+    module.eager_attention_forward = recording
+    try:
+        with torch.no_grad():
+            model(**inputs)
+    finally:
+        module.eager_attention_forward = original
+        for handle in handles:
+            handle.remove()
+    records = []
+    for layer, call in enumerate(calls):
+        mask = call["attention_mask"]
+        records.append(
+            Record(
+                x=seen["x", layer],
+                into=seen["into", layer],
+                query=call["query"][0],
+                key=call["key"][0],
+                value=call["value"][0],
+                scale=call.get("scaling", 1.0),
+                mask=0.0 if mask is None else mask[0, 0].double(),
+                weights=call["weights"][0],
+                out=seen["out", layer],
+            )
+        )
+    return Run(model, records)
+
+
+def attention(name: str, layer: int) -> nn.Module:
+    """The library's attention module."""
+    case = CASES[name]
+    return run(name).model.get_submodule(f"{case.layers}.{layer}.{case.attention}")
+
+
+def block_of(name: str, layer: int) -> Block:
+    """The adapter's account of the same layer, from the model's own state dict."""
+    config, state = CASES[name].config, run(name).model.state_dict()
+    adapter = ADAPTERS[config.model_type]
+    found = adapter.locate(adapter.tensor_names(config, layer), state.keys())
+    return adapter.block(config, layer, lambda tensor: state[found[tensor]])
