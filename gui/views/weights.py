@@ -3,7 +3,9 @@
 from gui.views import weights_head as head
 from gui.views import weights_model as model
 from gui.views.base import View
+from gui.views.weights_reading import read_head
 
+READ = read_head
 NAVIGATOR = View("navigator", "Navigator", "weights", "weights", model.NavigatorOptions, model.navigator)
 
 VIEWS: tuple[View, ...] = (

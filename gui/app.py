@@ -1,0 +1,35 @@
+"""The application: one process, one window."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from platformdirs import user_data_path
+from PySide6.QtCore import QSettings
+from PySide6.QtGui import QIcon
+from PySide6.QtWidgets import QApplication
+
+from engine.resources import RESOURCES
+from gui import theme
+from gui.settings import Settings
+from gui.window import MainWindow
+
+
+def start(argv: Sequence[str]) -> tuple[QApplication, MainWindow]:
+    """Make the application and show its window; the caller runs the event loop."""
+    app = QApplication([sys.argv[0], *argv])
+    app.setOrganizationName("Eigenscope")
+    app.setApplicationName("Eigenscope")
+    app.setDesktopFileName("eigenscope")
+    app.setWindowIcon(QIcon(str(RESOURCES / "icons" / "eigenscope.svg")))
+    settings = Settings(QSettings())
+    home = user_data_path("eigenscope", appauthor=False) / "sessions"
+    window = MainWindow(settings, Path(home), theme.apply(app, settings.theme))
+    window.show()
+    return app, window
+
+
+def main(argv: Sequence[str]) -> int:
+    """Show the window and return the exit code when it is closed."""
+    app, _window = start(argv)
+    return app.exec()

@@ -1,0 +1,83 @@
+"""Keeps in the session how the window looked, and puts it back."""
+
+from dataclasses import asdict
+from typing import Any
+
+from PySide6.QtCore import QObject, QTimer, Slot
+
+from engine.errors import UserError
+from gui.document import Document
+from gui.jobs import Jobs
+from gui.results import Results
+from gui.runs import Runs
+from gui.selection import SelectionModel
+from gui.walker import Walker
+from gui.workspace import ViewPanel, Workspace
+
+QUIET_MS = 1500
+
+
+class Keeper(QObject):
+    """Saves the views, their options, the selection and the run in front, a moment after the last change."""
+
+    def __init__(
+        self,
+        document: Document,
+        jobs: Jobs,
+        shown: tuple[Results, Runs],
+        followed: tuple[SelectionModel, Walker],
+        panels: tuple[Workspace, ViewPanel],
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._document, self._jobs = document, jobs
+        self._results, self._runs = shown
+        self._selection, self._walker = followed
+        self._workspace, self._navigator = panels
+        self._quiet = QTimer(self, singleShot=True, interval=QUIET_MS)
+        self._quiet.timeout.connect(self._save)
+        self._workspace.changed.connect(self._quiet.start)
+        self._navigator.changed.connect(self._quiet.start)
+        self._selection.changed.connect(self._later)
+
+    def state(self) -> dict[str, Any]:
+        row = self._results.row
+        return {
+            "workspace": self._workspace.state(),
+            "navigator": self._navigator.state(),
+            "selection": asdict(self._selection.current),
+            "run": row.run if row else "",
+        }
+
+    def restore(self) -> None:
+        """Put everything as it was; the last run is in front if none was."""
+        state = self._document.view_state()
+        self._workspace.restore(state.get("workspace", {}))
+        self._navigator.restore(state.get("navigator", {}))
+        self._walker.restore(state.get("selection", {}))
+        rows = self._runs.rows
+        row = self._runs.find(state.get("run", "")) or (rows[-1] if rows else None)
+        if row is not None:
+            self._results.show_run(row)
+        self._quiet.stop()
+
+    def flush(self) -> None:
+        """Save now; a full disk or a folder that was taken away loses only the view."""
+        self._quiet.stop()
+        try:
+            self._document.save_view_state(self.state())
+        except (UserError, OSError):
+            return
+
+    @Slot(object)
+    def _later(self, _selection: object) -> None:
+        self._quiet.start()
+
+    @Slot()
+    def _save(self) -> None:
+        state = self.state()
+        self._jobs.do("", lambda: self._document.save_view_state(state), _ignore, _ignore)
+
+
+def _ignore(_: object) -> None:
+    """Nobody waits for the view to be saved."""

@@ -1,0 +1,50 @@
+"""Brings what is shown and what is selected to everything that draws it."""
+
+from importlib import import_module
+
+from PySide6.QtCore import QObject, Slot
+
+from gui.inspector import Inspector
+from gui.results import Results
+from gui.selection import SelectionModel
+from gui.walker import Walker
+from gui.workspace import ViewPanel, Workspace
+
+
+class Presenter(QObject):
+    """Feeds the views, the navigator and the inspector from one dataset and one selection."""
+
+    def __init__(
+        self,
+        results: Results,
+        selection: SelectionModel,
+        walker: Walker,
+        panes: tuple[Workspace, ViewPanel, Inspector],
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._results, self._selection, self._walker = results, selection, walker
+        self._workspace, self._navigator, self._inspector = panes
+        results.shown.connect(self.present)
+        selection.changed.connect(self.read)
+
+    @Slot()
+    def present(self) -> None:
+        """Draw the dataset that is shown now, or say why there is none."""
+        row = self._results.row
+        analysis = row.request.analysis if row else self._workspace.analysis
+        dataset, empty = self._results.dataset, self._results.empty
+        self._walker.clamp()
+        self._workspace.show_dataset(analysis, dataset, empty)
+        self._navigator.show_dataset(dataset, "" if row is None else empty)
+        self.read()
+
+    @Slot()
+    def read(self) -> None:
+        """Read the selected head for the inspector."""
+        dataset, row = self._results.dataset, self._results.row
+        if dataset is None or row is None:
+            self._inspector.show_reading(None)
+            return
+        views = import_module(f"gui.views.{row.request.analysis}")
+        self._inspector.show_reading(views.READ(dataset, self._selection.current))

@@ -1,0 +1,124 @@
+"""The commands of the Run menu."""
+
+import psutil
+from PySide6.QtCore import QObject, Signal, Slot
+from PySide6.QtWidgets import QWidget
+
+from engine.errors import UserError
+from engine.request import ModelSpec, Request
+from gui.document import Document
+from gui.loader import BUILTIN, LoaderPane
+from gui.log import LogDialog
+from gui.parameters import ParametersPane
+from gui.runs import RunRow, Runs
+from gui.runs_pane import RunsPane
+from gui.settings import Settings
+
+
+class Runner(QObject):
+    """Turns the panes into a request and gives it to the queue; acts on the run that is chosen in the list."""
+
+    failed = Signal(object)
+
+    def __init__(
+        self,
+        document: Document,
+        runs: Runs,
+        panes: tuple[LoaderPane, ParametersPane, RunsPane],
+        settings: Settings,
+        window: QWidget,
+    ) -> None:
+        super().__init__(window)
+        self._document, self._runs, self._settings, self._window = document, runs, settings, window
+        self._loader, self._parameters, self._pane = panes
+        self._parameters.run.connect(self.run)
+        self._pane.cancel.connect(self.cancel_row)
+        self._pane.resume.connect(self.resume_row)
+        self._pane.log.connect(self.log_row)
+
+    def request(self) -> Request:
+        """What the panes ask for now; a UserError says which field is wrong."""
+        analysis = self._parameters.analysis
+        if analysis is None:
+            raise UserError("The window is still getting ready; press Run again in a moment.")
+        return Request(
+            analysis=analysis.name,
+            params=self._parameters.values(),
+            models=self._loader.specs(),
+            data=self._loader.data.value() if analysis.needs_data else None,
+            device=self._loader.device_name(),
+            seed=self._parameters.seed.read(),
+        )
+
+    @Slot()
+    def run(self) -> None:
+        try:
+            request = self.request()
+            session = self._document.ensure()
+        except (UserError, OSError) as error:
+            self.failed.emit(error)
+            return
+        self._settings.remember_session(session.path)
+        if (source := request.models[0].source) not in BUILTIN:
+            self._settings.remember_model(source)
+            self._loader.set_known(self._settings.models)
+        self._pane.choose(self._runs.add(session.path, request))
+
+    @Slot()
+    def cancel(self) -> None:
+        if (row := self._runs.active or self._pane.current) is not None:
+            self._runs.cancel(row)
+
+    @Slot()
+    def resume(self) -> None:
+        if (row := self._pane.current) is not None:
+            self.resume_row(row)
+
+    @Slot()
+    def recall(self) -> None:
+        """Put what the chosen run was asked into the panes."""
+        if (row := self._pane.current) is not None:
+            self._loader.set_request(row.request)
+            self._parameters.set_request(row.request)
+
+    @Slot()
+    def show_log(self) -> None:
+        if (row := self._pane.current) is not None:
+            self.log_row(row)
+
+    @Slot(object)
+    def cancel_row(self, row: RunRow) -> None:
+        self._runs.cancel(row)
+
+    @Slot(object)
+    def resume_row(self, row: RunRow) -> None:
+        try:
+            self._document.ensure()
+        except UserError as error:
+            self.failed.emit(error)
+            return
+        if row.resumable:
+            self._runs.resume(row)
+
+    @Slot(object)
+    def log_row(self, row: RunRow) -> None:
+        provenance = None
+        if self._document.session is not None and row.run:
+            try:
+                provenance = self._document.session.run(row.run).provenance
+            except UserError as error:
+                provenance = {"unreadable": error.message}
+        LogDialog(row, provenance, self._window).show()
+
+    @Slot()
+    def tell_needs(self) -> None:
+        """Say in the loader what memory one unit of this run takes, and what there is."""
+        analysis, info = self._parameters.analysis, self._loader.info
+        if analysis is None or info is None or not self._parameters.form.valid:
+            self._loader.show_needs("", True)
+            return
+        request = Request(analysis=analysis.name, models=(ModelSpec(source=info.source),))
+        needed = analysis.estimate_bytes(request, self._parameters.form.value(), info)
+        free = psutil.virtual_memory().available
+        text = f"Needs about {needed / 1e9:.2f} GB of memory; {free / 1e9:.1f} GB is free."
+        self._loader.show_needs(text, needed <= free)

@@ -1,0 +1,368 @@
+"""The main window: makes the panes, puts them in their places, and connects them. What they do is theirs."""
+
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+from PySide6.QtCore import QObject, Qt, QTimer, Signal, Slot
+from PySide6.QtGui import QAction, QCloseEvent, QPaintEvent
+from PySide6.QtWidgets import (
+    QApplication,
+    QDockWidget,
+    QLabel,
+    QMainWindow,
+    QMessageBox,
+    QScrollArea,
+    QSplitter,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from engine.runs.child import Inspected
+from gui.actions import Actions, State
+from gui.document import Document
+from gui.files import Files
+from gui.help import HelpPane
+from gui.host import Host
+from gui.inspector import Inspector
+from gui.jobs import Jobs
+from gui.keeper import Keeper
+from gui.loader import LoaderPane
+from gui.messages import MessageBar
+from gui.palette import Palette
+from gui.parameters import ParametersPane
+from gui.plots import Plots
+from gui.presenter import Presenter
+from gui.results import Results
+from gui.runner import Runner
+from gui.runs import RunRow, Runs
+from gui.runs_pane import RunsPane
+from gui.selection import SelectionModel
+from gui.settings import Settings
+from gui.style import sheet
+from gui.theme import Theme
+from gui.walker import ArrowGuard, Walker
+from gui.workspace import ViewPanel, Workspace
+
+LEFT, RIGHT, BOTTOM = (
+    Qt.DockWidgetArea.LeftDockWidgetArea,
+    Qt.DockWidgetArea.RightDockWidgetArea,
+    Qt.DockWidgetArea.BottomDockWidgetArea,
+)
+
+
+class MainWindow(QMainWindow):
+    """One session in one window. `ready` is emitted when it has been painted and its plots are loaded."""
+
+    painted = Signal()
+    ready = Signal()
+
+    def __init__(self, settings: Settings, home: Path, theme: Theme) -> None:
+        super().__init__()
+        self.settings, self.theme = settings, theme
+        self.selection = SelectionModel(self)
+        self.host, self.jobs = Host(self), Jobs(self)
+        self.document = Document(home, self)
+        self.runs = Runs(self.host, self)
+        self.results = Results(self.document, self.runs, self.jobs, self)
+        self.walker = Walker(self.selection, self.results, self)
+
+        self.messages = MessageBar()
+        self.workspace = Workspace(self.selection)
+        self.navigator = ViewPanel((import_module("gui.views.weights").NAVIGATOR,), self.selection)
+        self.loader, self.parameters, self.inspector = LoaderPane(), ParametersPane(), Inspector()
+        self.runs_pane, self.help = RunsPane(self.runs), HelpPane()
+        self._place()
+
+        self.files = Files(self.document, self.jobs, settings, self)
+        self.plots = Plots(self.workspace, self)
+        panes = (self.loader, self.parameters, self.runs_pane)
+        self.runner = Runner(self.document, self.runs, panes, settings, self)
+        drawn = (self.workspace, self.navigator, self.inspector)
+        self.presenter = Presenter(self.results, self.selection, self.walker, drawn, self)
+        followed, panels = (self.selection, self.walker), (self.workspace, self.navigator)
+        self.keeper = Keeper(self.document, self.jobs, (self.results, self.runs), followed, panels, self)
+
+        parts: dict[str, QObject] = {
+            name: getattr(self, name) for name in ("files", "plots", "inspector", "runner", "walker")
+        }
+        self.actions_ = Actions(self, self.menuBar(), {**parts, "window": self})
+        self._menus()
+        self._connect()
+        self.loader.set_known(settings.models)
+        self._restyle()
+        self._restore_layout()
+        self._document_changed()
+        self._first_paint = True
+
+    # -- places ---------------------------------------------------------------------------------------------------
+
+    def _place(self) -> None:
+        self.setObjectName("eigenscope")
+        self.setDockNestingEnabled(True)
+        self.setCorner(Qt.Corner.BottomLeftCorner, BOTTOM)
+        self.setCorner(Qt.Corner.BottomRightCorner, BOTTOM)
+        self.middle = QSplitter(Qt.Orientation.Vertical, childrenCollapsible=False)
+        self.middle.addWidget(self.workspace)
+        self.middle.addWidget(self.navigator)
+        self.middle.setSizes([620, 210])
+        self.middle.setStretchFactor(0, 1)
+        centre = QWidget()
+        box = QVBoxLayout(centre)
+        box.setContentsMargins(0, 0, 0, 0)
+        box.setSpacing(0)
+        box.addWidget(self.messages)
+        box.addWidget(self.middle, 1)
+        self.setCentralWidget(centre)
+        self.docks = {
+            "model": self._dock("model", "Model", _scrolled(self.loader), LEFT),
+            "inspector": self._dock("inspector", "Inspector", _scrolled(self.inspector), RIGHT),
+            "parameters": self._dock("parameters", "Parameters", _scrolled(self.parameters), RIGHT),
+            "runs": self._dock("runs", "Runs", self.runs_pane, BOTTOM),
+            "help": self._dock("help", "Help", self.help, RIGHT),
+        }
+        self._arrange()
+        self.status = QLabel()
+        self.statusBar().addWidget(self.status, 1)
+        self.doing = QLabel()
+        self.statusBar().addPermanentWidget(self.doing)
+
+    def _dock(self, name: str, title: str, widget: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
+        dock = QDockWidget(title, self)
+        dock.setObjectName(name)
+        dock.setWidget(widget)
+        self.addDockWidget(area, dock)
+        return dock
+
+    def _arrange(self) -> None:
+        places = {"model": LEFT, "inspector": RIGHT, "parameters": RIGHT, "help": RIGHT, "runs": BOTTOM}
+        for name, area in places.items():
+            self.docks[name].setFloating(False)
+            self.addDockWidget(area, self.docks[name])
+            self.docks[name].setVisible(name != "help")
+        right = [self.docks["inspector"], self.docks["parameters"]]
+        self.resizeDocks([self.docks["model"], right[0]], [300, 310], Qt.Orientation.Horizontal)
+        self.resizeDocks(right, [330, 420], Qt.Orientation.Vertical)
+        self.resizeDocks([self.docks["runs"]], [130], Qt.Orientation.Vertical)
+        self.resize(1500, 940)
+
+    def _menus(self) -> None:
+        self._recent = self.actions_.menu("File").addMenu("Open recent")
+        self.actions_.menu("File").insertMenu(self.actions_.by_id["open_zip"], self._recent)
+        self._recent.aboutToShow.connect(self._list_recent)
+        views, panes = self.actions_.menu("View > Views"), self.actions_.menu("View > Panes")
+        for number, view in enumerate(self.workspace.panel.views.values(), 1):
+            action = QAction(view.title, self)
+            if number < 10:
+                action.setShortcut(f"Ctrl+{number}")
+            action.triggered.connect(partial(self.workspace.panel.set_view, view.name))
+            views.addAction(action)
+        panes.addActions([dock.toggleViewAction() for dock in self.docks.values()])
+        find = QToolButton(self, autoRaise=True)
+        find.setDefaultAction(self.actions_.by_id["palette"])
+        find.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.menuBar().setCornerWidget(find)
+
+    # -- connections ----------------------------------------------------------------------------------------------
+
+    def _connect(self) -> None:
+        self.document.changed.connect(self._document_changed)
+        self.host.replied.connect(self._answered)
+        self.runs.changed.connect(self._update_actions)
+        self.runs.ended.connect(self._ended)
+        self.results.shown.connect(self._update_actions)
+        self.runs_pane.chosen.connect(self.results.show_run)
+        self.runs.started.connect(self.runs_pane.choose)
+        for part in (self.files, self.runner, self.results):
+            part.failed.connect(self.messages.show_error)
+        self.files.said.connect(self._say)
+        self.loader.inspect.connect(self.host.inspect)
+        self.loader.changed.connect(self.runner.tell_needs)
+        self.loader.list_checkpoints.connect(self._list_checkpoints)
+        self.parameters.changed.connect(self.runner.tell_needs)
+        for part in (self.workspace, self.navigator):
+            part.hovered.connect(self.status.setText)
+        for part in (self.workspace, self.navigator, self.inspector, self.plots):
+            part.help_requested.connect(self._help_page)
+        self.jobs.doing.connect(self.doing.setText)
+        self.theme.changed.connect(self._restyle)
+        self._guard = ArrowGuard(self)
+        QApplication.instance().installEventFilter(self._guard)
+
+    @Slot()
+    def _document_changed(self) -> None:
+        """Another session is open: show its runs and put the views as they were."""
+        self.results.clear()
+        self.runs.load(self.document.session)
+        self.keeper.restore()
+        self.setWindowTitle(f"{self.document.title} – Eigenscope")
+        self._update_actions()
+
+    @Slot(object)
+    def _answered(self, reply: object) -> None:
+        if isinstance(reply, Inspected):
+            self.loader.show_facts(reply)
+
+    @Slot(object)
+    def _ended(self, row: RunRow) -> None:
+        if row.state == "failed":
+            self.messages.show_message(row.message, row.detail)
+
+    @Slot()
+    def _update_actions(self) -> None:
+        row = self.runs_pane.current
+        self.actions_.update(
+            State(
+                running=self.runs.busy,
+                session=self.document.session is not None,
+                result=self.results.dataset is not None,
+                resumable=row is not None and row.resumable,
+                cancellable=self.runs.busy,
+                row=row is not None,
+            )
+        )
+
+    @Slot(str)
+    def _say(self, text: str) -> None:
+        self.messages.show_message(text, kind="notice")
+
+    @Slot(str)
+    def _list_checkpoints(self, source: str) -> None:
+        def find() -> tuple[str, ...]:
+            from engine.models.source import checkpoints
+
+            return checkpoints(source)
+
+        self.jobs.do("Looking for checkpoints", find, self.loader.choose_checkpoints, self.messages.show_error)
+
+    @Slot()
+    def _list_recent(self) -> None:
+        self._recent.clear()
+        for path in self.settings.recent:
+            self._recent.addAction(str(path)).triggered.connect(partial(self.files.open_path, path))
+        self._recent.setEnabled(not self._recent.isEmpty())
+
+    # -- commands of the window itself ----------------------------------------------------------------------------
+
+    @Slot()
+    def show_palette(self) -> None:
+        listed = [(path, a) for path, menu in self.actions_.menus.items() for a in menu.actions() if not a.menu()]
+        palette = Palette(listed, self)
+        palette.move(self.geometry().center().x() - palette.width() // 2, self.geometry().top() + 60)
+        palette.show()
+        palette.query.setFocus()
+
+    @Slot()
+    def show_help(self) -> None:
+        self._help_page("index")
+
+    @Slot()
+    def show_keys(self) -> None:
+        self._help_page("keys")
+
+    @Slot(str)
+    def _help_page(self, page: str) -> None:
+        self.help.show_page(page)
+        self.docks["help"].show()
+        self.docks["help"].raise_()
+
+    @Slot()
+    def show_about(self) -> None:
+        QMessageBox.about(
+            self,
+            "About Eigenscope",
+            "<b>Eigenscope</b><p>A desktop instrument for the spectra of transformers.</p><p>BSD-3-Clause licence.</p>",
+        )
+
+    @Slot()
+    def theme_system(self) -> None:
+        self._set_theme("system")
+
+    @Slot()
+    def theme_light(self) -> None:
+        self._set_theme("light")
+
+    @Slot()
+    def theme_dark(self) -> None:
+        self._set_theme("dark")
+
+    def _set_theme(self, mode: str) -> None:
+        self.settings.theme = mode
+        self.theme.set_mode(self.settings.theme)
+
+    @Slot()
+    def _restyle(self) -> None:
+        self.setStyleSheet(sheet(self.theme.dark))
+
+    @Slot()
+    def reset_layout(self) -> None:
+        self.settings.forget_layout()
+        self._arrange()
+        self.middle.setSizes([620, 210])
+
+    def _restore_layout(self) -> None:
+        restorers: dict[str, Callable[..., object]] = {
+            "geometry": self.restoreGeometry,
+            "docks": self.restoreState,
+            "middle": self.middle.restoreState,
+        }
+        for name, restore in restorers.items():
+            if (state := self.settings.layout(name)) is not None:
+                restore(state)
+
+    # -- life -----------------------------------------------------------------------------------------------------
+
+    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802 (Qt's name)
+        super().paintEvent(event)
+        if self._first_paint:
+            self._first_paint = False
+            QTimer.singleShot(0, self._get_ready)
+
+    @Slot()
+    def _get_ready(self) -> None:
+        """What the first look does not need: plots, the analysis's form, the compute process."""
+        self.painted.emit()
+        self.workspace.load()
+        self.navigator.canvas.load()
+        self.parameters.show_analysis(self.workspace.analysis)
+        self.loader.set_needs_data(self.parameters.analysis is not None and self.parameters.analysis.needs_data)
+        self.host.start()
+        self.loader.ask_facts()
+        self.presenter.present()
+        self.ready.emit()
+
+    def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802 (Qt's name)
+        if self.runs.busy and not self._leave_run():
+            event.ignore()
+            return
+        for name, state in (
+            ("geometry", self.saveGeometry()),
+            ("docks", self.saveState()),
+            ("middle", self.middle.saveState()),
+        ):
+            self.settings.save_layout(name, state)
+        QApplication.instance().removeEventFilter(self._guard)
+        self.keeper.flush()
+        self.jobs.close()
+        self.host.close()
+        self.document.close()
+        event.accept()
+
+    def _leave_run(self) -> bool:
+        answer = QMessageBox.question(
+            self,
+            "A run is going on",
+            "A run is going on. Close all the same? What it has committed is kept, and it can be resumed next time.",
+            QMessageBox.StandardButton.Close | QMessageBox.StandardButton.Cancel,
+            QMessageBox.StandardButton.Cancel,
+        )
+        return answer == QMessageBox.StandardButton.Close
+
+
+def _scrolled(widget: QWidget) -> QScrollArea:
+    area = QScrollArea(widgetResizable=True)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidget(widget)
+    return area
