@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
 from zlib import crc32
 
 import numpy as np
@@ -47,7 +47,11 @@ class Unit:
 
 
 class Analysis(ABC, Generic[P]):
-    """One study. `compute` sees one unit and one open model; `finish` sees only committed units, never a model."""
+    """One study. `compute` sees one unit and one open model; `finish` sees only committed units, never a model.
+
+    `notable` names the variables (model, layer, head) that a short table shows, and how it takes them over the heads:
+    their mean, their sum, or how many are below 0.05.
+    """
 
     name: ClassVar[str]
     title: ClassVar[str]
@@ -55,6 +59,7 @@ class Analysis(ABC, Generic[P]):
     needs_data: ClassVar[bool] = False
     params: type[P]
     views: ClassVar[tuple[str, ...]]
+    notable: ClassVar[Mapping[str, Literal["mean", "sum", "significant"]]] = {}
 
     @abstractmethod
     def units(self, request: Request, params: P, models: Sequence["ModelInfo"]) -> list[Unit]:

@@ -17,6 +17,7 @@ from engine.analyses.parameters import validate
 from engine.errors import Cancelled, UserError
 from engine.events import Event, Failed, Finished, Notice, Progress, Snapshot, Started, Stopped
 from engine.models.info import ModelInfo
+from engine.models.memory import require
 from engine.models.opening import OpenModel, describe, open_model
 from engine.request import ModelSpec, Request
 from engine.runs import memory
@@ -75,7 +76,7 @@ def start(session: Session, request: Request) -> Run:
     device = resolve_device(request.device)
     models = [describe(spec) for spec in request.models]
     for model in models:
-        memory.require(analysis.estimate_bytes(request, params, model), device, f"{analysis.title} of {model.label}")
+        require(analysis.estimate_bytes(request, params, model), device, f"{analysis.title} of {model.label}")
     units = analysis.units(request, params, models)
     record = collect() | {"device": _device_name(device), "threads": torch.get_num_threads()}
     return session.new_run(request, models, [unit.key for unit in units], record)
@@ -143,25 +144,28 @@ def _complete(run: Run, emit: Callable[[Event], None], cancelled: Callable[[], b
             "Start a new run; what this one has stays readable."
         )
     done = _committed(run, units, emit)
-    title = f"{analysis.title} · {', '.join(model.label for model in run.models)}"
+    title = f"{analysis.title} · {', '.join(info.label for info in run.models)}"
     emit(Started(run.id, analysis.name, title, len(done), len(units)))
-    for model in run.models:
-        for notice in model.notices:
-            emit(Notice(run.id, f"{model.label}: {notice}"))
+    for info in run.models:
+        for notice in info.notices:
+            emit(Notice(run.id, f"{info.label}: {notice}"))
 
     waiting = [unit for unit in units if unit.key not in done]
     device = resolve_device(request.device) if waiting else "cpu"
     spent = paid = 0.0
     left = sum(unit.cost for unit in waiting)
     next_snapshot = 0.0
+    model: OpenModel | None = None
+    at = -1
     for unit in waiting:
         if cancelled():
             raise Cancelled
         planned = run.models[unit.model]
         remaining = spent / paid * left if paid else None
         try:
-            emit(Progress(run.id, len(done), len(units), f"{planned.label} · opening the model", remaining))
-            model = opened.get(request.models[unit.model], request.seed, device, planned)
+            if model is None or unit.model != at:
+                emit(Progress(run.id, len(done), len(units), f"{planned.label} · opening the model", remaining))
+                model, at = opened.get(request.models[unit.model], request.seed, device, planned), unit.model
             emit(Progress(run.id, len(done), len(units), f"{planned.label} · {unit.title}", remaining))
             began = time.monotonic()
             with memory.PeakMemory(device) as peak:

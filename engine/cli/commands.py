@@ -1,0 +1,223 @@
+"""The commands and their options."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from engine.analyses import ANALYSES, get_analysis
+from engine.errors import UserError
+from engine.request import Device, Request
+
+if TYPE_CHECKING:
+    from engine.runs.loop import Opened
+    from engine.sessions.store import Run, Session
+
+app = typer.Typer(
+    help="Spectra of transformers beside their nulls. Without a command, the window opens.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+SessionPath = Annotated[Path, typer.Argument(help="A session.", metavar="NAME.eigenscope", exists=True)]
+AsJson = Annotated[bool, typer.Option("--json", help="Results as JSON on standard output.")]
+
+
+@app.command()
+def run(
+    analysis: Annotated[str | None, typer.Argument(metavar="ANALYSIS", help=f"One of: {', '.join(ANALYSES)}.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODEL", help="builtin, builtin-encoder, a folder, or a hub id; may be repeated."),
+    ] = None,
+    revision: Annotated[
+        list[str] | None,
+        typer.Option(metavar="REVISION", help="Branch, tag, commit or checkpoint name; may be repeated."),
+    ] = None,
+    twin: Annotated[bool, typer.Option("--twin", help="Also a freshly initialised twin of each model.")] = False,
+    data: Annotated[str | None, typer.Option(metavar="DATA", help="The text, for analyses that read one.")] = None,
+    samples: Annotated[int | None, typer.Option(metavar="N", min=1, help="How many samples of the text.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A parameter; may be repeated. See: params ANALYSIS."),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="auto takes the GPU where there is one.")] = "auto",
+    seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**32 - 1, help="Of everything random.")] = 0,
+    recipe: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A request that comes with the program, instead of ANALYSIS.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The session: made, or added to.", metavar="NAME.eigenscope")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compute an analysis of one or several models into a session."""
+    from engine.cli.options import build_request
+    from engine.recipes import recipe as recipe_called
+
+    try:
+        request: Request
+        if recipe is not None:
+            if analysis or model or revision or twin or data or samples or settings:
+                raise UserError("A recipe is a whole request: give only --out, --device, --seed and --json with it.")
+            request = recipe_called(recipe).model_copy(update={"device": device, "seed": seed})
+            out = out or Path(f"{recipe}.eigenscope")
+        elif analysis is None or out is None:
+            raise UserError("Say which analysis and where to: run ANALYSIS --model MODEL --out NAME.eigenscope.")
+        else:
+            request = build_request(
+                analysis,
+                model or ["builtin"],
+                revision or [],
+                twin,
+                data,
+                samples,
+                settings or [],
+                device,
+                seed,
+            )
+    except UserError as error:
+        raise typer.BadParameter(error.message) from None
+
+    from engine.runs.loop import start
+    from engine.sessions.store import Session
+
+    there = out.exists() and not (out.is_dir() and not any(out.iterdir()))
+    with Session.open(out) if there else Session.create(out) as session:
+        session.require_writable()
+        _carry_out(session, start(session, request), as_json)
+
+
+@app.command()
+def resume(session: SessionPath, as_json: AsJson = False) -> None:
+    """Finish every run of a session that is not finished; damaged units are computed again."""
+    from engine.runs.loop import Opened
+    from engine.sessions.store import Session
+
+    with Session.open(session) as store:
+        store.require_writable()
+        runs = store.runs()
+        if not runs:
+            raise UserError(f"There is no run in “{session}” yet.")
+        opened = Opened()
+        for one in runs:  # finished ones too: it looks at their units and result, which costs little
+            _carry_out(store, one, as_json, opened, quiet=one.finished)
+
+
+def _carry_out(
+    session: "Session", run: "Run", as_json: bool, opened: "Opened | None" = None, quiet: bool = False
+) -> None:
+    from engine import events
+    from engine.cli import report
+    from engine.cli.follow import follow
+
+    errors = Console(stderr=True)
+    resumable = f"Resume with: python main.py resume {session.path}"
+    try:
+        follower = follow(session, run, errors, opened)
+    except KeyboardInterrupt:
+        errors.print(f"Stopped at once; what was committed is kept. {resumable}", markup=False, soft_wrap=True)
+        raise typer.Exit(130) from None
+    match follower.end:
+        case events.Failed(message=message, detail=detail):
+            raise UserError(message, detail)
+        case events.Stopped(done=done, total=total):
+            errors.print(f"Cancelled: {done} of {total} units are kept. {resumable}", markup=False, soft_wrap=True)
+            raise typer.Exit(130)
+        case events.Finished(seconds=seconds) if follower.result is not None and not quiet:
+            if as_json:
+                print(json.dumps(report.as_json(run, follower.result.dataset, seconds)))
+            else:
+                _show(report.as_table(run, follower.result.dataset))
+                print(f"\nSession: {session.path}\nResult:  {run.path / 'result.zarr'}")
+
+
+@app.command()
+def params(
+    analysis: Annotated[str, typer.Argument(metavar="ANALYSIS", help=f"One of: {', '.join(ANALYSES)}.")],
+) -> None:
+    """List an analysis's parameters, for --set."""
+    from engine.analyses.parameters import table
+
+    try:
+        chosen = get_analysis(analysis)
+    except UserError as error:
+        raise typer.BadParameter(error.message) from None
+    print(f"{chosen.title}: {chosen.summary}\n")
+    listing = Table("parameter", "default", "accepts", "meaning", box=None, pad_edge=False)
+    for row in table(chosen):
+        listing.add_row(*row)
+    _show(listing)
+
+
+@app.command()
+def verify(session: SessionPath) -> None:
+    """Compare every committed file of a session with its checksum."""
+    from engine.sessions.verify import verify as compare
+
+    report = compare(session)
+    for problem in report.problems:
+        print(problem)
+    if report.problems:
+        raise UserError(f"{len(report.problems)} problems in “{session}”. Resuming computes damaged units again.")
+    print(f"{report.files} files, {report.bytes / 1e6:.1f} MB: all as committed.")
+
+
+@app.command()
+def export(
+    session: SessionPath,
+    out: Annotated[Path, typer.Option(help="A folder; made if need be.", metavar="DIR")],
+    file_format: Annotated[Literal["csv", "npz", "netcdf"], typer.Option("--format", help="How.")] = "csv",
+) -> None:
+    """Write the results of a session in a format that other programs read."""
+    from engine.sessions.export import export as write
+
+    for path in write(session, file_format, out):
+        print(path)
+
+
+@app.command()
+def pack(
+    session: SessionPath,
+    out: Annotated[Path | None, typer.Argument(help="The zip; beside the session by default.")] = None,
+) -> None:
+    """Make one verified zip of a session, for a colleague."""
+    from engine.sessions.archive import pack as zip_up
+
+    target = out or session.with_name(f"{session.stem}.eigenscope.zip")
+    report = zip_up(session, target)
+    print(f"{target}: {report.files} files, {report.bytes / 1e6:.1f} MB, verified.")
+
+
+@app.command()
+def unpack(
+    archive: Annotated[Path, typer.Argument(help="A zip that pack made.", exists=True, dir_okay=False)],
+    out: Annotated[Path, typer.Argument(help="The session folder to make.", metavar="NAME.eigenscope")],
+) -> None:
+    """Make a session folder of a zip, verified."""
+    from engine.sessions.archive import unpack as unzip
+
+    report = unzip(archive, out)
+    print(f"{out}: {report.files} files, {report.bytes / 1e6:.1f} MB, verified.")
+
+
+@app.command()
+def doctor() -> None:
+    """Look at Python, Qt, PyTorch and the GPU, memory, the models, the cache and the disk."""
+    from engine.doctor import examine
+
+    checks = examine()
+    for check in checks:
+        print(f"{check.name:<8}{check.state:<9}{check.text}")
+    if any(check.state == "problem" for check in checks):
+        raise UserError("Not everything is in order; the lines marked “problem” say what to do.")
+
+
+def _show(table: Table) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # into a file or a pipe, no column is cut
+    console.print(table)

@@ -1,0 +1,23 @@
+"""Requests that come with the program, by name."""
+
+import json
+
+from engine.errors import UserError
+from engine.request import Request
+from engine.resources import RESOURCES
+
+FOLDER = RESOURCES / "recipes"
+
+
+def titles() -> dict[str, str]:
+    """What each recipe does, by name."""
+    return {path.stem: str(json.loads(path.read_text("utf-8"))["title"]) for path in sorted(FOLDER.glob("*.json"))}
+
+
+def recipe(name: str) -> Request:
+    """Return the request of a recipe; UserError lists the recipes if there is none of that name."""
+    known = titles()
+    if name not in known:
+        there_are = "; ".join(f"{name} ({title})" for name, title in known.items())
+        raise UserError(f"There is no recipe called “{name}”. There are: {there_are}.")
+    return Request.model_validate(json.loads((FOLDER / f"{name}.json").read_text("utf-8"))["request"])
