@@ -1,0 +1,1 @@
+"""The parts of the renderer: axes, colour scales, marks, panels, legend, canvas."""
