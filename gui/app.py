@@ -24,7 +24,7 @@ def start(argv: Sequence[str]) -> tuple[QApplication, MainWindow]:
     app.setWindowIcon(QIcon(str(RESOURCES / "icons" / "eigenscope.svg")))
     settings = Settings(QSettings())
     home = user_data_path("eigenscope", appauthor=False) / "sessions"
-    window = MainWindow(settings, Path(home), theme.apply(app, settings.theme))
+    window = MainWindow(app, settings, Path(home), theme.apply(app, settings.theme))
     window.show()
     return app, window
 

@@ -15,7 +15,7 @@ WINDOW = "window"
 
 
 class Document(QObject):
-    """Holds at most one Session. A new one is made in `home` when something is first run, so nothing is ever unsaved."""
+    """Holds at most one Session. A new one is made in `home` when something is first run: nothing is ever unsaved."""
 
     changed = Signal()
 

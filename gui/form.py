@@ -68,7 +68,8 @@ class Form(QWidget, Generic[M]):
         widget.setObjectName(name)
         widget.setToolTip(field.description or "")
         widget.setAccessibleName(title)
-        problem = QLabel(wordWrap=True, visible=False)
+        problem = QLabel(wordWrap=True)
+        problem.hide()
         problem.setProperty("role", "problem")
         self.editors[name], self.problems[name] = editor, problem
         editor.changed.connect(self._edited)

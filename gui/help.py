@@ -2,9 +2,10 @@
 
 from PySide6.QtCore import QUrl, Slot
 from PySide6.QtGui import QTextDocument
-from PySide6.QtWidgets import QHBoxLayout, QTextBrowser, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QTextBrowser, QVBoxLayout, QWidget
 
 from engine.resources import RESOURCES
+from gui.widgets import tool_button
 
 PAGES = RESOURCES / "help"
 
@@ -23,7 +24,7 @@ class HelpPane(QWidget):
             ("▶", "Forward", self.browser.forward),
             ("Contents", "All help pages", self.contents),
         ):
-            button = QToolButton(text=text, toolTip=tip, autoRaise=True)
+            button = tool_button(text, tip)
             button.clicked.connect(slot)
             line.addWidget(button)
         line.addStretch(1)

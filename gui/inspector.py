@@ -4,9 +4,10 @@ import math
 
 from PySide6.QtCore import Qt, Signal, Slot
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QGridLayout, QLabel, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
 
 from gui.reading import Reading, Row
+from gui.widgets import set_role, tool_button
 
 
 def number(value: float) -> str:
@@ -34,7 +35,7 @@ class Inspector(QWidget):
         self.subtitle.setProperty("role", "muted")
         self.verdict = QLabel(wordWrap=True)
         self.verdict.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.help = QToolButton(text="What is this?", autoRaise=True)
+        self.help = tool_button("What is this?")
         self.help.clicked.connect(self._ask_help)
         self._table = QWidget()
         self._grid = QGridLayout(self._table)
@@ -54,8 +55,7 @@ class Inspector(QWidget):
         self.title.setText(shown.title)
         self.subtitle.setText(shown.subtitle)
         self.verdict.setText(shown.verdict)
-        self.verdict.setProperty("role", "outside" if shown.outside else "inside")
-        self.verdict.style().polish(self.verdict)
+        set_role(self.verdict, "outside" if shown.outside else "inside")
         self.verdict.setVisible(bool(shown.verdict))
         self.help.setVisible(reading is not None)
         self._table.setVisible(bool(shown.rows))

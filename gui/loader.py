@@ -26,6 +26,7 @@ from engine.models.info import ModelInfo
 from engine.request import DataSpec, Device, ModelSpec, Request
 from engine.runs.child import Inspected
 from gui.form import Form, make_editor
+from gui.widgets import set_role, tool_button
 
 BUILTIN = ("builtin", "builtin-encoder")
 SETTLE_MS = 500
@@ -52,11 +53,11 @@ class LoaderPane(QWidget):
         self.source.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.source.addItems(BUILTIN)
         self.source.setToolTip("builtin, builtin-encoder, a folder with config.json and safetensors, or a hub id")
-        browse = QToolButton(text="…", toolTip="Choose a folder")
+        browse = tool_button("…", "Choose a folder")
         browse.clicked.connect(self._browse)
         self.revisions = QLineEdit(placeholderText="the last one")
         self.revisions.setToolTip("One or several branches, tags or checkpoints, separated by commas")
-        more = QToolButton(text="…", toolTip="Choose among the checkpoints there are")
+        more = tool_button("…", "Choose among the checkpoints there are")
         more.clicked.connect(self._ask_checkpoints)
         self.twin = QCheckBox("Random twin beside it")
         self.twin.setToolTip("Also run the same config, freshly initialised, as a baseline")
@@ -103,7 +104,7 @@ class LoaderPane(QWidget):
         source = self.source.currentText().strip()
         if not source:
             raise UserError("No model is named: type a folder or a hub id on the left, or choose “builtin”.")
-        names = [r.strip() for r in self.revisions.text().split(",") if r.strip()]
+        names: list[str | None] = [r.strip() for r in self.revisions.text().split(",") if r.strip()]
         dtype = self.dtype.read()
         specs = [ModelSpec(source=source, revision=r, dtype=dtype) for r in dict.fromkeys(names or [None])]
         if self.twin.isChecked():
@@ -166,11 +167,12 @@ class LoaderPane(QWidget):
     def show_needs(self, text: str, enough: bool) -> None:
         """Show what memory the run needs; `enough` is False when it will not fit."""
         self.needs.setText(text)
-        _set_role(self.needs, "muted" if enough else "problem")
+        set_role(self.needs, "muted" if enough else "problem")
 
     def choose_checkpoints(self, names: tuple[str, ...]) -> None:
         """Let the user pick among `names`."""
-        dialog = QDialog(self, windowTitle="Checkpoints")
+        dialog = QDialog(self)
+        dialog.setWindowTitle("Checkpoints")
         listing = QListWidget()
         listing.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         listing.addItems(names)
@@ -192,7 +194,7 @@ class LoaderPane(QWidget):
 
     def _show(self, text: str, *, problem: bool) -> None:
         self.facts.setText(text)
-        _set_role(self.facts, "problem" if problem else "muted")
+        set_role(self.facts, "problem" if problem else "muted")
 
     @Slot()
     def _edited(self) -> None:
@@ -221,11 +223,6 @@ def describe(info: ModelInfo) -> str:
         f"{info.architecture}{revision}\n{info.n_layers} layers × {heads}, d = {info.d_model}, d_h = {info.d_head}\n"
         f"{info.n_parameters / 1e6:,.1f} M parameters, stored as {info.storage_dtype}"
     )
-
-
-def _set_role(label: QLabel, role: str) -> None:
-    label.setProperty("role", role)
-    label.style().polish(label)
 
 
 def _beside(field: QWidget, button: QToolButton) -> QHBoxLayout:

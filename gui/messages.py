@@ -4,9 +4,10 @@ from typing import Literal
 
 from PySide6.QtCore import Qt, Slot
 from PySide6.QtGui import QFontDatabase, QGuiApplication
-from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QToolButton, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QVBoxLayout, QWidget
 
 from engine.errors import UserError
+from gui.widgets import tool_button
 
 Kind = Literal["error", "notice"]
 
@@ -19,20 +20,21 @@ class MessageBar(QFrame):
         self.setObjectName("messageBar")
         self.text = QLabel(wordWrap=True, textFormat=Qt.TextFormat.PlainText)
         self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.details = QPlainTextEdit(readOnly=True, visible=False)
+        self.details = QPlainTextEdit(readOnly=True)
+        self.details.hide()
         self.details.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
         self.details.setMaximumHeight(180)
-        self.more = QToolButton(text="Details", checkable=True)
+        self.more = tool_button("Details")
+        self.more.setCheckable(True)
         self.more.toggled.connect(self.details.setVisible)
-        self.copy = QToolButton(text="Copy")
+        self.copy = tool_button("Copy")
         self.copy.clicked.connect(self._copy)
-        close = QToolButton(text="✕", toolTip="Close this message")
+        close = tool_button("✕", "Close this message")
         close.clicked.connect(self.hide)
 
         line = QHBoxLayout()
         line.addWidget(self.text, 1)
         for button in (self.more, self.copy, close):
-            button.setAutoRaise(True)
             button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
             line.addWidget(button, 0, Qt.AlignmentFlag.AlignTop)
         box = QVBoxLayout(self)

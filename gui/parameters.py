@@ -28,7 +28,8 @@ class ParametersPane(QWidget):
         self.seed.widget.setToolTip("Everything random in the run comes from this seed")
         self.defaults = QPushButton("Defaults")
         self.defaults.clicked.connect(self._reset)
-        self.button = QPushButton("Run", objectName="run", default=True)
+        self.button = QPushButton("Run", default=True)
+        self.button.setObjectName("run")
         self.button.clicked.connect(self.run)
 
         seed = QFormLayout()

@@ -1,6 +1,6 @@
 """The commands that act on the figure in front."""
 
-from PySide6.QtCore import QObject, Signal, Slot
+from PySide6.QtCore import QObject, QPoint, Signal, Slot
 
 from gui.workspace import Workspace
 
@@ -34,10 +34,13 @@ class Plots(QObject):
 
     @Slot()
     def save(self) -> None:
+        """Offer the formats that the figure in front can be written in."""
         if (plot := self._workspace.panel.canvas.plot) is not None:
-            plot.export()
+            plot.menu.popup(plot.mapToGlobal(plot.rect().topRight() - QPoint(plot.menu.sizeHint().width(), 0)))
 
     @Slot()
     def copy(self) -> None:
+        from gui import export
+
         if (plot := self._workspace.panel.canvas.plot) is not None:
-            plot.copy()
+            export.copy_image(plot)

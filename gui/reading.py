@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """One quantity of the selected thing: its value, its null's median, its p-value and the corrected q; NaN if absent."""
+    """One quantity of the selected thing: its value, its null's median, its p-value and corrected q; NaN if absent."""
 
     symbol: str
     meaning: str

@@ -87,12 +87,12 @@ class Runs(QObject):
     def load(self, session: "Session | None") -> None:
         """Show the runs that `session` holds."""
         self._rows = {}
-        for run in session.runs() if session else ():
+        for run in session.runs() if session is not None else ():
             done, total = len(run.committed()), len(run.plan)
             finished = run.finished
             row = RunRow(
                 next(self._keys),
-                session.path,
+                run.session.path,
                 run.request,
                 "done" if finished else "stopped",
                 run=run.id,

@@ -64,7 +64,8 @@ class RunsPane(QWidget):
         super().__init__(parent)
         self._runs = runs
         self._items: dict[int, QTreeWidgetItem] = {}
-        self.tree = QTreeWidget(columnCount=len(COLUMNS), rootIsDecorated=False, alternatingRowColors=False)
+        self.tree = QTreeWidget(columnCount=len(COLUMNS))
+        self.tree.setRootIsDecorated(False)
         self.tree.setHeaderLabels(COLUMNS)
         self.tree.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
         self.tree.setAllColumnsShowFocus(True)

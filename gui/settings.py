@@ -1,11 +1,12 @@
 """What the window remembers between two starts: its layout, the recent sessions, the theme."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
 from PySide6.QtCore import QByteArray, QSettings
 
-Theme = Literal["system", "light", "dark"]
+from gui.theme import Mode
+
 RECENT = 10
 
 
@@ -16,19 +17,18 @@ class Settings:
         self.store = store
 
     @property
-    def theme(self) -> Theme:
+    def theme(self) -> Mode:
         value = self.store.value("theme", "system")
         return value if value in ("light", "dark") else "system"
 
     @theme.setter
-    def theme(self, value: Theme) -> None:
+    def theme(self, value: Mode) -> None:
         self.store.setValue("theme", value)
 
     @property
     def recent(self) -> list[Path]:
         """Sessions opened or saved, newest first; those that are gone are left out."""
-        paths = self.store.value("recent", [])
-        return [Path(p) for p in ([paths] if isinstance(paths, str) else paths or []) if Path(p).exists()]
+        return [Path(p) for p in self._texts("recent") if Path(p).exists()]
 
     def remember_session(self, path: Path) -> None:
         path = path.absolute()
@@ -38,11 +38,15 @@ class Settings:
     @property
     def models(self) -> list[str]:
         """Models the user ran that are not built in, newest first."""
-        names = self.store.value("models", [])
-        return [names] if isinstance(names, str) else list(names or [])
+        return self._texts("models")
 
     def remember_model(self, source: str) -> None:
         self.store.setValue("models", [source, *(m for m in self.models if m != source)][:RECENT])
+
+    def _texts(self, key: str) -> list[str]:
+        # An ini file gives a list of one back as text, and an empty one as None.
+        value: Any = self.store.value(key, [])
+        return [value] if isinstance(value, str) else list(value or [])
 
     def layout(self, name: str) -> QByteArray | None:
         value = self.store.value(f"layout/{name}")

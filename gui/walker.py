@@ -74,7 +74,7 @@ class Walker(QObject):
 class ArrowGuard(QObject):
     """Leaves the arrow keys to fields and lists while they have the focus; anywhere else they walk."""
 
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802 (Qt's name)
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if event.type() == QEvent.Type.ShortcutOverride and isinstance(watched, EDITORS):
             assert isinstance(event, QKeyEvent)
             if event.key() in ARROWS and not event.modifiers() & ~Qt.KeyboardModifier.KeypadModifier:

@@ -42,7 +42,7 @@ from gui.runs_pane import RunsPane
 from gui.selection import SelectionModel
 from gui.settings import Settings
 from gui.style import sheet
-from gui.theme import Theme
+from gui.theme import Mode, Theme
 from gui.walker import ArrowGuard, Walker
 from gui.workspace import ViewPanel, Workspace
 
@@ -59,9 +59,9 @@ class MainWindow(QMainWindow):
     painted = Signal()
     ready = Signal()
 
-    def __init__(self, settings: Settings, home: Path, theme: Theme) -> None:
+    def __init__(self, app: QApplication, settings: Settings, home: Path, theme: Theme) -> None:
         super().__init__()
-        self.settings, self.theme = settings, theme
+        self._app, self.settings, self.theme = app, settings, theme
         self.selection = SelectionModel(self)
         self.host, self.jobs = Host(self), Jobs(self)
         self.document = Document(home, self)
@@ -124,8 +124,6 @@ class MainWindow(QMainWindow):
             "help": self._dock("help", "Help", self.help, RIGHT),
         }
         self._arrange()
-        self.status = QLabel()
-        self.statusBar().addWidget(self.status, 1)
         self.doing = QLabel()
         self.statusBar().addPermanentWidget(self.doing)
 
@@ -175,21 +173,19 @@ class MainWindow(QMainWindow):
         self.results.shown.connect(self._update_actions)
         self.runs_pane.chosen.connect(self.results.show_run)
         self.runs.started.connect(self.runs_pane.choose)
-        for part in (self.files, self.runner, self.results):
-            part.failed.connect(self.messages.show_error)
+        for failing in (self.files, self.runner, self.results):
+            failing.failed.connect(self.messages.show_error)
         self.files.said.connect(self._say)
         self.loader.inspect.connect(self.host.inspect)
         self.loader.changed.connect(self.runner.tell_needs)
         self.loader.list_checkpoints.connect(self._list_checkpoints)
         self.parameters.changed.connect(self.runner.tell_needs)
-        for part in (self.workspace, self.navigator):
-            part.hovered.connect(self.status.setText)
-        for part in (self.workspace, self.navigator, self.inspector, self.plots):
-            part.help_requested.connect(self._help_page)
+        for helped in (self.workspace, self.navigator, self.inspector, self.plots):
+            helped.help_requested.connect(self._help_page)
         self.jobs.doing.connect(self.doing.setText)
         self.theme.changed.connect(self._restyle)
         self._guard = ArrowGuard(self)
-        QApplication.instance().installEventFilter(self._guard)
+        self._app.installEventFilter(self._guard)
 
     @Slot()
     def _document_changed(self) -> None:
@@ -288,9 +284,9 @@ class MainWindow(QMainWindow):
     def theme_dark(self) -> None:
         self._set_theme("dark")
 
-    def _set_theme(self, mode: str) -> None:
+    def _set_theme(self, mode: Mode) -> None:
         self.settings.theme = mode
-        self.theme.set_mode(self.settings.theme)
+        self.theme.set_mode(mode)
 
     @Slot()
     def _restyle(self) -> None:
@@ -314,7 +310,7 @@ class MainWindow(QMainWindow):
 
     # -- life -----------------------------------------------------------------------------------------------------
 
-    def paintEvent(self, event: QPaintEvent) -> None:  # noqa: N802 (Qt's name)
+    def paintEvent(self, event: QPaintEvent) -> None:
         super().paintEvent(event)
         if self._first_paint:
             self._first_paint = False
@@ -333,7 +329,7 @@ class MainWindow(QMainWindow):
         self.presenter.present()
         self.ready.emit()
 
-    def closeEvent(self, event: QCloseEvent) -> None:  # noqa: N802 (Qt's name)
+    def closeEvent(self, event: QCloseEvent) -> None:
         if self.runs.busy and not self._leave_run():
             event.ignore()
             return
@@ -343,7 +339,7 @@ class MainWindow(QMainWindow):
             ("middle", self.middle.saveState()),
         ):
             self.settings.save_layout(name, state)
-        QApplication.instance().removeEventFilter(self._guard)
+        self._app.removeEventFilter(self._guard)
         self.keeper.flush()
         self.jobs.close()
         self.host.close()

@@ -27,7 +27,6 @@ class Canvas(QWidget):
     """Where a figure will be: empty until the plotting library is loaded, right after the window is on screen."""
 
     picked = Signal(object)
-    hovered = Signal(str)
     help_requested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -44,7 +43,6 @@ class Canvas(QWidget):
 
             self.plot = FigureWidget(self)
             self.plot.picked.connect(self.picked)
-            self.plot.hovered.connect(self.hovered)
             self.plot.help_requested.connect(self.help_requested)
             self._layout.addWidget(self.plot)
             if self._figure is not None:
@@ -64,7 +62,6 @@ class ViewPanel(QWidget):
     """One figure, the tab bar that chooses its view, and the chosen view's options. Draws only while visible."""
 
     changed = Signal()
-    hovered = Signal(str)
     help_requested = Signal(str)
 
     def __init__(self, views: tuple[View, ...], selection: SelectionModel, parent: QWidget | None = None) -> None:
@@ -84,7 +81,6 @@ class ViewPanel(QWidget):
         self._options = QStackedLayout()
         self.canvas = Canvas()
         self.canvas.picked.connect(self._picked)
-        self.canvas.hovered.connect(self.hovered)
         self.canvas.help_requested.connect(self._ask_help)
         selection.changed.connect(self._moved)
 
@@ -176,7 +172,7 @@ class ViewPanel(QWidget):
     def _ask_help(self) -> None:
         self.help_requested.emit(self.view.help)
 
-    def showEvent(self, event: Any) -> None:  # noqa: N802 (Qt's name)
+    def showEvent(self, event: Any) -> None:
         super().showEvent(event)
         if self._stale:
             self.refresh()
@@ -203,7 +199,7 @@ class AnalysisPage(QSplitter):
     def set_split(self, on: bool) -> None:
         self.panels[1].setVisible(on)
 
-    def sizeHint(self) -> QSize:  # noqa: N802 (Qt's name)
+    def sizeHint(self) -> QSize:
         return QSize(900, 560)
 
 
@@ -211,7 +207,6 @@ class Workspace(QTabWidget):
     """One tab for each analysis there is."""
 
     changed = Signal()
-    hovered = Signal(str)
     help_requested = Signal(str)
 
     def __init__(self, selection: SelectionModel, parent: QWidget | None = None) -> None:
@@ -223,7 +218,6 @@ class Workspace(QTabWidget):
             self.addTab(page, name.capitalize())
             for panel in page.panels:
                 panel.changed.connect(self.changed)
-                panel.hovered.connect(self.hovered)
                 panel.help_requested.connect(self.help_requested)
         self.currentChanged.connect(self.changed)
 
