@@ -12,7 +12,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from engine.errors import UserError
 from engine.training import builtin as recipes
-from engine.training.job import TrainingProgress
+from engine.training.spec import TrainingProgress
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
 console = Console(stderr=True, highlight=False)

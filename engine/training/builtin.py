@@ -1,6 +1,5 @@
 """How the models that come with the program were made; ``python -m engine.training builtin`` makes them again."""
 
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,9 @@ from transformers import (
 )
 
 from engine.data.builtin import builtin_documents, text_hash
-from engine.training.job import Tokens, TrainingProgress, TrainingRecord, TrainingSpec, split, train
+from engine.training.job import train
+from engine.training.spec import TrainingProgress, TrainingRecord, TrainingSpec
+from engine.training.windows import Tokens, split
 
 VOCABULARY = 4096
 CONTEXT = 256
@@ -72,12 +73,13 @@ RECIPES = {
     "builtin": Recipe(
         TrainingSpec(
             objective="causal",
-            steps=4096,
+            steps=2048,
             batch=4,
             length=CONTEXT,
-            learning_rate=2e-3,
+            learning_rate=3e-3,
             warmup=64,
-            checkpoints=(64, 128, 256, 512, 1024, 2048),
+            precision="bfloat16",
+            checkpoints=(32, 64, 128, 256, 512, 1024),
             dtype="float16",
         ),
         _causal_model,
@@ -175,36 +177,40 @@ library_name: transformers
 ---
 # {name}
 
-{recipe.summary}; vocabulary {VOCABULARY} (byte-level BPE learnt on the training part of the text), context {CONTEXT}.
-It comes with Eigenscope so that every analysis has a trained model, its training history and its text with no download.
-It is far too small to be useful as a language model.
+{recipe.summary}; vocabulary {VOCABULARY:,} (byte-level BPE learnt on the training part of the text),
+context {CONTEXT}. It comes with Eigenscope so that every analysis has a trained model, its training history and its
+text with no download. It is far too small to be useful as a language model.
 
 ## Text
 
-The documentation of Python {platform.python_version()}'s standard library: the docstrings of its modules and the help topics of
-`pydoc`, one document for each. BLAKE2b of the whole text: `{text_hash()}`. Documents are shuffled by the seed and the last
-{spec.held_out:.0%} of them are held out: {record.train_tokens:,} tokens to train on, {record.held_out_tokens:,} held out.
-Python's documentation is under the Python Software Foundation License.
+The documentation of the Python standard library: the docstrings of its modules and the help topics of `pydoc`, one
+document for each, under the Python Software Foundation License. BLAKE2b of the whole text: `{text_hash()}`.
+Documents are shuffled by the seed and the last {spec.held_out:.0%} of them are held out:
+{record.train_tokens:,} tokens to train on, {record.held_out_tokens:,} held out.
 
 ## Checkpoints
 
-Loss on the held-out documents in nats a token ({predicted}), beside the entropy of the held-out tokens' own frequencies:
-no model that ignores context can go below it.
+Loss on the held-out documents in nats a token ({predicted}), beside the entropy of the held-out tokens' own
+frequencies: no model that ignores context can go below it.
 
 | checkpoint | held-out loss | unigram entropy |
 |---|---|---|
 {rows}
 
-Each is an ordinary Hugging Face folder. All weights are stored in {spec.dtype} (training ran in float32), so singular values
-below about 1e-4 of the largest carry the rounding of the storage.
+Each is an ordinary Hugging Face folder. All weights are stored in {spec.dtype} (they were float32 in training), so
+singular values below about 1e-4 of the largest carry the rounding of the storage. `training.json` has all of this,
+and the training loss, for programs.
 
 ## Training
 
-AdamW (0.9, 0.95), {record.steps} steps of {spec.batch} windows of {spec.length} tokens, learning rate {spec.learning_rate:g} after {spec.warmup} steps of
-linear warm-up, {spec.decay} decay to zero, weight decay {spec.weight_decay:g} on matrices, gradient norm clipped at {spec.clip:g}, no dropout, seed {spec.seed}.
-It took {record.seconds / 60:.0f} minutes: {record.environment}.
+AdamW (0.9, 0.95), {record.steps:,} steps of {spec.batch} windows of {spec.length} tokens, learning rate
+{spec.learning_rate:g} after {spec.warmup} steps of linear warm-up, {spec.decay} decay to zero, weight decay
+{spec.weight_decay:g} on matrices, gradient norm clipped at {spec.clip:g}, no dropout, products in {spec.precision},
+seed {spec.seed}.
+It took {record.seconds / 60:.0f} minutes on a shared machine: {record.environment}.
 
     python -m engine.training builtin {name} --out NEW_FOLDER
 
-makes it again (the same text needs the same Python version; the last bits depend on the machine and the number of threads).
+makes it again (the same text needs the same Python version; the last bits depend on the machine and the number of
+threads). An interrupted run goes on when the command is repeated.
 """
