@@ -17,9 +17,6 @@ class Gemma2(Llama):
     family = "gemma2"
     rotary_class = "gemma2.modeling_gemma2.Gemma2RotaryEmbedding"
 
-    def causal(self, config: Any) -> bool:
-        return not config.use_bidirectional_attention
-
     def attn_norm(self, config: Any, tensors: Mapping[str, Tensor]) -> Norm | None:
         norm = super().attn_norm(config, tensors)
         return norm and replace(norm, gain=1 + tensors["gain"].float())
@@ -40,6 +37,9 @@ class Gemma3(Gemma2):
     prefixes = ("model.", "model.language_model.", "language_model.model.", "language_model.")
     rotary_class = "gemma3.modeling_gemma3.Gemma3RotaryEmbedding"
     qk_norm = True
+
+    def causal(self, config: Any) -> bool:
+        return not config.use_bidirectional_attention
 
     def softcap(self, config: Any) -> float | None:
         return None  # the config has the field; the library's attention does not read it
