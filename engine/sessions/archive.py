@@ -29,7 +29,7 @@ def pack(session: Path | str, target: Path | str) -> Report:
     tree = open_tree(session)
     with writing(target):
         try:
-            with zipfile.ZipFile(part, "w") as archive:
+            with open(part, "wb") as file, zipfile.ZipFile(file, "w") as archive:
                 for name in committed_files(tree):
                     entry = zipfile.ZipInfo(f"{session.stem}.eigenscope/{name}", (1980, 1, 1, 0, 0, 0))
                     entry.create_system, entry.external_attr = 3, 0o644 << 16

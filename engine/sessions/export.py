@@ -64,7 +64,7 @@ def _csv(ds: "xr.Dataset") -> Iterator[tuple[str, bytes]]:
 def _npz(ds: "xr.Dataset") -> Iterator[tuple[str, bytes]]:
     # Text of fixed length: what varies in length would need pickle to be read.
     arrays: dict[str, Any] = {
-        str(name): variable.values.astype(str) if variable.dtype.kind in "OT" else variable.values
+        str(name): variable.values.astype(object).astype(str) if variable.dtype.kind in "OT" else variable.values
         for name, variable in ds.variables.items()
     }
     buffer = BytesIO()

@@ -74,13 +74,14 @@ def _sealed(tree: Tree, name: str) -> tuple[int, str]:
 
 
 def _folder(tree: Tree, folder: str) -> Iterator[tuple[int, str]]:
-    metadata = {}
+    metadata, sound = {}, True
     try:
         for file in check(tree, folder):
             yield len(file.data), file.problem and f"The file “{folder}/{file.name}” is damaged: {file.problem}."
-            if file.name.rsplit("/", 1)[-1].startswith((".z", "zarr.json")) and not file.problem:
+            sound &= not file.problem
+            if file.name.rsplit("/", 1)[-1].startswith((".z", "zarr.json")):
                 metadata[file.name] = file.data
-        if "zarr.json" in metadata:
+        if sound:
             check_metadata(metadata, folder)
         yield len(tree.read(f"{folder}/manifest.json")), ""
     except DamagedUnit as damage:
