@@ -1,0 +1,23 @@
+"""Many small decompositions at once on the CPU."""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def over_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
+    """``list(map(function, items))``, each item in a thread that computes alone.
+
+    LAPACK on such matrices gains nothing from threads of its own, and loses much where cores are shared.
+    """
+    threads = torch.get_num_threads()
+    try:
+        with ThreadPoolExecutor(threads, "spectra", initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            return list(pool.map(function, items))
+    finally:
+        torch.set_num_threads(threads)  # parts of torch keep one number for the whole process
