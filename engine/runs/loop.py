@@ -115,6 +115,7 @@ def execute(
     models = opened or Opened()
     began = time.monotonic()
     end: Event
+    exhausted = False
     try:
         session.require_writable()
         _complete(run, emit, cancelled, models)
@@ -124,11 +125,10 @@ def execute(
     except Exception as error:
         end = _failed(run.id, error)
         exhausted = memory.is_out_of_memory(error)
-    else:
-        exhausted = False
     # Only out here are the frames gone that kept the failed unit's tensors alive.
     if opened is None or exhausted:
         models.close()
+    if exhausted:
         memory.release()
     emit(end)
 

@@ -1,0 +1,81 @@
+"""A small real analysis for the tests of the run loop, and a compute process that knows it."""
+
+import time
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection
+
+import numpy as np
+import torch
+import xarray as xr
+from pydantic import Field
+
+from engine import analyses
+from engine.analyses.base import Analysis, Params, Unit
+from engine.models.info import ModelInfo
+from engine.models.opening import OpenModel
+from engine.request import Request
+from engine.runs.child import serve
+
+
+class StepsParams(Params):
+    draws: int = Field(4, title="Draws", ge=1, le=100)
+    seconds: float = Field(0.0, title="Seconds", description="How long a unit takes at least", ge=0)
+
+
+class Steps(Analysis[StepsParams]):
+    """Singular values of every W_Q, and random draws: enough to see whether a resumed run is the same run."""
+
+    name = "steps"
+    title = "Steps"
+    summary = "For tests."
+    params = StepsParams
+    views = ()
+    notable = {"leading": "mean"}
+
+    def units(self, request: Request, params: StepsParams, models: Sequence[ModelInfo]) -> list[Unit]:
+        return [
+            Unit(key=f"m{index}-l{layer}", title=f"Layer {layer}", model=index, layer=layer)
+            for index, model in enumerate(models)
+            for layer in range(model.n_layers)
+        ]
+
+    def estimate_bytes(self, request: Request, params: StepsParams, model: ModelInfo) -> int:
+        return 1000
+
+    def compute(
+        self, unit: Unit, request: Request, params: StepsParams, model: OpenModel, rng: np.random.Generator
+    ) -> xr.Dataset:
+        assert unit.layer is not None
+        values = torch.linalg.svdvals(model.block(unit.layer).heads.w_q.double()).numpy()
+        time.sleep(params.seconds)
+        return xr.Dataset(
+            {"singular": (("head", "mode"), values), "noise": (("draw",), rng.normal(size=params.draws))}
+        )
+
+    def finish(
+        self,
+        request: Request,
+        params: StepsParams,
+        models: Sequence[ModelInfo],
+        units: Mapping[str, xr.Dataset],
+    ) -> xr.Dataset:
+        first = next(iter(units.values()))
+        absent = first.map(lambda values: values * np.nan)
+        whole = xr.concat(
+            [
+                xr.concat([units.get(f"m{index}-l{layer}", absent) for layer in range(model.n_layers)], "layer")
+                for index, model in enumerate(models)
+            ],
+            "model",
+        )
+        return whole.assign(leading=whole.singular.isel(mode=0)).assign_coords(model=[m.label for m in models])
+
+
+def register() -> None:
+    analyses.ANALYSES["steps"] = "runs_helpers:Steps"
+
+
+def serve_steps(connection: Connection) -> None:
+    """What `engine.runs.child.serve` is, in a process that also knows `steps`."""
+    register()
+    serve(connection)
