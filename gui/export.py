@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QMarginsF, QRectF, QSize, QSizeF, Qt
-from PySide6.QtGui import QGuiApplication, QImage, QPageSize, QPaintDevice, QPainter, QPdfWriter
+from PySide6.QtGui import QGuiApplication, QImage, QImageWriter, QPageSize, QPaintDevice, QPainter, QPdfWriter
 
 from engine.errors import UserError
 from gui.figure import Figure
@@ -110,7 +110,7 @@ def save_png(widget: "FigureWidget", path: Path, scale: float = 2.0) -> None:
     for key, value in figure.provenance.items():
         image.setText(key, value)
     buffer = _buffer()
-    image.save(buffer, b"PNG")
+    QImageWriter(buffer, QByteArray(b"png")).write(image)
     write(path, bytes(buffer.data().data()))
 
 
@@ -126,7 +126,7 @@ def render(widget: "FigureWidget", scale: float) -> QImage:
     image = QImage(pixels, QImage.Format.Format_RGB32)
     image.setDevicePixelRatio(scale)
     image.fill(Qt.GlobalColor.white)
-    _paint(widget, image)
+    _paint(widget, image, scale)
     return image
 
 
@@ -174,10 +174,10 @@ def _description(figure: Figure) -> str:
     return "\n".join([*filter(None, (figure.note,)), *(f"{k}: {v}" for k, v in figure.provenance.items())])
 
 
-def _paint(widget: "FigureWidget", device: QPaintDevice) -> None:
+def _paint(widget: "FigureWidget", device: QPaintDevice, stroke: float = 1.0) -> None:
     """Paint the scene on a device whose logical size is the canvas's."""
     place = QRectF(0, 0, widget.canvas.width(), widget.canvas.height())
-    with _for_paper(widget):
+    with _for_paper(widget, stroke):
         painter = QPainter(device)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setRenderHint(QPainter.RenderHint.LosslessImageRendering)
@@ -187,12 +187,14 @@ def _paint(widget: "FigureWidget", device: QPaintDevice) -> None:
 
 
 @contextmanager
-def _for_paper(widget: "FigureWidget") -> Iterator[None]:
+def _for_paper(widget: "FigureWidget", stroke: float) -> Iterator[None]:
     """The canvas in the light theme and in pyqtgraph's export mode; the screen sees nothing of it."""
+    from gui.drawing.marks import Look
+
     canvas = widget.canvas
-    dark = canvas.dark
+    look = canvas.look
     canvas.setUpdatesEnabled(False)
-    canvas.set_dark(False)
+    canvas.set_look(Look(dark=False, stroke=stroke))
     canvas.hide_ring()
     items = [item for item in canvas.scene().items() if hasattr(item, "setExportMode")]
     try:
@@ -202,5 +204,5 @@ def _for_paper(widget: "FigureWidget") -> Iterator[None]:
     finally:
         for item in items:
             item.setExportMode(False)
-        canvas.set_dark(dark)
+        canvas.set_look(look)
         canvas.setUpdatesEnabled(True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from gui import theme
-from gui.drawing.scale import Scale, scales_of
+from gui.drawing.scale import Scale, coloured, scales_of
 from gui.export import write
 from gui.export_data import arrays, key, panels
 from gui.figure import Axis, Band, Figure, Image, Line, Mark, Panel, Points, Rule, Steps
@@ -26,6 +26,9 @@ import sys
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
+
+
+plt.rcParams["font.size"] = 8
 
 
 def colormap(name, colors):
@@ -76,7 +79,7 @@ def write_script(figure: Figure, path: Path) -> None:
         diverging=list(theme.anchors("diverging")),
         rows=rows,
         columns=columns,
-        size=(round(max(7.0, 2.2 * columns), 1), round(max(4.6, 1.9 * rows), 1)),
+        size=_size(rows, columns),
     )
     body = "".join(f"    {line}\n" for line in _body(figure, rows, columns))
     write(path, (head + body + _TAIL.format(data=data)).encode())
@@ -89,28 +92,46 @@ def _body(figure: Figure, rows: int, columns: int) -> Iterator[str]:
             if (r, c) not in places:
                 yield f"axes[{r}, {c}].remove()"
     scales = scales_of(figure)
+    bars = {scales[id(m)] for panel in places.values() for m in coloured(panel.marks)}
     owners: dict[tuple[str, Axis], tuple[int, int]] = {}
+    for (r, c), panel in places.items():  # sharing comes first: it would not bring a log scale along
+        for side, axis in (("x", panel.x), ("y", panel.y)):
+            owner = owners.setdefault((side, axis), (r, c))
+            if owner != (r, c):
+                yield f"axes[{r}, {c}].share{side}(axes[{owner[0]}, {owner[1]}])"
     for (r, c), (name, panel) in zip(places, panels(figure), strict=True):
         yield ""
         yield f"ax = axes[{r}, {c}]"
         for side, axis in (("x", panel.x), ("y", panel.y)):
-            owner = owners.setdefault((side, axis), (r, c))
-            if owner != (r, c):
-                yield f"ax.share{side}(axes[{owner[0]}, {owner[1]}])"
-            else:
+            if owners[side, axis] == (r, c):
                 yield from _axis(side, axis)
         for i, mark in enumerate(panel.marks):
             yield from _mark(mark, key(name, i, mark), panel, scales.get(id(mark)))
+        if len(bars) > 1 and (first := coloured(panel.marks)):
+            yield f"fig.colorbar(colored, ax=ax, label={scales[id(first[0])].label!r})"
         yield from _panel(panel, places.get((r + 1, c)), places.get((r, c - 1)))
     yield ""
-    yield f"fig.suptitle({figure.title!r}, x=0.01, ha='left', weight='bold', size='large')"
-    if figure.legend:
+    if len(bars) == 1:
+        yield f"fig.colorbar(colored, ax=fig.axes, label={next(iter(bars)).label!r})"
+    labels = {m.label for p in places.values() for m in p.marks if m.label and not isinstance(m, Image)}
+    if figure.legend and labels:
+        width = _size(rows, columns)[0]
+        across = max(1, min(len(labels), int(14 * width / (max(map(len, labels)) + 7))))
         yield "shown = {label: handle for ax in fig.axes for handle, label in zip(*ax.get_legend_handles_labels())}"
-        yield "if shown:"
-        yield "    fig.legend(shown.values(), shown.keys(), loc='outside upper left', ncols=4, frameon=False)"
+        yield "legend = fig.legend("
+        yield f"    shown.values(), shown.keys(), title={figure.title!r}, loc='outside upper left', ncols={across},"
+        yield "    frameon=False, alignment='left', title_fontproperties={'weight': 'bold', 'size': 'large'},"
+        yield ")"
+    else:
+        yield f"fig.suptitle({figure.title!r}, x=0.01, ha='left', weight='bold', size='large')"
     if figure.note:
-        yield "fig.get_layout_engine().set(rect=(0, 0.04, 1, 0.96))"
-        yield f"fig.text(0.01, 0.01, {figure.note!r}, size='small', color='dimgray')"
+        yield "fig.get_layout_engine().set(rect=(0, 0.05, 1, 0.95))"
+        yield f"fig.text(0.01, 0.01, {figure.note!r}, size='small', color='dimgray', wrap=True)"
+
+
+def _size(rows: int, columns: int) -> tuple[float, float]:
+    """Width and height in inches."""
+    return round(max(7.5, 2.0 * columns), 1), round(max(5.0, 1.7 * rows), 1)
 
 
 def _axis(side: str, axis: Axis) -> Iterator[str]:
@@ -128,11 +149,11 @@ def _panel(panel: Panel, below: Panel | None, beside: Panel | None) -> Iterator[
     if panel.title:
         yield f"ax.set_title({panel.title!r}, size='medium')"
     if below is not None and below.x == panel.x:
-        yield "ax.tick_params(labelbottom=False)"
+        yield "ax.tick_params(which='both', labelbottom=False)"
     else:
         yield f"ax.set_xlabel({panel.x.label!r})"
     if beside is not None and beside.y == panel.y:
-        yield "ax.tick_params(labelleft=False)"
+        yield "ax.tick_params(which='both', labelleft=False)"
     else:
         yield f"ax.set_ylabel({panel.y.label!r})"
     if panel.equal:
@@ -162,11 +183,7 @@ def _mark(mark: Mark, name: str, panel: Panel, scale: Scale | None) -> Iterator[
             else:
                 style += f", facecolors='none', edgecolors={color}"
             line = f"ax.scatter({get('x')}, {get('y')}, {style}{label}, zorder=3)"
-            if scale is None or mark.values is None:
-                yield line
-            else:
-                yield f"colored = {line}"
-                yield f"fig.colorbar(colored, ax=ax, label={scale.label!r})"
+            yield line if mark.values is None else f"colored = {line}"
         case Band():
             area = f"{get('x')}, {get('low')}, {get('high')}"
             yield f"ax.fill_between({area}, color={color}, alpha=0.28, lw=0{label})"
@@ -196,8 +213,7 @@ def _image(image: Image, z: str, x: str, y: str, panel: Panel, scale: Scale | No
         x, y, z = f"{x}[{skip_x}:]", f"{y}[{skip_y}:]", f"{z}[{skip_y}:, {skip_x}:]"
     shown = f"np.ma.masked_where(~({z} > 0), {z})" if image.log else f"np.ma.masked_invalid({z})"
     cmap = image.colormap.upper()
-    yield f"mesh = ax.pcolormesh({x}, {y}, {shown}, cmap={cmap}, norm={_norm(scale)}, rasterized=True)"
-    yield f"fig.colorbar(mesh, ax=ax, label={scale.label!r})"
+    yield f"colored = ax.pcolormesh({x}, {y}, {shown}, cmap={cmap}, norm={_norm(scale)}, rasterized=True)"
     for row, column in image.marked:
         xe, ye = image.x_edges, image.y_edges
         x0, y0 = float(xe[column]), float(ye[row])

@@ -22,6 +22,7 @@ from PySide6.QtWidgets import (
 from engine.errors import UserError
 from gui import theme
 from gui.drawing.canvas import Canvas
+from gui.drawing.marks import Look
 from gui.figure import Figure
 
 _ICONS = {
@@ -66,7 +67,7 @@ class FigureWidget(QWidget):
         self.readout.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         self.readout.setTextFormat(Qt.TextFormat.PlainText)
         self.menu = self._export_menu()
-        bar = QHBoxLayout()
+        self.bar = bar = QHBoxLayout()
         bar.setContentsMargins(8, 2, 4, 2)
         bar.setSpacing(2)
         bar.addWidget(self.readout, 1)
@@ -109,7 +110,7 @@ class FigureWidget(QWidget):
         return replace(figure, rows=rows)
 
     def set_theme(self, dark: bool) -> None:
-        self.canvas.set_dark(dark)
+        self.canvas.set_look(Look(dark))
         color = theme.resolve("axis", dark)
         for name, button in self._buttons.items():
             button.setIcon(_icon(name, color))

@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QGraphicsEllipseItem, QGraphicsWidget, QWidget
 from gui import theme
 from gui.drawing.axes import from_drawn
 from gui.drawing.legend import Legend
-from gui.drawing.marks import DENSE, DrawnPoints, named
+from gui.drawing.marks import DENSE, DrawnPoints, Look, named
 from gui.drawing.panel import PanelItem, paint_label
 from gui.drawing.scale import ColorBar, coloured, scales_of
 from gui.figure import Axis, Figure, Panel
@@ -43,7 +43,7 @@ class Canvas(pg.GraphicsView):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent, background=None)
         self.figure = Figure()
-        self.dark = False
+        self.look = Look()
         self.hidden: set[str] = set()
         self.zoomed = False
         self._panels: dict[Place, PanelItem] = {}
@@ -84,9 +84,9 @@ class Canvas(pg.GraphicsView):
         self._fit(force=False)
         self.arrange()
 
-    def set_dark(self, dark: bool) -> None:
-        if dark != self.dark:
-            self.dark = dark
+    def set_look(self, look: Look) -> None:
+        if look != self.look:
+            self.look = look
             self._set_background()
             self._draw()
             self._root.update()
@@ -141,7 +141,7 @@ class Canvas(pg.GraphicsView):
             if item is None:
                 item = self._panels[r, c] = PanelItem(self._root, self._small)
                 item.moved.connect(self._panel_moved)
-            item.show_panel(panel, self.dark, scales, None if shared else first[r, c], tuple(hidden))
+            item.show_panel(panel, self.look, scales, None if shared else first[r, c], tuple(hidden))
             below, beside = places.get((r + 1, c)), places.get((r, c - 1))
             item.tick_labels = {"x": not (below and below.x == panel.x), "y": not (beside and beside.y == panel.y)}
             self._groups.setdefault(("x", panel.x), []).append(item)
@@ -254,12 +254,12 @@ class Canvas(pg.GraphicsView):
     # Painting
 
     def _set_background(self) -> None:
-        self.setBackgroundBrush(QColor(theme.resolve("background", self.dark)))
-        self._ring.setPen(QPen(QColor(theme.resolve("ink", self.dark)), 1.6))
+        self.setBackgroundBrush(QColor(theme.resolve("background", self.look.dark)))
+        self._ring.setPen(QPen(QColor(theme.resolve("ink", self.look.dark)), 1.6))
 
     def paint_frame(self, painter: QPainter) -> None:
         """Title, legend, shared labels, shared colour bar, note; or the text of an empty figure."""
-        ink = QColor(theme.resolve("ink", self.dark))
+        ink = QColor(theme.resolve("ink", self.look.dark))
         small, title = QFontMetricsF(self._small), QFontMetricsF(self._title)
         wide = QRectF(MARGIN, MARGIN - 2, self.width() - 2 * MARGIN, title.height() + 2)
         painter.setFont(self._title)
@@ -267,13 +267,13 @@ class Canvas(pg.GraphicsView):
         text = title.elidedText(self.figure.title, Qt.TextElideMode.ElideRight, wide.width())
         painter.drawText(wide, Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter, text)
         painter.setFont(self._small)
-        quiet = QColor(theme.resolve("axis", self.dark))
+        quiet = QColor(theme.resolve("axis", self.look.dark))
         if self.figure.empty:
             painter.setPen(quiet)
             box = QRectF(0, 0, self.width(), self.height()).adjusted(40, 40, -40, -40)
             painter.drawText(box, Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, self.figure.empty)
             return
-        self._legend.paint(painter, self.dark, self.hidden)
+        self._legend.paint(painter, self.look.dark, self.hidden)
         painter.setPen(quiet)
         painter.drawText(self._note, WRAP, self._note_text())
         painter.setPen(ink)
@@ -284,7 +284,7 @@ class Canvas(pg.GraphicsView):
             beside = QRectF(MARGIN, self._grid.top(), small.height() + 2, self._grid.height())
             paint_label(painter, next(iter(self._panels.values())).axis("y").label, beside, upright=True)
         if self._bar:
-            self._bar.paint(painter, self._bar_rect, self.dark)
+            self._bar.paint(painter, self._bar_rect, self.look.dark)
 
     # Events
 

@@ -96,13 +96,15 @@ class HeatItem(pg.GraphicsObject):
         for rows, columns in self._tiles:
             x0, x1 = self._x[columns.start], self._x[columns.stop]
             y0, y1 = self._y[rows.start], self._y[rows.stop]
-            source = QRectF(
-                enlarge * columns.start,
-                enlarge * rows.start,
-                enlarge * (columns.stop - columns.start),
-                enlarge * (rows.stop - rows.start),
-            )
-            painter.drawImage(QRectF(x0, y0, x1 - x0, y1 - y0), self._image, source)
+            image = self._image
+            if len(self._tiles) > 1:  # a copy, because the SVG generator draws the whole image whatever the source
+                image = image.copy(
+                    enlarge * columns.start,
+                    enlarge * rows.start,
+                    enlarge * (columns.stop - columns.start),
+                    enlarge * (rows.stop - rows.start),
+                )
+            painter.drawImage(QRectF(x0, y0, x1 - x0, y1 - y0), image)
         if exporting:
             self._image = None
 

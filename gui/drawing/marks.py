@@ -42,6 +42,14 @@ class Hit:
 
 
 @dataclass(frozen=True)
+class Look:
+    """Light or dark; `stroke` widens lines on a device of more pixels than the screen, as their pens are cosmetic."""
+
+    dark: bool = False
+    stroke: float = 1.0
+
+
+@dataclass(frozen=True)
 class Mouse:
     """A place in drawn coordinates, and the size of a pixel there."""
 
@@ -64,7 +72,7 @@ class Drawn:
         self.mark: Any = None
         self.panel: Panel | None = None
         self._arrays: tuple[object, ...] = ()
-        self._look: tuple[object, ...] = ()
+        self._style: tuple[object, ...] = ()
         self._logs = (False, False)
         self.build()
 
@@ -75,22 +83,22 @@ class Drawn:
         self.items.append(item)
         return item
 
-    def show(self, mark: Mark, panel: Panel, dark: bool, scale: Scale | None) -> None:
+    def show(self, mark: Mark, panel: Panel, look: Look, scale: Scale | None) -> None:
         """Draw `mark`, or only what differs from what is drawn already."""
         logs = (panel.x.log, panel.y.log)
         arrays = tuple(getattr(mark, name) for name in self.ARRAYS)
-        look = self.look(mark, dark, scale)
+        style = self.style(mark, look, scale)
         changed = (
             logs != self._logs
             or len(arrays) != len(self._arrays)
             or any(new is not old for new, old in zip(arrays, self._arrays, strict=True))
         )
         self.mark, self.panel, self._arrays, self._logs = mark, panel, arrays, logs
-        if changed or not self._look:
+        if changed or not self._style:
             self.place()
-        if look != self._look or changed:
-            self._look = look
-            self.paint(dark, scale)
+        if style != self._style or changed:
+            self._style = style
+            self.paint(look, scale)
 
     def set_visible(self, visible: bool) -> None:
         for item in self.items:
@@ -115,13 +123,13 @@ class Drawn:
     def build(self) -> None:
         raise NotImplementedError
 
-    def look(self, mark: Any, dark: bool, scale: Scale | None) -> tuple[object, ...]:
-        return (mark.color, dark)
+    def style(self, mark: Any, look: Look, scale: Scale | None) -> tuple[object, ...]:
+        return (mark.color, look)
 
     def place(self) -> None:
         raise NotImplementedError
 
-    def paint(self, dark: bool, scale: Scale | None) -> None:
+    def paint(self, look: Look, scale: Scale | None) -> None:
         raise NotImplementedError
 
     def bounds(self) -> Bounds:
@@ -179,8 +187,8 @@ def _distance_to_segments(x: Drawn1d, y: Drawn1d, mouse: Mouse) -> float:
     return float(np.min(np.where(np.isfinite(gap), gap, np.inf)))
 
 
-def _pen(color: str, dark: bool, width: float = 1.0, dash: bool = False) -> QPen:
-    pen = QPen(QColor(theme.resolve(color, dark)), width)
+def _pen(color: str, look: Look, width: float = 1.0, dash: bool = False) -> QPen:
+    pen = QPen(QColor(theme.resolve(color, look.dark)), width * look.stroke)
     pen.setCosmetic(True)
     if dash:
         pen.setDashPattern([4, 3])
@@ -189,8 +197,8 @@ def _pen(color: str, dark: bool, width: float = 1.0, dash: bool = False) -> QPen
     return pen
 
 
-def _brush(color: str, dark: bool, alpha: int = 255) -> QBrush:
-    filled = QColor(theme.resolve(color, dark))
+def _brush(color: str, look: Look, alpha: int = 255) -> QBrush:
+    filled = QColor(theme.resolve(color, look.dark))
     filled.setAlpha(alpha)
     return QBrush(filled)
 
@@ -203,16 +211,16 @@ class DrawnLine(Drawn):
         self.curve = self.own(pg.PlotCurveItem(connect="finite", antialias=True))
         self.dots: Any = None
 
-    def look(self, mark: Line, dark: bool, scale: Scale | None) -> tuple[object, ...]:
-        return (mark.color, mark.width, mark.dash, mark.markers, dark)
+    def style(self, mark: Line, look: Look, scale: Scale | None) -> tuple[object, ...]:
+        return (mark.color, mark.width, mark.dash, mark.markers, look)
 
     def place(self) -> None:
         self._x, self._y = self.x(self.mark.x), self.y(self.mark.y)
         self.curve.setData(self._x, self._y)
 
-    def paint(self, dark: bool, scale: Scale | None) -> None:
+    def paint(self, look: Look, scale: Scale | None) -> None:
         mark: Line = self.mark
-        self.curve.setPen(_pen(mark.color, dark, mark.width, mark.dash))
+        self.curve.setPen(_pen(mark.color, look, mark.width, mark.dash))
         if mark.markers:
             if self.dots is None:
                 self.dots = self.own(pg.ScatterPlotItem(pxMode=True))
@@ -220,7 +228,7 @@ class DrawnLine(Drawn):
             shown = np.isfinite(self._x) & np.isfinite(self._y)
             size = 3 + mark.width if self._x.size > 40 else 4 + mark.width
             self.dots.setData(
-                self._x[shown], self._y[shown], pen=None, brush=_brush(mark.color, dark), size=size, symbol="o"
+                self._x[shown], self._y[shown], pen=None, brush=_brush(mark.color, look), size=size, symbol="o"
             )
         elif self.dots is not None:
             self.dots.clear()
@@ -248,8 +256,8 @@ class DrawnPoints(Drawn):
         self.dots = self.own(pg.ScatterPlotItem(pxMode=True))
         self.counts: HeatItem | None = None
 
-    def look(self, mark: Points, dark: bool, scale: Scale | None) -> tuple[object, ...]:
-        return (mark.color, mark.size, mark.symbol, mark.filled, dark, scale)
+    def style(self, mark: Points, look: Look, scale: Scale | None) -> tuple[object, ...]:
+        return (mark.color, mark.size, mark.symbol, mark.filled, look, scale)
 
     def place(self) -> None:
         self._x, self._y = self.x(self.mark.x), self.y(self.mark.y)
@@ -259,23 +267,23 @@ class DrawnPoints(Drawn):
     def dense(self) -> bool:
         return bool(self._shown.sum() > DENSE)
 
-    def paint(self, dark: bool, scale: Scale | None) -> None:
+    def paint(self, look: Look, scale: Scale | None) -> None:
         mark: Points = self.mark
         if self.dense:
             self.dots.clear()
-            self._paint_counts(dark)
+            self._paint_counts(look)
             return
         if self.counts is not None:
             self.counts.set_steps(np.zeros((0, 0), np.uint8), np.zeros(0), np.zeros(0))
         x, y = self._x[self._shown], self._y[self._shown]
         if not mark.filled:
-            self.dots.setData(x, y, pen=_pen(mark.color, dark, 1.6), brush=None, size=mark.size, symbol=mark.symbol)
+            self.dots.setData(x, y, pen=_pen(mark.color, look, 1.6), brush=None, size=mark.size, symbol=mark.symbol)
         elif mark.values is None or scale is None:
-            brush = _brush(mark.color, dark, 220)
+            brush = _brush(mark.color, look, 220)
             self.dots.setData(x, y, pen=None, brush=brush, size=mark.size, symbol=mark.symbol)
         else:
             steps = (scale.steps(mark.values)[self._shown].astype(int) + 3) // 4  # 65 brushes at most
-            codes = scale.colors(dark)
+            codes = scale.colors(look.dark)
             brushes = {
                 s: QBrush(QColor(codes[max(0, 4 * s - 2)] if s else codes[0])) for s in np.unique(steps).tolist()
             }
@@ -283,7 +291,7 @@ class DrawnPoints(Drawn):
                 x, y, pen=None, brush=[brushes[s] for s in steps.tolist()], size=mark.size, symbol=mark.symbol
             )
 
-    def _paint_counts(self, dark: bool) -> None:
+    def _paint_counts(self, look: Look) -> None:
         """Counts on a fine grid, log-scaled into the opacity of the mark's own colour."""
         if self.counts is None:
             self.counts = self.own(HeatItem())
@@ -292,7 +300,7 @@ class DrawnPoints(Drawn):
         counts, x_edges, y_edges = np.histogram2d(self._x[self._shown], self._y[self._shown], bins=(256, 192))
         level = np.log1p(counts.T) / np.log1p(counts.max())
         self.counts.set_steps(np.ceil(level * STEPS).astype(np.uint8), x_edges, y_edges)
-        color = QColor(theme.resolve(self.mark.color, dark))
+        color = QColor(theme.resolve(self.mark.color, look.dark))
         colors = [QColor(0, 0, 0, 0)]
         for step in range(1, STEPS + 1):
             color.setAlpha(40 + 215 * step // STEPS)
@@ -332,8 +340,8 @@ class DrawnBand(Drawn):
             path.addPath(pg.arrayToQPath(x, y, finiteCheck=False))
         self.area.set_path(path)
 
-    def paint(self, dark: bool, scale: Scale | None) -> None:
-        self.area.set_look(None, _brush(self.mark.color, dark, 70))
+    def paint(self, look: Look, scale: Scale | None) -> None:
+        self.area.set_look(None, _brush(self.mark.color, look, 70))
 
     def bounds(self) -> Bounds:
         return _bounds(self._x, np.concatenate([self._low, self._high]))
@@ -362,8 +370,8 @@ class DrawnSteps(Drawn):
             fill.addPath(path)
         self.area.set_path(fill, outline)
 
-    def paint(self, dark: bool, scale: Scale | None) -> None:
-        self.area.set_look(_pen(self.mark.color, dark), _brush(self.mark.color, dark, 60))
+    def paint(self, look: Look, scale: Scale | None) -> None:
+        self.area.set_look(_pen(self.mark.color, look), _brush(self.mark.color, look, 60))
 
     def bounds(self) -> Bounds:
         foot = np.zeros(0 if self._logs[1] else 1)
@@ -390,24 +398,24 @@ class DrawnImage(Drawn):
         self.under = self.own(PathItem())
         self.frames = self.own(PathItem())
 
-    def look(self, mark: Image, dark: bool, scale: Scale | None) -> tuple[object, ...]:
-        return (mark.marked, dark, scale)
+    def style(self, mark: Image, look: Look, scale: Scale | None) -> tuple[object, ...]:
+        return (mark.marked, look, scale)
 
     def place(self) -> None:
         self._x, self._y = self.x(self.mark.x_edges), self.y(self.mark.y_edges)
 
-    def paint(self, dark: bool, scale: Scale | None) -> None:
+    def paint(self, look: Look, scale: Scale | None) -> None:
         mark: Image = self.mark
         assert scale is not None
         self.heat.set_steps(scale.steps(mark.z), self._x, self._y)
-        self.heat.set_colors([QColor(color) for color in scale.colors(dark)])
+        self.heat.set_colors([QColor(color) for color in scale.colors(look.dark)])
         frames = QPainterPath()
         for row, column in mark.marked:
             x0, x1, y0, y1 = self._x[column], self._x[column + 1], self._y[row], self._y[row + 1]
             frames.addRect(x0, y0, x1 - x0, y1 - y0)
         # Black between white is seen on every colour of the maps
         for item, color, width in ((self.under, "#ffffff", 4.0), (self.frames, "#000000", 2.0)):
-            pen = QPen(QColor(color), width)
+            pen = QPen(QColor(color), width * look.stroke)
             pen.setCosmetic(True)
             pen.setJoinStyle(Qt.PenJoinStyle.MiterJoin)
             item.set_path(QPainterPath(), frames)
@@ -440,8 +448,8 @@ class DrawnRule(Drawn):
     def build(self) -> None:
         self.line = self.own(pg.InfiniteLine())
 
-    def look(self, mark: Rule, dark: bool, scale: Scale | None) -> tuple[object, ...]:
-        return (mark.axis, mark.color, mark.dash, dark)
+    def style(self, mark: Rule, look: Look, scale: Scale | None) -> tuple[object, ...]:
+        return (mark.axis, mark.color, mark.dash, look)
 
     def place(self) -> None:
         mark: Rule = self.mark
@@ -450,8 +458,8 @@ class DrawnRule(Drawn):
         self.line.setAngle(90 if mark.axis == "x" else 0)
         self.line.setPos(at if np.isfinite(at) else 0)
 
-    def paint(self, dark: bool, scale: Scale | None) -> None:
-        self.line.setPen(_pen(self.mark.color, dark, 1.2, self.mark.dash))
+    def paint(self, look: Look, scale: Scale | None) -> None:
+        self.line.setPen(_pen(self.mark.color, look, 1.2, self.mark.dash))
         self.line.setOpacity(1.0 if np.isfinite(self._at) else 0.0)
 
     def bounds(self) -> Bounds:

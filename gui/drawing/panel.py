@@ -12,7 +12,7 @@ from PySide6.QtWidgets import QGraphicsSceneWheelEvent, QGraphicsWidget
 
 from gui import theme
 from gui.drawing.axes import Tick, ticks, to_drawn
-from gui.drawing.marks import KINDS, Drawn, Hit, Mouse
+from gui.drawing.marks import KINDS, Drawn, Hit, Look, Mouse
 from gui.drawing.scale import ColorBar, Scale
 from gui.figure import Axis, Image, Panel
 
@@ -54,7 +54,7 @@ class PanelItem(QGraphicsWidget):
     # What is drawn
 
     def show_panel(
-        self, panel: Panel, dark: bool, scales: dict[int, Scale], bar: Scale | None, hidden: Sequence[str]
+        self, panel: Panel, look: Look, scales: dict[int, Scale], bar: Scale | None, hidden: Sequence[str]
     ) -> None:
         """Draw `panel`; `scales` are those of its coloured marks, by id; `bar` the one shown beside it."""
         if [KINDS[type(m)] for m in panel.marks] != [type(d) for d in self.marks]:
@@ -62,13 +62,13 @@ class PanelItem(QGraphicsWidget):
                 drawn.remove()
             self.marks = [KINDS[type(m)](self.view, i) for i, m in enumerate(panel.marks)]
         for drawn, mark in zip(self.marks, panel.marks, strict=True):
-            drawn.show(mark, panel, dark, scales.get(id(mark)))
+            drawn.show(mark, panel, look, scales.get(id(mark)))
             drawn.set_visible(mark.label not in hidden or not mark.label)
         if self.spec is None or panel.equal != self.spec.equal:
             self.view.setAspectLocked(panel.equal)
         self.view.invertX(panel.x.inverted)
         self.view.invertY(panel.y.inverted)
-        self.spec, self.dark = panel, dark
+        self.spec, self.dark = panel, look.dark
         if (self.bar and self.bar.scale) != bar:
             self.bar = ColorBar(bar) if bar is not None else None
         self.update()
