@@ -147,13 +147,13 @@ def _sentence(message: str) -> str:
 def make_editor(field: FieldInfo) -> Editor:
     """Choose the widget for one field from its type and bounds."""
     kind, optional = _strip_optional(field.annotation)
-    extra = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
+    extra: dict[str, Any] = field.json_schema_extra if isinstance(field.json_schema_extra, dict) else {}
     unit = str(extra.get("unit", ""))
     if kind is bool:
         box = QCheckBox()
         return Editor(box, box.isChecked, box.setChecked, box.toggled)
     if get_origin(kind) is Literal:
-        return _choices(get_args(kind), optional)
+        return _choices(get_args(kind), optional, extra.get("labels", {}))
     if kind is int and not optional:
         return _integer(field, unit)
     line = QLineEdit()
@@ -179,11 +179,11 @@ def _strip_optional(annotation: Any) -> tuple[Any, bool]:
     return annotation, False
 
 
-def _choices(values: tuple[Any, ...], optional: bool) -> Editor:
+def _choices(values: tuple[Any, ...], optional: bool, labels: dict[str, str]) -> Editor:
     box = QComboBox()
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
     for value in (None, *values) if optional else values:
-        box.addItem("none" if value is None else str(value).replace("_", " "), value)
+        box.addItem("none" if value is None else labels.get(value, str(value).replace("_", " ")), value)
     return Editor(box, box.currentData, lambda v: box.setCurrentIndex(box.findData(v)), box.currentIndexChanged)
 
 

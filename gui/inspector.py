@@ -42,7 +42,9 @@ class Inspector(QWidget):
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setHorizontalSpacing(10)
         self._cells: list[list[QLabel]] = []
+        self.help.setObjectName("link")
         box = QVBoxLayout(self)
+        box.setSpacing(10)
         for widget in (self.title, self.subtitle, self._table, self.verdict):
             box.addWidget(widget)
         box.addWidget(self.help, 0, Qt.AlignmentFlag.AlignLeft)

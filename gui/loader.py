@@ -67,7 +67,10 @@ class LoaderPane(QWidget):
         self.device.widget.setToolTip("auto takes the GPU if there is one that works")
         self.facts = QLabel(wordWrap=True, textFormat=Qt.TextFormat.PlainText)
         self.facts.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.notices = QLabel(wordWrap=True, textFormat=Qt.TextFormat.PlainText)
         self.needs = QLabel(wordWrap=True)
+        self.facts.setContentsMargins(0, 6, 0, 0)
+        set_role(self.notices, "muted")
 
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -83,6 +86,7 @@ class LoaderPane(QWidget):
         box.addLayout(form)
         box.addWidget(self.facts)
         box.addWidget(self.needs)
+        box.addWidget(self.notices)
         box.addWidget(self.text)
         box.addStretch(1)
 
@@ -161,7 +165,9 @@ class LoaderPane(QWidget):
         if answer.info is None:
             self._show(str(answer.error), problem=True)
         else:
-            self._show("\n".join((describe(answer.info), *answer.info.notices)), problem=False)
+            self._show(describe(answer.info), problem=False)
+            self.notices.setText("\n".join(answer.info.notices))
+            self.notices.setVisible(bool(answer.info.notices))
         self.changed.emit()
 
     def show_needs(self, text: str, enough: bool) -> None:
@@ -194,7 +200,8 @@ class LoaderPane(QWidget):
 
     def _show(self, text: str, *, problem: bool) -> None:
         self.facts.setText(text)
-        set_role(self.facts, "problem" if problem else "muted")
+        set_role(self.facts, "problem" if problem else "")
+        self.notices.hide()
 
     @Slot()
     def _edited(self) -> None:

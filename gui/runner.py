@@ -1,5 +1,7 @@
 """The commands of the Run menu."""
 
+from functools import cache
+
 import psutil
 from PySide6.QtCore import QObject, Signal, Slot
 from PySide6.QtWidgets import QWidget
@@ -13,6 +15,18 @@ from gui.parameters import ParametersPane
 from gui.runs import RunRow, Runs
 from gui.runs_pane import RunsPane
 from gui.settings import Settings
+
+
+@cache
+def _has_gpu() -> bool:
+    """Whether there is an NVIDIA GPU; asked of the driver, because torch is not in this process."""
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+    except pynvml.NVMLError:
+        return False
+    return bool(pynvml.nvmlDeviceGetCount())
 
 
 class Runner(QObject):
@@ -117,7 +131,10 @@ class Runner(QObject):
         if analysis is None or info is None or not self._parameters.form.valid:
             self._loader.show_needs("", True)
             return
-        request = Request(analysis=analysis.name, models=(ModelSpec(source=info.source),))
+        device = self._loader.device_name()
+        if device == "auto" and not _has_gpu():
+            device = "cpu"
+        request = Request(analysis=analysis.name, models=(ModelSpec(source=info.source),), device=device)
         needed = analysis.estimate_bytes(request, self._parameters.form.value(), info)
         free = psutil.virtual_memory().available
         text = f"Needs about {needed / 1e9:.2f} GB of memory; {free / 1e9:.1f} GB is free."

@@ -28,6 +28,8 @@ QMainWindow::separator { background: $line; width: 1px; height: 1px; }
 QMainWindow::separator:hover { background: $data; }
 QSplitter::handle { background: $line; }
 QScrollArea { border: 0; }
+QToolButton#link { color: $data; border: 0; padding: 2px 0; }
+QToolButton#link:hover { text-decoration: underline; }
 """)
 
 

@@ -4,7 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QSize, Qt, Signal, Slot
-from PySide6.QtWidgets import QHBoxLayout, QSplitter, QStackedLayout, QTabBar, QTabWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QSizePolicy, QSplitter, QStackedLayout, QTabBar, QTabWidget, QVBoxLayout, QWidget
 
 from engine.analyses import ANALYSES
 from gui.figure import Figure
@@ -24,17 +24,23 @@ def views_of(analysis: str) -> tuple[View, ...]:
 
 
 class Canvas(QWidget):
-    """Where a figure will be: empty until the plotting library is loaded, right after the window is on screen."""
+    """Where a figure will be: empty until the plotting library is loaded, right after the window is on screen.
+
+    `tools` stand above it, in one row with the figure's own buttons.
+    """
 
     picked = Signal(object)
     help_requested = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(self, tools: QWidget, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.plot: FigureWidget | None = None
         self._figure: Figure | None = None
+        self._tools = tools
         self._layout = QVBoxLayout(self)
         self._layout.setContentsMargins(0, 0, 0, 0)
+        self._layout.setSpacing(0)
+        self._layout.addWidget(tools, 0, Qt.AlignmentFlag.AlignTop)
 
     def load(self) -> None:
         """Make the plot widget (imports the plotting library)."""
@@ -44,6 +50,7 @@ class Canvas(QWidget):
             self.plot = FigureWidget(self)
             self.plot.picked.connect(self.picked)
             self.plot.help_requested.connect(self.help_requested)
+            self.plot.bar.insertWidget(0, self._tools)
             self._layout.addWidget(self.plot)
             if self._figure is not None:
                 self.plot.show_figure(self._figure)
@@ -78,20 +85,19 @@ class ViewPanel(QWidget):
             self.tabs.setTabData(self.tabs.addTab(view.title), view.name)
         self.tabs.currentChanged.connect(self._view_chosen)
         self.forms: dict[str, Form[Any]] = {}
-        self._options = QStackedLayout()
-        self.canvas = Canvas()
+        tools = QWidget()
+        tools.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+        self._options = QStackedLayout(tools)
+        self.canvas = Canvas(tools)
         self.canvas.picked.connect(self._picked)
         self.canvas.help_requested.connect(self._ask_help)
         selection.changed.connect(self._moved)
 
-        options = QHBoxLayout()
-        options.setContentsMargins(10, 4, 10, 4)
-        options.addLayout(self._options)
+        self.tabs.setVisible(len(views) > 1)
         box = QVBoxLayout(self)
         box.setContentsMargins(0, 0, 0, 0)
         box.setSpacing(0)
         box.addWidget(self.tabs)
-        box.addLayout(options)
         box.addWidget(self.canvas, 1)
         self._view_chosen()
 

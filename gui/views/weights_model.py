@@ -1,6 +1,6 @@
 """Views of a whole model: heatmaps, statistics by layer, scatters, models compared (S4 figs 3–4, 7–16)."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -20,6 +20,7 @@ StatisticName = Literal[
     "wk_mean", "wk_std", "wk_skew", "wk_kurtosis",
     "wqk_mean", "wqk_std", "wqk_skew", "wqk_kurtosis",
 ]  # fmt: skip
+LABELS: dict[str, Any] = {"labels": {name: kind.label for name, kind in {**STATISTICS, **ELEMENTWISE}.items()}}
 NOTHING = "No layer has arrived yet: the first one is drawn as soon as it is computed."
 SIGNIFICANT = 0.05
 
@@ -43,7 +44,7 @@ def _cells(layers: int, heads: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class NavigatorOptions(Options):
-    statistic: StatisticName = Field("npr", title="Colour by")
+    statistic: StatisticName = Field("npr", title="Colour by", json_schema_extra=LABELS)
     matrix: Matrix = Field("QK", title="Matrix")
 
 
@@ -121,7 +122,7 @@ def _bin_axis(edges: np.ndarray) -> tuple[Axis, np.ndarray]:
 
 
 class LayersOptions(Options):
-    statistic: StatisticName = Field("npr", title="Statistic")
+    statistic: StatisticName = Field("npr", title="Statistic", json_schema_extra=LABELS)
     matrix: Matrix = Field("QK", title="Matrix")
 
 
