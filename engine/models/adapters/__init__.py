@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from engine.models.adapters.base import Adapter, Block, Facts, Heads, Norm, Rotary
+from engine.models.adapters.base import Adapter
 from engine.models.adapters.bert import Bert, Roberta
+from engine.models.adapters.block import Block, Facts, Heads, Norm, Rotary
 from engine.models.adapters.gemma import Gemma2, Gemma3, Gemma4
 from engine.models.adapters.gpt2 import GPT2
 from engine.models.adapters.gpt_neox import GPTNeoX

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from engine.errors import UserError
-from engine.models.adapters.base import Facts, Heads, Norm
+from engine.models.adapters.block import Facts, Heads, Norm
 from engine.models.adapters.llama import Llama
 
 
@@ -61,9 +61,9 @@ class Gemma4(Llama):
         text = config.get_text_config()
         if text.num_kv_shared_layers:
             raise UserError(
-                f"The last {text.num_kv_shared_layers} layers of this Gemma 4 have no keys and values of their own but "
-                "read those of an earlier layer, so they have no W_QK of one residual stream. Choose a model without "
-                "shared layers."
+                f"From layer {text.num_hidden_layers - text.num_kv_shared_layers} on, this Gemma 4 has no keys and values "
+                "of its own but reads those of an earlier layer, so there is no W_QK of one residual stream. Choose a "
+                "model without shared layers."
             )
         return super().facts(config)
 

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from engine.models.adapters.base import Adapter, Heads, check_shape, split_linears
+from engine.models.adapters.base import Adapter, check_shape, split_linears
+from engine.models.adapters.block import Heads
 
 
 class GPT2(Adapter):

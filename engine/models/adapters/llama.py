@@ -2,7 +2,8 @@
 
 from typing import Any, ClassVar
 
-from engine.models.adapters.base import Adapter, NormKind
+from engine.models.adapters.base import Adapter
+from engine.models.adapters.block import NormKind
 
 
 class Llama(Adapter):

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from engine.models.adapters.base import Adapter, Norm
+from engine.models.adapters.base import Adapter
+from engine.models.adapters.block import Norm
 
 
 class OPT(Adapter):
