@@ -53,21 +53,21 @@ def read_headers(folder: Path) -> dict[str, Stored]:
     weight_map = read_json(folder / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise UserError(f"{folder / INDEX} has no weight_map: it is not a shard index. Download it again.")
-    shards = sorted(set(weight_map.values()))
+    shards = sorted({str(name) for name in weight_map.values()})
     # A shard lies beside its index: a name with a path in it could point anywhere.
     missing = [name for name in shards if Path(name).name != name or not (folder / name).exists()]
     if missing:
         raise UserError(
-            f"{listed(missing, 'shard')} of {len(shards)} named in {INDEX} missing from {folder}: the download is "
-            "incomplete. Download the model again."
+            f"Of {len(shards)} shards named in {INDEX}, {listed(missing, 'shard')} missing from {folder}: the download "
+            "is incomplete. Download the model again."
         )
     for name in shards:
         stored.update(read_header(folder / name))
     absent = sorted(key for key, name in weight_map.items() if key not in stored or stored[key].file.name != name)
     if absent:
         raise UserError(
-            f"{INDEX} in {folder} names {listed(absent, 'tensor')} not in the shard where it says: the index and the "
-            "shards do not belong together. Download the model again."
+            f"{INDEX} in {folder} and its shards do not belong together: {listed(absent, 'tensor')} not in the shard "
+            "that it names. Download the model again."
         )
     return stored
 
@@ -127,6 +127,8 @@ def read_tensor(stored: Stored) -> Tensor:
             "Download it again.",
             str(error),
         ) from error
+    if (tuple(tensor.shape), tensor.dtype) != (stored.shape, DTYPES.get(stored.dtype, tensor.dtype)):
+        raise UserError(f"{stored.file} changed while it was open: tensor {stored.key} is another. Open it again.")
     if not all_finite(tensor):
         raise UserError(
             f"Tensor {stored.key} in {stored.file} holds values that are not finite (NaN or infinite), so no number "
@@ -174,9 +176,17 @@ def read_json(file: Path) -> dict[str, Any]:
     return content
 
 
+def entries(folder: Path) -> list[str]:
+    """Names in a folder, in order."""
+    try:
+        return sorted(path.name for path in folder.iterdir())
+    except OSError as error:
+        raise UserError(unreadable(folder, error)) from error
+
+
 def no_weights(folder: Path) -> str:
     """Why a folder without safetensors is refused."""
-    names = sorted(path.name for path in folder.iterdir())
+    names = entries(folder)
     if any(name.endswith((".bin", ".pt", ".pth", ".ckpt")) for name in names):
         pickled = next(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt")))
         return (

@@ -14,7 +14,7 @@ from transformers.models.auto import modeling_auto
 from transformers.utils import logging
 
 from engine.errors import UserError
-from engine.models.checkpoint import read_json
+from engine.models.checkpoint import entries, read_json
 
 # For a config that names no class: the head that its training most likely had, then the bare model.
 HEADS = ("MODEL_FOR_CAUSAL_LM_MAPPING", "MODEL_FOR_MASKED_LM_MAPPING", "MODEL_MAPPING")
@@ -142,7 +142,7 @@ def walk(raw: Any) -> Iterator[tuple[str, Any]]:
 
 def no_config(folder: Path) -> str:
     """Why a folder without config.json is refused."""
-    names = sorted(path.name for path in folder.iterdir())
+    names = entries(folder)
     if not names:
         return f"{folder} is empty. Choose the folder of a model: it holds config.json and model.safetensors."
     if "adapter_config.json" in names:

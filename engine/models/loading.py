@@ -1,11 +1,10 @@
 """The whole model as a module of the library, with nothing left to its silent repairs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers import PreTrainedModel
 
 from engine.errors import UserError
@@ -58,9 +57,12 @@ def load_module(
             f"{listed(wrong or report['error_msgs'], 'Tensor')} missing from {folder} or of another shape; the library "
             "would put random numbers there. Download the model again."
         )
+    # The library leaves tensors mapped onto the file: a later write to it would change them, or kill the process.
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
     check_dtype(model, dtype)
     check_finite(model, dtype)
-    compare(model, tensors, read_tensor)
+    compare(model, tensors)
     return model.eval().to(device)
 
 
@@ -82,12 +84,12 @@ def check_finite(model: PreTrainedModel, dtype: torch.dtype) -> None:
             )
 
 
-def compare(model: PreTrainedModel, tensors: Mapping[str, Stored], read: Callable[[Stored], Tensor]) -> None:
+def compare(model: PreTrainedModel, tensors: Mapping[str, Stored]) -> None:
     """Compare a sample of parameters with the file, entry by entry."""
     parameters = dict(model.named_parameters(remove_duplicate=False))
     names = [name for name in tensors if name in parameters]
-    for name in names[:: max(1, len(names) // SAMPLED)]:
-        if not torch.equal(parameters[name], read(tensors[name]).to(parameters[name].dtype)):
+    for name in {names[round(step * (len(names) - 1) / (SAMPLED - 1))] for step in range(SAMPLED) if names}:
+        if not torch.equal(parameters[name], read_tensor(tensors[name]).to(parameters[name].dtype)):
             raise UserError(
                 f"Parameter {name} is not what {tensors[name].file.name} holds: the library changed it on loading. "
                 "Please report this with the model's name."

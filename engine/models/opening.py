@@ -19,7 +19,7 @@ from engine.models.checkpoint import DTYPES, Stored, digest, identity, read_head
 from engine.models.config import Architecture, quiet, read_config
 from engine.models.info import ModelInfo
 from engine.models.loading import load_module
-from engine.models.memory import require
+from engine.models.memory import gigabytes, require
 from engine.models.names import Match, match
 from engine.models.tokenizer import check_vocabulary, load_tokenizer
 from engine.models.twin import fresh_module, fresh_tensor
@@ -90,6 +90,8 @@ class OpenModel:
         self._spec = spec
         self._seed = seed
         self._device = device
+        drawn = dict(checked.skeleton.named_parameters(remove_duplicate=False))
+        self._names = frozenset(drawn if spec.twin else checked.tensors)
         self._module: nn.Module | None = None
         self._hashes: dict[int, str] = {}
 
@@ -106,7 +108,7 @@ class OpenModel:
             If the architecture has no adapter, or a tensor cannot be read or is not finite.
         """
         adapter = self._adapter_or_refuse()
-        spelled = adapter.locate(adapter.tensor_names(self.config, layer), self._names())
+        spelled = adapter.locate(adapter.tensor_names(self.config, layer), self._names)
         digests: dict[str, bytes] = {}
 
         def get(name: str) -> Tensor:
@@ -137,7 +139,8 @@ class OpenModel:
         """
         if self._module is None:
             dtype = getattr(torch, self._spec.dtype)
-            require(self.info.load_bytes, self._device, self.info.label)
+            for device in {"cpu", self._device}:  # the library loads by way of the CPU
+                require(self.info.load_bytes, device, self.info.label)
             if self._spec.twin:
                 fresh: nn.Module = fresh_module(self._checked.architecture.skeleton(), self._seed)
                 self._module = fresh.to(dtype=dtype, device=self._device)
@@ -163,11 +166,8 @@ class OpenModel:
         """Let go of the module, so that its memory can be had again."""
         self._module = None
 
-    def _names(self) -> Mapping[str, Any]:
-        return self._checked.skeleton.state_dict() if self._spec.twin else self._checked.tensors
-
     def _get(self, name: str) -> Tensor:
-        if name not in self._names():
+        if name not in self._names:
             raise UserError(f"{self.info.label} has no tensor named {name}.")
         if self._spec.twin:
             return fresh_tensor(self._checked.skeleton, name, self._seed)
@@ -182,17 +182,19 @@ class OpenModel:
         return self.adapter
 
 
-@quiet()
 def check(spec: ModelSpec, *, weights: bool) -> Checked:
     """Carry out every check that needs no weights. `weights` says whether a hub model's are downloaded."""
     found = source.resolve(spec, weights=weights)
-    architecture = read_config(found.folder)
-    skeleton = architecture.skeleton()
-    adapter = adapter_for(architecture.config)
-    facts: dict[str, Any] = {**adapter.facts(architecture.config)} if adapter else facts_without_adapter(architecture)
-    stored = {} if spec.twin else headers(found)
-    matched = match(architecture, skeleton, stored) if stored else Match({}, False, ())
-    tokenizer, notices = open_tokenizer(found.folder, facts["vocab_size"])
+    with quiet():
+        architecture = read_config(found.folder)
+        skeleton = architecture.skeleton()
+        adapter = adapter_for(architecture.config)
+        facts: dict[str, Any] = (
+            {**adapter.facts(architecture.config)} if adapter else facts_without_adapter(architecture)
+        )
+        stored, notices = ({}, ()) if spec.twin else headers(found)
+        matched = match(architecture, skeleton, stored) if stored else Match({}, False, ())
+        tokenizer, remarks = open_tokenizer(found.folder, facts["vocab_size"])
     if matched.unused:
         notices += (f"{len(matched.unused)} tensors of another head ({matched.unused[0]} …) are stored and not used.",)
     info = ModelInfo(
@@ -205,22 +207,24 @@ def check(spec: ModelSpec, *, weights: bool) -> Checked:
         storage_dtype="float32" if spec.twin else storage_dtype(matched.tensors),
         identity=identity(architecture.raw, stored),
         load_bytes=load_bytes(skeleton, spec),
-        **facts | {"notices": facts["notices"] + notices},
+        **facts | {"notices": facts["notices"] + notices + remarks},
     )
     return Checked(info, found.folder, architecture, skeleton, adapter, matched.tensors, tokenizer)
 
 
-def headers(found: source.Source) -> dict[str, Stored]:
-    """Headers of the checkpoint: from the folder, or from the hub if its weights are not here."""
+def headers(found: source.Source) -> tuple[dict[str, Stored], tuple[str, ...]]:
+    """Headers of the checkpoint: from the folder, or from the hub if its weights are not here yet (with a notice)."""
     if found.repo is None or any(found.folder.glob("model*.safetensors")):
-        return read_headers(found.folder)
+        return read_headers(found.folder), ()
     with source.hub_errors(found.repo, found.revision):
         metadata = hub.get_safetensors_metadata(found.repo, revision=found.revision)
-    return {
+    stored = {
         key: Stored(Path(name), key, tensor.dtype, tuple(tensor.shape), tensor.data_offsets)
         for name, file in metadata.files_metadata.items()
         for key, tensor in file.tensors.items()
     }
+    size = gigabytes(sum(tensor.nbytes for tensor in stored.values()))
+    return stored, (f"Its weights are not on this machine yet: {size} will be downloaded when a run starts.",)
 
 
 def facts_without_adapter(architecture: Architecture) -> dict[str, Any]:

@@ -81,15 +81,17 @@ def local(source: str) -> Path | None:
         if not folder.is_dir():
             raise UserError(f"The built-in model {source} is missing from this installation. Install Eigenscope again.")
         return folder
+    if not source.strip():
+        raise UserError("No model was given. Give builtin, builtin-encoder, a folder, or a hub id.")
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
     if folder.is_file():
         raise UserError(f"{source} is a file. Give the folder that holds it, the one with config.json.")
-    if source.startswith(("/", ".", "~")) or "\\" in source or source.count("/") > 1 or not source.strip():
+    if source.startswith(("/", ".", "~")) or "\\" in source or source.count("/") > 1:
         beside = [path.name for path in folder.parent.iterdir() if path.is_dir()] if folder.parent.is_dir() else []
         hint = f"In {folder.parent}: {suggest(folder.name, beside)}" if beside else "Check the path."
-        raise UserError(f"There is no folder {source or '(nothing was given)'}. {hint}")
+        raise UserError(f"There is no folder {source}. {hint}")
     return None
 
 
@@ -163,17 +165,17 @@ def hub_errors(repo: str, revision: str | None) -> Iterator[None]:
         raise UserError(
             f"The safetensors files of {repo} are damaged on the hub. Choose another.", str(error)
         ) from error
-    except (errors.LocalEntryNotFoundError, ConnectionError, TimeoutError) as error:
+    except errors.HfHubHTTPError as error:
+        raise UserError(
+            f"The hub refused to serve {repo} (status {error.response.status_code}). Try again later.", str(error)
+        ) from error
+    except (errors.LocalEntryNotFoundError, errors.HTTPError, ConnectionError, TimeoutError) as error:
         raise UserError(
             f"{repo} is not (wholly) in the local cache and the hub cannot be reached. Connect to the network, or give "
             "a folder or builtin.",
             str(error),
         ) from error
-    except errors.HfHubHTTPError as error:
-        raise UserError(
-            f"The hub refused to serve {repo} (status {error.response.status_code}). Try again later.", str(error)
-        ) from error
-    except (OSError, errors.HTTPError, errors.XetDownloadError) as error:
+    except (OSError, errors.XetDownloadError) as error:
         why = getattr(error, "strerror", None) or error
         raise UserError(
             f"{repo} could not be downloaded ({why}). Check the network and the free disk space.", repr(error)

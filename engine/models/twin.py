@@ -16,13 +16,15 @@ from transformers import PreTrainedModel
 def fresh_tensor(skeleton: PreTrainedModel, name: str, seed: int) -> Tensor:
     """Initialise one parameter of a model that lies on the meta device; the skeleton is left as it was.
 
-    Only the module that owns the parameter is given memory, and its initialiser and its ancestors' are run.
+    Only the module that owns the parameter is given memory, and its initialiser and its ancestors' are run. A tied
+    parameter is the one that it shares.
 
     Returns
     -------
     Tensor
         float32, on the CPU.
     """
+    name = skeleton.all_tied_weights_keys.get(name, name)
     path = name.rpartition(".")[0]
     owner = skeleton.get_submodule(path)
     kept = dict(owner._parameters)
