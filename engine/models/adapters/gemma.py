@@ -62,8 +62,8 @@ class Gemma4(Llama):
         if text.num_kv_shared_layers:
             raise UserError(
                 f"From layer {text.num_hidden_layers - text.num_kv_shared_layers} on, this Gemma 4 has no keys and "
-                "values of its own but reads those of an earlier layer, so there is no W_QK of one residual stream. Choose a "
-                "model without shared layers."
+                "values of its own but reads those of an earlier layer, so there is no W_QK of one residual stream. "
+                "Choose a model without shared layers."
             )
         return super().facts(config)
 
