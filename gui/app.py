@@ -1,5 +1,6 @@
 """The application: one process, one window."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from PySide6.QtWidgets import QApplication
 from engine.resources import RESOURCES
 from gui import theme
 from gui.settings import Settings
+from gui.threads import abandoned
 from gui.window import MainWindow
 
 
@@ -32,4 +34,7 @@ def start(argv: Sequence[str]) -> tuple[QApplication, MainWindow]:
 def main(argv: Sequence[str]) -> int:
     """Show the window and return the exit code when it is closed."""
     app, _window = start(argv)
-    return app.exec()
+    code = app.exec()
+    if abandoned:  # a thread that would not stop: destroying it would abort the process, and what it held is on disk
+        os._exit(code)
+    return code

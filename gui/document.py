@@ -1,9 +1,8 @@
 """The open session as the window sees it: none yet, one that is written to, or one that is only read."""
 
-from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
 
@@ -11,7 +10,6 @@ if TYPE_CHECKING:
     from engine.sessions.store import Session
 
 SUFFIX = ".eigenscope"
-WINDOW = "window"
 
 
 class Document(QObject):
@@ -56,14 +54,6 @@ class Document(QObject):
         if before is not None:
             before.close()
         self.changed.emit()
-
-    def view_state(self) -> dict[str, Any]:
-        """What the window looked like when the session was last open."""
-        return self.session.views().get(WINDOW, {}) if self.session else {}
-
-    def save_view_state(self, state: Mapping[str, Any]) -> None:
-        if self.session is not None and not self.session.readonly:
-            self.session.save_view(WINDOW, state)
 
     def close(self) -> None:
         if self.session is not None:

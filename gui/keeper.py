@@ -1,5 +1,6 @@
 """Keeps in the session how the window looked, and puts it back."""
 
+from contextlib import suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -14,6 +15,7 @@ from gui.selection import SelectionModel
 from gui.walker import Walker
 from gui.workspace import ViewPanel, Workspace
 
+WINDOW = "window"
 QUIET_MS = 1500
 
 
@@ -39,6 +41,7 @@ class Keeper(QObject):
         self._workspace.changed.connect(self._quiet.start)
         self._navigator.changed.connect(self._quiet.start)
         self._selection.changed.connect(self._later)
+        self._results.shown.connect(self._quiet.start)
 
     def state(self) -> dict[str, Any]:
         row = self._results.row
@@ -51,7 +54,8 @@ class Keeper(QObject):
 
     def restore(self) -> None:
         """Put everything as it was; the last run is in front if none was."""
-        state = self._document.view_state()
+        session = self._document.session
+        state = session.views().get(WINDOW, {}) if session is not None else {}
         self._workspace.restore(state.get("workspace", {}))
         self._navigator.restore(state.get("navigator", {}))
         self._walker.restore(state.get("selection", {}))
@@ -64,10 +68,10 @@ class Keeper(QObject):
     def flush(self) -> None:
         """Save now; a full disk or a folder that was taken away loses only the view."""
         self._quiet.stop()
-        try:
-            self._document.save_view_state(self.state())
-        except (UserError, OSError):
-            return
+        session = self._document.session
+        if session is not None and not session.readonly:
+            with suppress(UserError, OSError):
+                session.save_view(WINDOW, self.state())
 
     @Slot(object)
     def _later(self, _selection: object) -> None:
@@ -75,8 +79,9 @@ class Keeper(QObject):
 
     @Slot()
     def _save(self) -> None:
-        state = self.state()
-        self._jobs.do("", lambda: self._document.save_view_state(state), _ignore, _ignore)
+        session, state = self._document.session, self.state()
+        if session is not None and not session.readonly:
+            self._jobs.do("", lambda: session.save_view(WINDOW, state), _ignore, _ignore)
 
 
 def _ignore(_: object) -> None:

@@ -27,7 +27,6 @@ class Results(QObject):
         self._datasets: dict[str, xr.Dataset] = {}
         self._key: int | None = None
         runs.snapshot.connect(self._grow)
-        runs.started.connect(self.show_run)
         runs.changed.connect(self._follow)
 
     @property
@@ -73,7 +72,11 @@ class Results(QObject):
                     self._datasets[name] = dataset
                     self.shown.emit()
 
-            self._jobs.do(f"Reading {row.title}", lambda: session.run(name).result(), keep, self.failed.emit)
+            def say(error: Exception) -> None:
+                if self._document.session is session:
+                    self.failed.emit(error)
+
+            self._jobs.do(f"Reading {row.title}", lambda: session.run(name).result(), keep, say)
         self.shown.emit()
 
     @Slot(object)

@@ -76,7 +76,9 @@ class Runner(QObject):
         if (source := request.models[0].source) not in BUILTIN:
             self._settings.remember_model(source)
             self._loader.set_known(self._settings.models)
-        self._pane.choose(self._runs.add(session.path, request))
+        row = self._runs.add(session.path, request)
+        if row.active:  # one that has to wait does not take the view away from what is being looked at
+            self._pane.choose(row)
 
     @Slot()
     def cancel(self) -> None:

@@ -54,7 +54,6 @@ class Runs(QObject):
     """Knows every run of the session, gives the host one at a time, and follows what it says."""
 
     changed = Signal()
-    started = Signal(object)
     snapshot = Signal(object)
     ended = Signal(object)
 
@@ -136,7 +135,6 @@ class Runs(QObject):
             case Started(run, _, title, done, total):
                 row = replace(row, run=run, done=done, total=total, doing=title)
                 self._put(_logged(row, f"Started: {title}, {done} of {total} units already there"))
-                self.started.emit(self._rows[row.key])
             case Progress(_, done, total, doing, remaining):
                 row = replace(row, done=done, total=total, doing=doing, remaining=remaining)
                 self._put(_logged(row, f"{done} of {total}: {doing}"))

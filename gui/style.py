@@ -2,6 +2,7 @@
 
 from string import Template
 
+from engine.resources import RESOURCES
 from gui.theme import resolve
 
 SHEET = Template("""
@@ -28,6 +29,10 @@ QMainWindow::separator { background: $line; width: 1px; height: 1px; }
 QMainWindow::separator:hover { background: $data; }
 QSplitter::handle { background: $line; }
 QScrollArea { border: 0; }
+QCheckBox { spacing: 7px; }
+QCheckBox::indicator { width: 14px; height: 14px; border: 1px solid $axis; border-radius: 3px; background: $base; }
+QCheckBox::indicator:hover { border-color: $data; }
+QCheckBox::indicator:checked { border-color: $data; background: $data; image: url("$check"); }
 QToolButton#link { color: $data; border: 0; padding: 2px 0; }
 QToolButton#link:hover { text-decoration: underline; }
 """)
@@ -43,4 +48,5 @@ def sheet(dark: bool) -> str:
         button="#2d3137" if dark else "#eceef1",
         line="#3a3f46" if dark else "#d3d7dc",
         hover="#6bb5e6" if dark else "#0a85cc",
+        check=(RESOURCES / "icons" / "check.svg").as_posix(),
     )

@@ -3,7 +3,7 @@
 from PySide6.QtCore import QObject, QThread
 
 # Destroying a running QThread aborts the process: one that would not stop in time is kept here until the process ends.
-_kept: list[tuple[QThread, QObject]] = []
+abandoned: list[tuple[QThread, QObject]] = []
 
 
 class WorkerThread:
@@ -22,5 +22,5 @@ class WorkerThread:
         self.thread.quit()
         if self.thread.wait(timeout_ms):
             return True
-        _kept.append((self.thread, self.worker))
+        abandoned.append((self.thread, self.worker))
         return False

@@ -149,7 +149,7 @@ class MainWindow(QMainWindow):
     def _menus(self) -> None:
         self._recent = self.actions_.menu("File").addMenu("Open recent")
         self.actions_.menu("File").insertMenu(self.actions_.by_id["open_zip"], self._recent)
-        self._recent.aboutToShow.connect(self._list_recent)
+        self.actions_.menu("File").aboutToShow.connect(self._list_recent)
         views, panes = self.actions_.menu("View > Views"), self.actions_.menu("View > Panes")
         for number, view in enumerate(self.workspace.panel.views.values(), 1):
             action = QAction(view.title, self)
@@ -172,7 +172,6 @@ class MainWindow(QMainWindow):
         self.runs.ended.connect(self._ended)
         self.results.shown.connect(self._update_actions)
         self.runs_pane.chosen.connect(self.results.show_run)
-        self.runs.started.connect(self.runs_pane.choose)
         for failing in (self.files, self.runner, self.results):
             failing.failed.connect(self.messages.show_error)
         self.files.said.connect(self._say)
@@ -193,6 +192,8 @@ class MainWindow(QMainWindow):
         self.results.clear()
         self.runs.load(self.document.session)
         self.keeper.restore()
+        if self.results.row is not None:
+            self.runs_pane.choose(self.results.row)
         self.setWindowTitle(f"{self.document.title} – Eigenscope")
         self._update_actions()
 
@@ -330,7 +331,7 @@ class MainWindow(QMainWindow):
         self.ready.emit()
 
     def closeEvent(self, event: QCloseEvent) -> None:
-        if self.runs.busy and not self._leave_run():
+        if (self.runs.busy or self.doing.text()) and not self._leave():
             event.ignore()
             return
         for name, state in (
@@ -346,11 +347,13 @@ class MainWindow(QMainWindow):
         self.document.close()
         event.accept()
 
-    def _leave_run(self) -> bool:
+    def _leave(self) -> bool:
         answer = QMessageBox.question(
             self,
-            "A run is going on",
-            "A run is going on. Close all the same? What it has committed is kept, and it can be resumed next time.",
+            "Still at work",
+            "A run is going on. Close all the same? What it has committed is kept, and it can be resumed next time."
+            if self.runs.busy
+            else f"{self.doing.text()} is going on. Close all the same, and give it up?",
             QMessageBox.StandardButton.Close | QMessageBox.StandardButton.Cancel,
             QMessageBox.StandardButton.Cancel,
         )
