@@ -101,6 +101,7 @@ class Actions(QObject):
         super().__init__(window)
         self.menus: dict[str, QMenu] = {}
         self.by_id: dict[str, QAction] = {}
+        self.listed: list[tuple[str, QAction]] = []
         self._bar = bar
         for command in COMMANDS:
             part, method = command.slot.split(".")
@@ -113,12 +114,16 @@ class Actions(QObject):
                 action.setShortcut(QKeySequence(command.shortcut))
                 action.setShortcutContext(Qt.ShortcutContext.WindowShortcut)
             action.triggered.connect(attrgetter(method)(parts[part]))
-            menu = self.menu(command.menu)
             if command.separator:
-                menu.addSeparator()
-            menu.addAction(action)
+                self.menu(command.menu).addSeparator()
+            self.add(command.menu, action)
             window.addAction(action)
             self.by_id[command.id] = action
+
+    def add(self, path: str, action: QAction) -> None:
+        """Put an action into the menu at `path`, and so into the palette."""
+        self.menu(path).addAction(action)
+        self.listed.append((path, action))
 
     def menu(self, path: str) -> QMenu:
         """The menu at `path`, made if it is not there."""

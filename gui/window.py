@@ -150,14 +150,14 @@ class MainWindow(QMainWindow):
         self._recent = self.actions_.menu("File").addMenu("Open recent")
         self.actions_.menu("File").insertMenu(self.actions_.by_id["open_zip"], self._recent)
         self.actions_.menu("File").aboutToShow.connect(self._list_recent)
-        views, panes = self.actions_.menu("View > Views"), self.actions_.menu("View > Panes")
         for number, view in enumerate(self.workspace.panel.views.values(), 1):
             action = QAction(view.title, self)
             if number < 10:
                 action.setShortcut(f"Ctrl+{number}")
             action.triggered.connect(partial(self.workspace.panel.set_view, view.name))
-            views.addAction(action)
-        panes.addActions([dock.toggleViewAction() for dock in self.docks.values()])
+            self.actions_.add("View > Views", action)
+        for dock in self.docks.values():
+            self.actions_.add("View > Panes", dock.toggleViewAction())
         find = QToolButton(self, autoRaise=True)
         find.setDefaultAction(self.actions_.by_id["palette"])
         find.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
@@ -245,8 +245,7 @@ class MainWindow(QMainWindow):
 
     @Slot()
     def show_palette(self) -> None:
-        listed = [(path, a) for path, menu in self.actions_.menus.items() for a in menu.actions() if not a.menu()]
-        palette = Palette(listed, self)
+        palette = Palette(self.actions_.listed, self)
         palette.move(self.geometry().center().x() - palette.width() // 2, self.geometry().top() + 60)
         palette.show()
         palette.query.setFocus()
