@@ -6,7 +6,7 @@ from math import ceil
 import numpy as np
 import pyqtgraph as pg
 from PySide6.QtCore import QEvent, QPoint, QPointF, QRectF, Qt, Signal
-from PySide6.QtGui import QColor, QFont, QFontMetricsF, QKeyEvent, QPainter, QPen, QResizeEvent
+from PySide6.QtGui import QColor, QFont, QFontInfo, QFontMetricsF, QKeyEvent, QPainter, QPen, QResizeEvent
 from PySide6.QtWidgets import QGraphicsEllipseItem, QGraphicsWidget, QWidget
 
 from gui import theme
@@ -181,10 +181,11 @@ class Canvas(pg.GraphicsView):
     # Layout
 
     def _set_fonts(self) -> None:
-        size = max(11, QFontMetricsF(self.font()).height() * 0.72)
+        # Sizes in pixels: in points, text on a PDF would be scaled twice
+        size = max(11, QFontInfo(self.font()).pixelSize())
         self._small, self._title = QFont(self.font()), QFont(self.font())
-        self._small.setPixelSize(round(size))
-        self._title.setPixelSize(round(size * 1.2))
+        self._small.setPixelSize(size)
+        self._title.setPixelSize(size + 2)
         self._title.setWeight(QFont.Weight.DemiBold)
 
     def arrange(self) -> None:
@@ -270,6 +271,9 @@ class Canvas(pg.GraphicsView):
         quiet = QColor(theme.resolve("axis", self.look.dark))
         if self.figure.empty:
             painter.setPen(quiet)
+            plain = QFont(self._title)
+            plain.setWeight(QFont.Weight.Normal)
+            painter.setFont(plain)
             box = QRectF(0, 0, self.width(), self.height()).adjusted(40, 40, -40, -40)
             painter.drawText(box, Qt.AlignmentFlag.AlignCenter | Qt.TextFlag.TextWordWrap, self.figure.empty)
             return

@@ -41,6 +41,7 @@ class PanelItem(QGraphicsWidget):
         self.tick_labels = {"x": True, "y": True}
         self.dark = False
         self.plot = QRectF()
+        self._ticks: dict[Side, tuple[object, list[Tick]]] = {}
         self._home: tuple[float, float, float, float] | None = None
         self.set_font(font)
         self.setParentItem(parent)  # last: the ViewBox must see itself arrive in the scene to be told of paints
@@ -128,6 +129,12 @@ class PanelItem(QGraphicsWidget):
         """Ticks of an axis, no denser than their text can be read."""
         low, high = self.view.viewRange()[0 if side == "x" else 1]
         axis = self.axis(side)
+        wanted = (axis, low, high, self.plot.width() if side == "x" else self.plot.height(), self.metrics.height())
+        if self._ticks.get(side, (None, []))[0] != wanted:
+            self._ticks[side] = (wanted, self._make_ticks(side, axis, low, high))
+        return self._ticks[side][1]
+
+    def _make_ticks(self, side: Side, axis: Axis, low: float, high: float) -> list[Tick]:
         if side == "y":
             spacing = 1.3 if axis.ticks else 2.2
             return ticks(axis, low, high, int(self.plot.height() / (spacing * self.metrics.height())))
