@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from engine.models.info import ModelInfo
 from engine.models.opening import OpenModel
 from engine.request import Request
 from engine.runs.child import serve
+
+LAYERS = 4
 
 
 class StepsParams(Params):
@@ -48,9 +51,7 @@ class Steps(Analysis[StepsParams]):
         assert unit.layer is not None
         values = torch.linalg.svdvals(model.block(unit.layer).heads.w_q.double()).numpy()
         time.sleep(params.seconds)
-        return xr.Dataset(
-            {"singular": (("head", "mode"), values), "noise": (("draw",), rng.normal(size=params.draws))}
-        )
+        return xr.Dataset({"singular": (("head", "mode"), values), "noise": (("draw",), rng.normal(size=params.draws))})
 
     def finish(
         self,
@@ -69,6 +70,16 @@ class Steps(Analysis[StepsParams]):
             "model",
         )
         return whole.assign(leading=whole.singular.isel(mode=0)).assign_coords(model=[m.label for m in models])
+
+
+def make_model(folder: Path, seed: int = 0, width: int = 16) -> Path:
+    """A small GPT-2 as the library saves it."""
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(seed)
+    config = GPT2Config(n_layer=LAYERS, n_embd=width, n_head=2, vocab_size=32, n_positions=16)
+    GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder
 
 
 def register() -> None:

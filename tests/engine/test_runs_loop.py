@@ -11,7 +11,8 @@ import pytest
 import runs_helpers
 import torch
 import xarray as xr
-from transformers import GPT2Config, GPT2LMHeadModel
+from runs_helpers import LAYERS, make_model
+from transformers import GPT2LMHeadModel
 
 from engine import analyses, events
 from engine.errors import UserError
@@ -20,15 +21,6 @@ from engine.runs import loop
 from engine.runs.loop import Opened, carry_out, execute, start
 from engine.sessions import files
 from engine.sessions.store import Run, Session
-
-LAYERS = 4
-
-
-def make_model(folder: Path, seed: int = 0, width: int = 16) -> Path:
-    torch.manual_seed(seed)
-    config = GPT2Config(n_layer=LAYERS, n_embd=width, n_head=2, vocab_size=32, n_positions=16)
-    GPT2LMHeadModel(config).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
