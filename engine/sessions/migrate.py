@@ -26,8 +26,10 @@ def read_schema(tree: Tree, path: Path) -> int:
     """
     try:
         data = tree.read(HEAD)
+    except FileNotFoundError:
+        raise UserError(f"“{path}” is not an Eigenscope session: it holds no {HEAD}.") from None
     except OSError as error:
-        raise UserError(f"“{path}” is not an Eigenscope session: it holds no {HEAD}.", repr(error)) from None
+        raise UserError(f"“{path}” cannot be read: {error.strerror}.", repr(error)) from error
     try:
         head = json.loads(data)
         is_session, schema = head["format"] == FORMAT, int(head["schema"])

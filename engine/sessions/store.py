@@ -79,10 +79,7 @@ class Session:
             Not a session, damaged, or of a newer schema.
         """
         path = Path(path).absolute()
-        try:
-            tree = open_tree(path)
-        except OSError as error:
-            raise UserError(f"“{path}” cannot be read: {error.strerror}.", repr(error)) from error
+        tree = open_tree(path)
         held: SessionLock | None = None
         try:
             schema = read_schema(tree, path)

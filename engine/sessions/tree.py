@@ -77,6 +77,8 @@ class ZipTree:
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, zlib.error, NotImplementedError, ValueError) as error:
             raise UserError(f"“{path}” is neither a session folder nor a readable zip of one.", repr(error)) from error
+        except OSError as error:
+            raise UserError(f"“{path}” cannot be read: {error.strerror}.", repr(error)) from error
         try:
             self._names, self._prefix = _checked_names(self._zip, path)
             self.bytes = sum(entry.file_size for entry in self._zip.infolist())

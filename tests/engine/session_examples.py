@@ -54,7 +54,8 @@ def example(seed: int = 0) -> xr.Dataset:
         {
             "qk_eigenvalues": (("model", "layer", "mode"), real, {"unit": "1"}),
             "qk_complex_eigenvalues": (("model", "layer", "mode"), real + 1j * rng.normal(size=real.shape)),
-            "zero": (("layer", "mode"), np.zeros((3, 4))),
+            "absent": (("layer", "mode"), np.full((3, 4), np.nan)),
+            "none": ("layer", np.zeros(3, int)),
             "kept": ("layer", np.array([True, False, True])),
             "sentence": ("layer", np.array(["naïve", "", "a longer one ☃"])),
             "positions": ((), 3),

@@ -311,5 +311,5 @@ def test_exports_say_what_is_wrong(sound: Path, tmp_path: Path) -> None:
 def test_a_zip_is_exported_like_a_folder(sound: Path, packed: Path, tmp_path: Path) -> None:
     (one,), (two,) = export(sound, "npz", tmp_path / "1"), export(packed, "npz", tmp_path / "2")
     a, b = np.load(io.BytesIO(one.read_bytes())), np.load(io.BytesIO(two.read_bytes()))
-    assert all((a[name] == b[name]).all() for name in ("layer", "zero", "dataset_json"))
+    assert all((a[name] == b[name]).all() for name in ("layer", "none", "dataset_json"))
     assert not leftovers(tmp_path)

@@ -93,6 +93,25 @@ def test_every_unit_acknowledged_by_a_killed_process_is_whole(tmp_path: Path) ->
     assert verify(path).problems == ()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="folders are not flushed there")
+def test_everything_is_on_the_disk_before_the_rename_and_the_rename_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a power cut would show and a kill cannot."""
+    session, run = started(tmp_path / "a.eigenscope")
+    events: list[int | str] = []
+    fsync, rename = os.fsync, os.rename
+    monkeypatch.setattr(os, "fsync", lambda handle: (fsync(handle), events.append(os.fstat(handle).st_ino)))
+    monkeypatch.setattr(os, "rename", lambda old, new: (rename(old, new), events.append("rename")))
+    with session:
+        run.commit_unit(PLAN[0], small(0), META)
+    unit = run.path / "units" / PLAN[0]
+    before, after = events[: events.index("rename")], events[events.index("rename") + 1 :]
+    assert {p.stat().st_ino for p in (unit, *unit.rglob("*"))} <= set(before)
+    assert run.path.stat().st_ino in before, "the folder of units was made on the way"
+    assert after == [unit.parent.stat().st_ino]
+
+
 WRITES: dict[str, Callable[[Session, Run, Path], object]] = {
     "unit": lambda session, run, target: run.commit_unit(PLAN[1], small(1), META),
     "result": lambda session, run, target: run.commit_result(small(1)),
@@ -227,7 +246,7 @@ def test_a_result_with_a_missing_file_is_not_finished(tmp_path: Path) -> None:
     with session:
         run.commit_result(example())
         assert run.finished
-        (run.path / "result.zarr" / "zero" / "c" / "0" / "0").unlink()
+        (run.path / "result.zarr" / "absent" / "c" / "0" / "0").unlink()
         assert not run.finished
         with pytest.raises(DamagedUnit):
             run.result()

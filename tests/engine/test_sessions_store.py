@@ -73,7 +73,8 @@ def test_layout_codecs_and_empty_chunks_on_disk(tmp_path: Path) -> None:
         assert array["zarr_format"] == 3
         assert [codec["name"] for codec in array["codecs"]][1:] == ["zstd", "crc32c"]
         assert isinstance(array["data_type"], str)
-    assert list((result / "zero").rglob("c/*")), "a chunk of zeros is written like any other"
+    for name in ("absent", "none"):
+        assert list((result / name / "c").iterdir()), "a chunk of nothing but the fill value is written like any other"
     assert {p.name for p in (tmp_path / "a.eigenscope").iterdir()} == {"session.json", "session.lock", "runs", "views"}
 
 
@@ -289,6 +290,10 @@ def test_a_read_only_folder_opens_for_reading_and_refuses_clearly(plain_user: Pa
                     write()
         with pytest.raises(UserError, match="cannot be written because the folder is read-only"):
             Session.create(plain_user / "new.eigenscope")
+        (path / "session.json").chmod(0)
+        with pytest.raises(UserError, match="cannot be read: Permission denied"):
+            Session.open(path)
+        (path / "session.json").chmod(0o444)
         # The process that works for a writer meets the same folder without having asked for the lock.
         with Session.open(path, lock=False) as session, pytest.raises(UserError, match="folder is read-only"):
             session.runs()[1].commit_unit("b", small(0), META)
