@@ -119,13 +119,13 @@ class Weights:
 
     def null(self, name: str, layer: int) -> Floats:
         """The Monte Carlo null's 2.5, 50 and 97.5 % quantiles of `name` at `layer`, quantile first."""
-        values = self.dataset[f"null_{name}"].isel(model=self.model)
+        values = self.dataset[stored(self.matrix, f"null_{name}")].isel(model=self.model)
         if "layer" in values.dims:
             values = values.isel(layer=layer)
         return values.transpose("quantile", ...).values[:, : self.d_head] if values.ndim == 2 else values.values
 
     def arrived(self, layer: int) -> bool:
-        return bool(np.isfinite(self.heads("leading")[layer]).any())
+        return self.has("leading") and bool(np.isfinite(self.heads("leading")[layer]).any())
 
     def pick(self, layer: int, head: int) -> Pick:
         return Pick(model=self.model, layer=layer, head=head)

@@ -17,24 +17,33 @@ if TYPE_CHECKING:
 
 class SpectrumOptions(Options):
     matrix: Matrix = Field("QK", title="Matrix", description="W_QK = W_QᵀW_K, or W_OV = W_O W_V")
+    units: Literal["absolute", "relative"] = Field(
+        "absolute", title="Units", description="λ as it is, or in each head's own d²σ_Q²σ_K², where nulls coincide"
+    )
     log_rank: bool = Field(False, title="Log rank", description="Draw the index on a logarithmic axis")
     shuffled: bool = Field(True, title="Shuffled", description="The same entries in random places")
     twin: bool = Field(True, title="Twin", description="The same head of the random-init twin")
 
 
 def _spectrum_marks(weights: Weights, layer: int, head: int, options: SpectrumOptions) -> tuple[Mark, ...]:
-    eigenvalues = weights.spectrum(layer, head)
+    def unit(of: Weights) -> float:
+        return of.scale(layer, head) if options.units == "relative" else 1.0
+
+    eigenvalues = weights.spectrum(layer, head) / unit(weights)
     rank = np.arange(1, len(eigenvalues) + 1, dtype=float)
-    low, middle, high = weights.null("quantiles", layer) * weights.scale(layer, head)
+    low, middle, high = weights.null("quantiles", layer) * weights.scale(layer, head) / unit(weights)
     marks: list[Mark] = [
         Band(rank, low, high, "product null, 95 % of draws", "null"),
         Line(rank, middle, "product null, median", "null", dash=True),
     ]
     if options.shuffled and options.matrix == "QK" and "shuffled_qk_eigenvalues" in weights.dataset:
         shuffled = weights.dataset["shuffled_qk_eigenvalues"].values[weights.model, layer, head, : len(rank)]
-        marks.append(Line(rank, shuffled, "shuffled weights", "shuffled"))
+        marks.append(Line(rank, shuffled / unit(weights), "shuffled weights", "shuffled"))
     if options.twin and (twin := weights.twin) is not None and twin.arrived(layer):
-        marks.append(Line(rank, twin.spectrum(layer, head), "random-init twin", "twin"))
+        marks.append(Line(rank, twin.spectrum(layer, head) / unit(twin), "random-init twin", "twin"))
+    floor = float(weights.dataset["storage_floor"].values[weights.model]) * eigenvalues[0]
+    if eigenvalues[-1] < 100 * floor:
+        marks.append(Rule("y", floor, f"rounding of the stored {weights.info['storage_dtype']}", "muted"))
     hover = tuple(f"λ{k} = {value:.4g}" for k, value in enumerate(eigenvalues, 1))
     marks.append(Line(rank, eigenvalues, "this head", "data", width=2, markers=True, hover=hover))
     return tuple(marks)
@@ -46,9 +55,10 @@ def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptio
     layer, head = clamp(weights, selection)
     if not weights.arrived(layer):
         return Figure(empty=waiting(layer))
+    unit = " / d²σ²σ′²" if options.units == "relative" else ""
     panel = Panel(
         Axis("index k", log=options.log_rank),
-        Axis(f"λₖ of W_{options.matrix}", log=True),
+        Axis(f"λₖ of W_{options.matrix}{unit}", log=True),
         _spectrum_marks(weights, layer, head, options),
     )
     title = f"{weights.label}: spectrum of W_{options.matrix}, layer {layer}, head {head}"
@@ -60,22 +70,32 @@ class DensityOptions(Options):
     pool: Literal["head", "layer", "model"] = Field(
         "head", title="Pool", description="Eigenvalues of one head, of its layer, or of the whole model"
     )
-    bins: int = Field(24, title="Bins", ge=5, le=200)
-    log_density: bool = Field(False, title="Log density")
+    axis: Literal["log", "linear"] = Field(
+        "log", title="λ axis", description="Logarithmic, with the density per unit of ln λ, or linear"
+    )
+    bins: int = Field(30, title="Bins", ge=5, le=200)
 
 
-def _density_marks(weights: Weights, values: np.ndarray, bins: int, log_density: bool) -> tuple[Mark, ...]:
-    """A histogram of eigenvalues in units of d²σ_Q²σ_K² under the product law and the naive one."""
+def _density_marks(weights: Weights, values: np.ndarray, bins: int, log: bool) -> tuple[Mark, ...]:
+    """A histogram of eigenvalues in units of d²σ²σ′² under the product law and the naive one.
+
+    On a logarithmic axis areas stay probabilities because the density is per unit of ln λ, which is λ P(λ).
+    """
     law_x = weights.dataset["law_x"].values[weights.model]
     laws = [weights.dataset[name].values[weights.model] for name in ("law_density", "naive_density")]
-    if log_density:
-        laws = [np.where(law > 0, law, np.nan) for law in laws]
-    height, edges = np.histogram(values, bins=bins, range=(0, max(values.max(), law_x.max())), density=True)
+    values = values[values > 0] if log else values
+    low, high = min(values.min(), law_x[0]), max(values.max(), law_x[-1])
+    edges = np.geomspace(low, high, bins + 1) if log else np.linspace(0, high, bins + 1)
+    edges[-1] = np.nextafter(edges[-1], np.inf)
+    height = np.histogram(values, edges)[0] / len(values) / np.diff(np.log(edges) if log else edges)
     return (
         Steps(edges, height, "measured", "data"),
-        Line(law_x, laws[0], "product law MP ⊠ MP", "law", width=2),
-        Line(law_x, laws[1], "Marchenko–Pastur (naive: one matrix)", "naive", width=2, dash=True),
+        Line(law_x, laws[0] * law_x if log else laws[0], "product law MP ⊠ MP", "law", width=2),
+        Line(law_x, laws[1] * law_x if log else laws[1], "Marchenko–Pastur (naive: one matrix)", "naive", 2, dash=True),
     )
+
+
+DENSITY = {True: "λ P(λ), the density of ln λ", False: "P(λ)"}
 
 
 def _in_units(weights: Weights, layer: int, head: int) -> np.ndarray:
@@ -95,11 +115,8 @@ def density(dataset: "xr.Dataset", selection: Selection, options: DensityOptions
         "model": ([(i, h) for i in range(layers) if weights.arrived(i) for h in range(heads)], "all heads"),
     }[options.pool]
     values = np.concatenate([_in_units(weights, i, h) for i, h in pooled])
-    panel = Panel(
-        Axis("λ / d²σ²σ′²"),
-        Axis("P(λ)", log=options.log_density),
-        _density_marks(weights, values, options.bins, options.log_density),
-    )
+    log = options.axis == "log"
+    panel = Panel(Axis("λ / d²σ²σ′²", log=log), Axis(DENSITY[log]), _density_marks(weights, values, options.bins, log))
     note = "The d − d_h structural zeros are left out. σ², σ′²: mean squares of the two factors' entries."
     title = f"{weights.label}: density of W_{options.matrix}, {what}"
     return Figure(((panel,),), title=title, note="  ·  ".join(filter(None, (note, weights.note))))
@@ -181,8 +198,6 @@ def grid(dataset: "xr.Dataset", selection: Selection, options: GridOptions) -> F
     heads = weights.shape[1]
     columns = int(np.ceil(np.sqrt(heads * 1.6)))
     panels = []
-    shown = np.concatenate([_in_units(weights, layer, h) for h in range(heads)])
-    top = max(float(shown.max()), float(dataset["law_x"].values[weights.model].max())) * 1.05
     for head in range(heads):
         eigenvalues = weights.spectrum(layer, head)
         if options.show == "spectrum":
@@ -194,10 +209,8 @@ def grid(dataset: "xr.Dataset", selection: Selection, options: GridOptions) -> F
             )
             x, y = Axis("index k"), Axis("λₖ", log=True)
         else:
-            marks = _density_marks(weights, _in_units(weights, layer, head), 20, log_density=False)
-            edges = dataset["naive_edges"].values[weights.model]
-            marks += tuple(Rule("x", float(edge), color="naive") for edge in edges)
-            x, y = Axis("λ / d²σ²σ′²", limits=(0, top)), Axis("P(λ)")
+            marks = _density_marks(weights, _in_units(weights, layer, head), 20, log=True)
+            x, y = Axis("λ / d²σ²σ′²", log=True), Axis(DENSITY[True])
         pick = weights.pick(layer, head)
         panels.append(Panel(x, y, marks, title=f"head {head}", pick=pick, current=head == current))
     rows = tuple(tuple(panels[i : i + columns]) for i in range(0, heads, columns))

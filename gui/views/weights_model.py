@@ -143,13 +143,8 @@ def by_layer(dataset: "xr.Dataset", selection: Selection, options: LayersOptions
     layer, head = _cells(layers, heads)
     x = layer + 0.7 * ((head + 0.5) / heads - 0.5)
     flat = values.ravel()
-    tested = f"q_{options.statistic}" if options.statistic in ("leading", "npr", "entropy", "kappa") else None
-    q = weights.heads(tested).ravel() if tested else np.full(flat.shape, np.nan)
-    for chosen, label, color in (
-        (~(q < SIGNIFICANT), "heads" if tested is None else f"q ≥ {SIGNIFICANT}", "data"),
-        (q < SIGNIFICANT, f"outside the null (q < {SIGNIFICANT})", "accent"),
-    ):
-        keep = chosen & np.isfinite(flat)
+    for keep, label, color in _verdicts(weights, options.statistic):
+        keep = keep.ravel() & np.isfinite(flat)
         if keep.any():
             marks.append(_head_points(weights, x[keep], flat[keep], layer[keep], head[keep], label, color))
     marks.append(Line(depth, _layer_mean(values), "layer mean", "c1", width=2))
@@ -163,9 +158,23 @@ def by_layer(dataset: "xr.Dataset", selection: Selection, options: LayersOptions
     return Figure(((panel,),), title=f"{weights.label}: {kind.label}{of} by layer", note=weights.note)
 
 
+def _verdicts(weights: Weights, statistic: str) -> list[tuple[np.ndarray, str, str]]:
+    """Heads by what they leave: the product null, only the naive law, or neither (where the statistic is tested)."""
+    tested = f"q_{statistic}"
+    if statistic in ELEMENTWISE or not weights.has(tested):
+        return [(np.ones(weights.shape, bool), "heads", "data")]
+    outside = weights.heads(tested) < SIGNIFICANT
+    naive = weights.heads("outside_naive") > 0
+    return [
+        (~outside & ~naive, "inside both", "data"),
+        (~outside & naive, "leaves only the naive law", "naive"),
+        (outside, f"leaves the product null (q < {SIGNIFICANT})", "accent"),
+    ]
+
+
 def _null_level(weights: Weights, statistic: str, depth: Floats) -> list[Mark]:
     """The Monte Carlo null of a statistic by layer; λ₁ in each head's own unit, averaged over the layer."""
-    if f"null_{statistic}" not in weights.dataset:
+    if statistic in ELEMENTWISE or not weights.has(f"null_{statistic}"):
         return []
     level = np.array([weights.null(statistic, int(layer)) for layer in depth]).T
     if statistic == "leading":
