@@ -276,3 +276,35 @@ def test_closing_lets_the_module_go() -> None:
     assert model.module() is first
     model.close()
     assert model.module() is not first
+
+
+def test_a_pooler_beside_a_masked_head_is_not_used(tmp_path: Path) -> None:
+    """As roberta-base on the hub: the masked head without its tied decoder, the base model's pooler, stored ids."""
+    config = CASES["roberta"].config
+    saved, base = hf.RobertaForMaskedLM(config), hf.RobertaModel(config)
+    saved.save_pretrained(tmp_path)
+
+    def as_on_the_hub(tensors: dict[str, torch.Tensor]) -> None:
+        tensors.update({f"roberta.{name}": value for name, value in base.state_dict().items() if "pooler" in name})
+        tensors["roberta.embeddings.position_ids"] = torch.arange(64)[None]
+        for name in [name for name in tensors if "lm_head.decoder" in name]:
+            del tensors[name]
+
+    model = open_model(spec(edit_weights(tmp_path, as_on_the_hub)))
+    assert model.info.notices[0].startswith("2 tensors of another head (roberta.pooler.dense.bias …)")
+    assert torch.equal(model.module().lm_head.decoder.weight, saved.lm_head.decoder.weight)
+
+
+def test_opt_without_its_outer_prefix_is_understood(tmp_path: Path) -> None:
+    saved = hf.OPTForCausalLM(CASES["opt"].config)
+    saved.save_pretrained(tmp_path)
+
+    def as_on_the_hub(tensors: dict[str, torch.Tensor]) -> None:
+        for name in list(tensors):
+            tensors[name.removeprefix("model.")] = tensors.pop(name)
+
+    model = open_model(spec(edit_weights(tmp_path, as_on_the_hub)))
+    assert torch.equal(
+        model.block(0).heads.w_q.reshape(24, 24), saved.state_dict()["model.decoder.layers.0.self_attn.q_proj.weight"]
+    )
+    assert model.module().num_parameters() == saved.num_parameters()
