@@ -159,6 +159,13 @@ def test_a_config_that_makes_no_model(folder: Path, change: dict[str, object]) -
     assert "config.json" in refusal(edit_config(folder, **change))
 
 
+def test_code_for_generation_is_not_run(folder: Path, tmp_path: Path) -> None:
+    (folder / "custom_generate").mkdir()
+    (folder / "custom_generate" / "generate.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\ngenerate = None")
+    assert "custom code" in refusal(folder, of="module")
+    assert not (tmp_path / "ran").exists()
+
+
 # The weights
 
 
@@ -251,6 +258,11 @@ def test_a_missing_tensor_is_not_made_up(folder: Path) -> None:
     assert "and 10 more are missing" in refusal(folder)
 
 
+def test_a_file_without_tensors(folder: Path) -> None:
+    edit_weights(folder, lambda tensors: tensors.clear())
+    assert "and 37 more are missing" in refusal(folder)
+
+
 def test_an_extra_tensor(folder: Path) -> None:
     edit_weights(folder, lambda tensors: tensors.update({"transformer.h.0.attn.gate.weight": torch.ones(3)}))
     message = refusal(folder)
@@ -324,6 +336,7 @@ def test_a_model_larger_than_memory(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(psutil, "virtual_memory", lambda: free)
     message = refusal(folder, of="module")
     assert "model needs 0.1 MB and this machine has 0.0 MB free" in message
+    assert "choose bfloat16 or a smaller model" in refusal(folder, of="module", twin=True)
     assert open_model(ModelSpec(source=str(folder))).block(0)
 
 

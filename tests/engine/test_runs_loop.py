@@ -247,10 +247,18 @@ def test_cancel_is_seen_between_units(session: Session, model: Path) -> None:
 
 def test_the_remaining_time_comes_from_the_units_so_far(session: Session, model: Path) -> None:
     run = start(session, request_for(model, params={"seconds": 0.1}))
-    remaining = {e.done: e.remaining for e in run_through(session, run) if isinstance(e, events.Progress)}
-    assert remaining[0] is None
-    assert remaining[1] == pytest.approx(0.3, rel=0.8)
-    assert remaining[3] == pytest.approx(0.1, rel=0.8)
+    at: dict[str, tuple[float, events.Progress]] = {}
+
+    def watch(event: events.Event) -> None:
+        if isinstance(event, events.Progress):
+            at[event.doing.split(" · ")[-1]] = time.monotonic(), event
+
+    execute(session, run, watch, lambda: False)
+    (begun, first), (next_begun, second) = at["Layer 0"], at["Layer 1"]
+    assert first.remaining is None
+    assert second.remaining is not None
+    assert 3 * 0.1 < second.remaining <= 3 * (next_begun - begun)
+    assert at["Putting the result together"][1].remaining == 0
 
 
 @pytest.mark.parametrize(
