@@ -1,0 +1,134 @@
+"""Every check of a model that needs no weights, and the facts that come out of them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub as hub
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from engine.errors import UserError
+from engine.models import source
+from engine.models.adapters import Adapter, adapter_for
+from engine.models.checkpoint import DTYPES, Stored, identity, read_headers
+from engine.models.config import Architecture, quiet, read_config
+from engine.models.info import ModelInfo
+from engine.models.memory import gigabytes
+from engine.models.names import Match, match
+from engine.models.tokenizer import check_vocabulary, load_tokenizer
+from engine.request import ModelSpec
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A model that passed every check that needs no weights."""
+
+    info: ModelInfo
+    folder: Path
+    architecture: Architecture
+    skeleton: PreTrainedModel
+    adapter: Adapter | None
+    tensors: Mapping[str, Stored]
+    tokenizer: PreTrainedTokenizerBase | UserError
+
+
+def check(spec: ModelSpec, *, weights: bool) -> Checked:
+    """Carry out every check that needs no weights. `weights` says whether a hub model's are downloaded."""
+    found = source.resolve(spec, weights=weights)
+    with quiet():
+        architecture = read_config(found.folder)
+        skeleton = architecture.skeleton()
+        adapter = adapter_for(architecture.config)
+        facts: dict[str, Any] = (
+            {**adapter.facts(architecture.config)} if adapter else facts_without_adapter(architecture)
+        )
+        stored, notices = ({}, ()) if spec.twin else headers(found)
+        matched = Match({}, False, ()) if spec.twin else match(architecture, skeleton, stored)
+        tokenizer, remarks = open_tokenizer(found.folder, facts["vocab_size"])
+    if matched.unused:
+        notices += (f"{len(matched.unused)} tensors of another head ({matched.unused[0]} …) are stored and not used.",)
+    info = ModelInfo(
+        label=spec.label,
+        source=spec.source,
+        revision=found.revision,
+        twin=spec.twin,
+        architecture=architecture.model.__name__,
+        n_parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
+        storage_dtype="float32" if spec.twin else storage_dtype(stored),
+        identity=identity(architecture.raw, stored),
+        load_bytes=load_bytes(skeleton, spec),
+        **facts | {"notices": facts["notices"] + notices + remarks},
+    )
+    return Checked(info, found.folder, architecture, skeleton, adapter, matched.tensors, tokenizer)
+
+
+def headers(found: source.Source) -> tuple[dict[str, Stored], tuple[str, ...]]:
+    """Headers of the checkpoint: from the folder, or from the hub if its weights are not here yet (with a notice)."""
+    if found.repo is None or any(found.folder.glob("model*.safetensors")):
+        return read_headers(found.folder), ()
+    with source.hub_errors(found.repo, found.revision):
+        metadata = hub.get_safetensors_metadata(found.repo, revision=found.revision)
+    stored = {
+        key: Stored(Path(name), key, tensor.dtype, tuple(tensor.shape), tensor.data_offsets)
+        for name, file in metadata.files_metadata.items()
+        for key, tensor in file.tensors.items()
+    }
+    size = gigabytes(sum(tensor.nbytes for tensor in stored.values()))
+    return stored, (f"Its weights are not on this machine yet: {size} will be downloaded when a run starts.",)
+
+
+def facts_without_adapter(architecture: Architecture) -> dict[str, Any]:
+    """What a config says under the library's usual names; zero where it says nothing."""
+    config = architecture.config.get_text_config()
+
+    def number(name: str) -> int:
+        value = getattr(config, name, None)
+        return value if isinstance(value, int) else 0
+
+    heads = number("num_attention_heads")
+    return {
+        "family": "unsupported",
+        "causal": "CausalLM" in architecture.model.__name__,
+        "n_layers": number("num_hidden_layers"),
+        "d_model": number("hidden_size"),
+        "n_heads": heads,
+        "n_kv_heads": number("num_key_value_heads") or heads,
+        "d_head": number("head_dim") or (number("hidden_size") // heads if heads else 0),
+        "vocab_size": number("vocab_size"),
+        "context": number("max_position_embeddings"),
+        "norm": "none",
+        "rotary": False,
+        "qk_norm": False,
+        "notices": (
+            f"Eigenscope has no adapter for {architecture.model.__name__}: analyses of heads are not available, those "
+            "that need no adapter are.",
+        ),
+    }
+
+
+def open_tokenizer(folder: Path, vocab_size: int) -> tuple[PreTrainedTokenizerBase | UserError, tuple[str, ...]]:
+    """Load and check a folder's tokenizer; a model without one opens all the same, with a notice."""
+    if not vocab_size:
+        return UserError("This model reads no text: it has no vocabulary. Choose a language model for texts."), ()
+    try:
+        tokenizer = load_tokenizer(folder)
+    except UserError as error:
+        return error, (error.message,)
+    return tokenizer, check_vocabulary(tokenizer, folder, vocab_size)
+
+
+def storage_dtype(stored: Mapping[str, Stored]) -> str:
+    """The floating-point dtype that most of the checkpoint's bytes are in."""
+    sizes = dict.fromkeys(DTYPES, 0)
+    for tensor in stored.values():
+        if tensor.dtype in sizes:
+            sizes[tensor.dtype] += tensor.nbytes
+    return str(DTYPES[max(sizes, key=sizes.__getitem__)]).removeprefix("torch.")
+
+
+def load_bytes(skeleton: PreTrainedModel, spec: ModelSpec) -> int:
+    """Memory of the whole module in the spec's dtype."""
+    width = getattr(torch, spec.dtype).itemsize
+    return sum(p.numel() * width for p in skeleton.parameters()) + sum(b.nbytes for b in skeleton.buffers())
