@@ -60,6 +60,16 @@ class Weights(Analysis[WeightsParams]):
     summary = "Singular values and eigenvalues of W_QK and W_OV of every head, beside what random weights would give."
     params = WeightsParams
     views = ()
+    notable = {
+        "leading": "mean",
+        "npr": "mean",
+        "entropy": "mean",
+        "kappa": "mean",
+        "outside_naive": "sum",
+        "outside_law": "sum",
+        "q_leading": "significant",
+        "q_npr": "significant",
+    }
 
     def units(self, request: Request, params: WeightsParams, models: Sequence["ModelInfo"]) -> list[Unit]:
         for info in models:
@@ -122,7 +132,7 @@ class Weights(Analysis[WeightsParams]):
         block = model.block(unit.layer)
         h = block.heads
         norm = block.attn_norm if params.fold_norm else None
-        fold = norm and factored.Fold(norm.gain, norm.kind == "layernorm")
+        fold = factored.Fold(norm.gain, norm.kind == "layernorm") if norm else None
         rotation = block.rotary.rotation(params.offset) if block.rotary and params.offset else None
         seed = int(rng.integers(2**63))
         found = heads.measure(

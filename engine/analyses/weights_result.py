@@ -84,10 +84,10 @@ def _merge(
                 if variable.dims[0] != "head":
                     continue
                 if name not in ds:
-                    dims = ("model", "layer", *variable.dims)
+                    dims = ("model", "layer", *map(str, variable.dims))
                     ds[name] = dims, np.full([shape[dim] for dim in dims], np.nan, variable.dtype)
-                values = variable.values
-                ds[name].values[(m, layer, *map(slice, values.shape))] = values
+                own = tuple(slice(size) for size in variable.shape)
+                ds[name].values[m, layer][own] = variable.values
 
 
 def _laws(ds: "xr.Dataset", models: Sequence["ModelInfo"]) -> None:
@@ -136,7 +136,7 @@ def _nulls(
                     shared[key] = Null(np.concatenate([part["null_eigenvalues"].values for part in parts]))
                 nulls[m,] = shared[key]
             for at, null in nulls.items():
-                ds[f"{prefix}null_quantiles"].values[(*at, slice(None), slice(null.bands.shape[1]))] = null.bands
+                ds[f"{prefix}null_quantiles"].values[at][:, : null.bands.shape[1]] = null.bands
                 for name, draws in null.statistics.items():
                     ds[f"{prefix}null_{name}"].values[at] = np.quantile(draws, QUANTILES)
                     if prefix + name in ds:

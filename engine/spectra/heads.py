@@ -65,7 +65,7 @@ def measure(
         those that can differ from zero.
     """
     group = len(w_q) // len(w_k)
-    rank = factored.structural_rank(*w_q.shape[1:], fold)
+    rank = factored.structural_rank(w_q.shape[1], w_q.shape[2], fold)
     folded = fold or Tensor.double
     seeds = np.random.SeedSequence(seed).generate_state(len(w_k) + 1, np.uint64) >> np.uint64(1)
 

@@ -1,0 +1,73 @@
+"""The benchmarks run at a tiny size, and they notice numbers that do not agree. No times are asserted."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from benchmarks import BENCHMARKS, harness
+from benchmarks import weights as weights_benchmark
+from benchmarks.__main__ import main
+from engine.spectra import factored
+
+torch.set_num_threads(1)
+TINY = {"layers": 2, "heads": 3, "d": 32, "d_head": 8, "repeats": 1, "exact_heads": 3}
+TINY_LLAMA = {"layers": 2, "heads": 4, "kv_heads": 2, "d": 32, "d_head": 8, "null_draws": 50}
+
+
+def test_every_name_leads_to_a_function() -> None:
+    for target in BENCHMARKS.values():
+        module, function = target.split(":")
+        assert callable(getattr(__import__(module, fromlist=[function]), function))
+
+
+def test_weights_agrees() -> None:
+    result = weights_benchmark.weights(**TINY)
+    assert result.agreement is not None
+    assert result.agreement < 1e-5
+    assert result.demands["agrees to 1e-5 relative"]
+    assert result.ratio == result.reference / result.ours
+
+
+def test_weights_notices_wrong_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    right = factored.singular_values
+    monkeypatch.setattr(factored, "singular_values", lambda a, b: right(a, b) * (1 + 1e-4))
+    result = weights_benchmark.weights(**TINY)
+    assert result.agreement == pytest.approx(2e-4, rel=0.05)
+    assert not result.demands["agrees to 1e-5 relative"]
+
+
+def test_weights_llama_runs_the_analysis_and_agrees() -> None:
+    result = weights_benchmark.weights_llama(**TINY_LLAMA)
+    assert result.agreement < 1e-9
+    assert result.facts["peak resident memory of the process, MB"] > 1
+
+
+def test_largest_difference_looks_only_where_it_should() -> None:
+    ours, reference = np.array([1.0, 2.0, 5.0]), np.array([1.0, 2.2, 1.0])
+    assert harness.largest_difference(ours, reference, np.array([True, True, False])) == pytest.approx(0.2 / 2.2)
+    assert np.isnan(harness.largest_difference(np.array([np.nan]), np.array([1.0]), np.array([True])))
+
+
+def test_seconds_is_a_median_after_a_warm_up() -> None:
+    calls = []
+    harness.seconds(lambda: calls.append(1), repeats=3)
+    assert len(calls) == 4
+
+
+@pytest.mark.parametrize(("met", "code"), [(True, 0), (False, 1)])
+def test_command_line(monkeypatch: pytest.MonkeyPatch, met: bool, code: int) -> None:
+    import typer
+
+    result = harness.Result("weights", 2.0, 100.0, 1e-9, {"is fast": met}, {"threads": 2})
+    monkeypatch.setattr(harness, "run", lambda name: result)
+    app = typer.Typer()
+    app.command()(main)
+    said = CliRunner().invoke(app, ["weights", "--json"])
+    assert said.exit_code == code
+    assert json.loads(said.stdout)[0]["ratio"] == 50
+    text = CliRunner().invoke(app, ["weights"]).stdout
+    assert all(word in text for word in ("ours", "reference", "50.0×", "1e-09", "met" if met else "MISSED"))
+    assert CliRunner().invoke(app, ["wieghts"]).exit_code == 2
