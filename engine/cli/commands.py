@@ -132,6 +132,8 @@ def _carry_out(
                 print(json.dumps(report.as_json(run, follower.result.dataset, seconds)))
             else:
                 _show(report.as_table(run, follower.result.dataset))
+                for note in report.notes(follower.result.dataset):
+                    print(f"\n{note}")
                 print(f"\nSession: {session.path}\nResult:  {run.path / 'result.zarr'}")
 
 

@@ -1,5 +1,6 @@
 """What a finished run says on standard output: a short table, or everything by head as JSON."""
 
+import json
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,7 @@ def as_json(run: Run, result: "xr.Dataset", seconds: float) -> dict[str, Any]:
         "result": str(run.path / "result.zarr"),
         "analysis": run.request.analysis,
         "seconds": seconds,
+        "notes": notes(result),
         "models": [model.label for model in run.models],
         "variables": {
             str(name): {"dims": list(variable.dims), "values": _plain(variable.values.tolist())}
@@ -30,6 +32,11 @@ def as_json(run: Run, result: "xr.Dataset", seconds: float) -> dict[str, Any]:
             if set(variable.dims) <= set(BY_HEAD)
         },
     }
+
+
+def notes(result: "xr.Dataset") -> list[str]:
+    """What the analysis has to say about this result."""
+    return list(json.loads(result.attrs.get("notes", "[]")))
 
 
 def _plain(value: Any) -> Any:

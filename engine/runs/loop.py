@@ -188,10 +188,10 @@ def _complete(run: Run, emit: Callable[[Event], None], cancelled: Callable[[], b
             emit(Snapshot(run.id, analysis.finish(request, params, run.models, done), final=False))
             # Where putting together is slow it is done less often: it takes at most a fifth of the time.
             next_snapshot = time.monotonic() + max(SNAPSHOT_SECONDS, 4 * (time.monotonic() - began))
-    emit(Progress(run.id, len(units), len(units), "Putting the result together", 0.0 if waiting else None))
 
     result = _sound_result(run, emit)
     if result is None:
+        emit(Progress(run.id, len(units), len(units), "Putting the result together", 0.0))
         # From the disk, not from memory: a run that was interrupted and one that was not go through the same bytes.
         stored = {unit.key: run.read_unit(unit.key) for unit in units}
         run.commit_result(analysis.finish(request, params, run.models, stored))
