@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 class ModelInfo(BaseModel):
     """Shapes and identity of one opened model (all counts are plain integers).
 
+    `revision` is what the spec's resolved to: a checkpoint's name, or on the hub the commit; None for a plain folder.
     `family` is the adapter's name (``gpt2``, ``gpt_neox``, ``llama`` …) or ``unsupported``. `storage_dtype` is what the
     checkpoint holds. `identity` is a hash of the config and of the safetensors headers: it changes when any name,
     shape, dtype or file size does, and costs no read of the weights. `notices` are sentences for the user.
