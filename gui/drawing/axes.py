@@ -96,10 +96,12 @@ def _decades(low: float, high: float, room: int) -> list[Tick]:
         return [Tick(log10(value), text) for value, text in even if value > 0]
     first, last = floor(low), ceil(high)
     plain = first >= -3 and last <= 4
-    every = ceil((floor(high) - ceil(low) + 1) / room)
+    count = floor(high) - ceil(low) + 1
+    every = next(e for e in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500) if count <= e * room)
     if every > 1:
-        decades = [Tick(float(d), power(d) if d % every == 0 else "") for d in range(first, last + 1)]
-        return [tick for tick in decades if low <= tick.at <= high]
+        step = 1 if every <= 10 else every
+        decades = range(ceil(low / step) * step, floor(high) + 1, step)
+        return [Tick(float(d), _decade(d, plain) if d % every == 0 else "") for d in decades]
     full = 3 * (high - low) <= room
     found = []
     for decade in range(first, last + 1):
@@ -109,8 +111,12 @@ def _decades(low: float, high: float, room: int) -> list[Tick]:
                 continue
             text = ""
             if multiple == 1 or (full and multiple in (2, 5)):
-                text = f"{multiple * 10.0**decade:g}" if plain else power(decade)
-                if multiple > 1 and not plain:
-                    text = f"{multiple}×{text}"
+                text = _decade(decade, plain, multiple)
             found.append(Tick(at, text))
     return found
+
+
+def _decade(exponent: int, plain: bool, multiple: int = 1) -> str:
+    if plain:
+        return f"{multiple * 10.0**exponent:g}"
+    return power(exponent) if multiple == 1 else f"{multiple}×{power(exponent)}"

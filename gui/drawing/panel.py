@@ -234,6 +234,7 @@ class PanelItem(QGraphicsWidget):
                 painter.setPen(text)
                 place = QRectF(x - width / 2 - 2, plot.bottom() + TICK + 1, width + 4, height)
                 painter.drawText(place, Qt.AlignmentFlag.AlignCenter, tick.text)
+        last = np.inf
         for tick in self.ticks("y"):
             y = self.to_pixels("y", tick.at)
             if gridded and tick.text:
@@ -241,7 +242,8 @@ class PanelItem(QGraphicsWidget):
                 painter.drawLine(QPointF(plot.left(), y), QPointF(plot.right(), y))
             painter.setPen(line)
             painter.drawLine(QPointF(plot.left() - (TICK if tick.text else MINOR), y), QPointF(plot.left(), y))
-            if tick.text and self.tick_labels["y"]:
+            if tick.text and self.tick_labels["y"] and abs(last - y) >= height:
+                last = y
                 painter.setPen(text)
                 place = QRectF(plot.left() - TICK - 204, y - height / 2, 200, height)
                 painter.drawText(place, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, tick.text)

@@ -1,0 +1,34 @@
+"""Every test of the window runs off screen, and none may leave anything running.
+
+A thread, an active timer or a visible window that outlives its test makes later tests fail in places that have nothing
+to do with it. So a test that leaves one behind fails, and the message names the line that started it.
+"""
+
+import gc
+import os
+from collections.abc import Iterator
+
+import pytest
+
+os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
+
+from leaks import leaks, watch
+from PySide6.QtCore import QCoreApplication, QEvent
+from PySide6.QtWidgets import QApplication
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    started = watch(monkeypatch)
+    windows = set(QApplication.topLevelWidgets()) if QApplication.instance() else set()
+    yield
+    if QApplication.instance() is None:
+        return
+    if leaks(started, windows):  # perhaps only waiting to be deleted
+        gc.collect()
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+        QCoreApplication.processEvents()
+    if found := leaks(started, windows):
+        for window in set(QApplication.topLevelWidgets()) - windows:
+            window.hide()
+        pytest.fail("The test left behind " + "; ".join(found), pytrace=False)
