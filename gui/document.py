@@ -15,6 +15,8 @@ SUFFIX = ".eigenscope"
 class Document(QObject):
     """Holds at most one Session. A new one is made in `home` when something is first run: nothing is ever unsaved."""
 
+    leaving = Signal()
+    """The session is about to be left or copied: what belongs into it must be written now."""
     changed = Signal()
 
     def __init__(self, home: Path, parent: QObject | None = None) -> None:
@@ -50,6 +52,7 @@ class Document(QObject):
 
     def take(self, session: "Session | None") -> None:
         """Go on with `session` and close the one before it."""
+        self.leaving.emit()
         before, self.session = self.session, session
         if before is not None:
             before.close()

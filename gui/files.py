@@ -78,6 +78,7 @@ class Files(QObject):
             self._settings.remember_session(target)
             self.said.emit(f"The session is now “{target}”.")
 
+        self._document.leaving.emit()
         self._work("Copying the session", lambda: session.save_as(target), take)
 
     @Slot()
@@ -96,6 +97,7 @@ class Files(QObject):
 
         session = self._document.session
         assert session is not None
+        self._document.leaving.emit()
         self._work(
             "Zipping the session",
             lambda: pack(session.path, target),

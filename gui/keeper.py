@@ -38,6 +38,7 @@ class Keeper(QObject):
         self._workspace, self._navigator = panels
         self._quiet = QTimer(self, singleShot=True, interval=QUIET_MS)
         self._quiet.timeout.connect(self._save)
+        document.leaving.connect(self.flush)
         self._workspace.changed.connect(self._quiet.start)
         self._navigator.changed.connect(self._quiet.start)
         self._selection.changed.connect(self._later)
@@ -65,6 +66,7 @@ class Keeper(QObject):
             self._results.show_run(row)
         self._quiet.stop()
 
+    @Slot()
     def flush(self) -> None:
         """Save now; a full disk or a folder that was taken away loses only the view."""
         self._quiet.stop()

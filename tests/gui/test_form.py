@@ -91,7 +91,7 @@ def test_an_error_stands_under_its_own_field_and_goes_away(form):
     shown = {name for name, label in form.problems.items() if not label.isHidden()}
     assert shown == {"share"}
     assert "less than or equal to 1" in form.problems["share"].text()
-    with pytest.raises(UserError, match="^Share: "):
+    with pytest.raises(UserError, match=r"^Share: "):
         form.value()
     share.setText("0.25")
     assert form.value().share == 0.25

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeySequence
+from window_parts import window_in
 
 from engine.resources import RESOURCES
 from gui.actions import COMMANDS, State
 from gui.palette import Palette, matches
-from window_parts import window_in
 
 
 @pytest.fixture

@@ -1,0 +1,271 @@
+"""The window as a person uses it: run, look, walk, save, quit, reopen; and what it says when something is wrong."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PySide6.QtCore import Qt
+from PySide6.QtWidgets import QMessageBox
+from window_parts import HEADS, LAYERS, answer_boxes, request_for, save_model, window_in
+
+from engine.runs.loop import execute, start
+from engine.sessions.store import Session
+from gui.selection import Selection
+
+READ_MS = 20_000
+START_MS = 90_000
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def finished(model, tmp_path_factory):
+    """A session with one finished run."""
+    path = tmp_path_factory.mktemp("finished") / "study.eigenscope"
+    with Session.create(path) as session:
+        execute(session, start(session, request_for(model)), lambda _: None, lambda: False)
+        assert session.runs()[0].finished
+    return path
+
+
+@pytest.fixture
+def study(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "study.eigenscope")
+
+
+@pytest.fixture
+def window(qtbot, tmp_path):
+    with window_in(tmp_path) as made:
+        qtbot.waitSignal(made.ready, timeout=READ_MS).wait()
+        yield made
+
+
+@pytest.fixture
+def opened(qtbot, window, study):
+    window.files.open_path(study)
+    qtbot.waitUntil(lambda: window.results.dataset is not None, timeout=READ_MS)
+    return window
+
+
+def drawn(panel) -> str:
+    """What stands in a panel: its figure's title, or what it says instead."""
+    figure = panel.canvas.figure
+    return figure.title or figure.empty
+
+
+def test_run_look_walk_save_quit_reopen(qtbot, model, tmp_path):
+    target = tmp_path / "kept.eigenscope"
+    with window_in(tmp_path, compute=True) as window:
+        qtbot.waitSignal(window.ready, timeout=READ_MS).wait()
+        assert drawn(window.workspace.panel) == "Choose a model on the left, then press Run."
+        assert window.document.session is None
+        window.loader.source.setCurrentText(str(model))
+        window.parameters.form.editors["null_draws"].widget.setValue(200)
+        window.loader.device.widget.setCurrentText("cpu")
+        snapshots = []
+        window.runs.snapshot.connect(snapshots.append)
+        qtbot.mouseClick(window.parameters.button, Qt.MouseButton.LeftButton)
+        qtbot.waitUntil(lambda: window.runs.rows[0].state == "done", timeout=START_MS)
+        assert snapshots[-1].final
+        panel = window.workspace.panel
+        assert "layer 0, head 0" in drawn(panel)
+        assert "outside the product law" in window.inspector.verdict.text()
+
+        for key in (
+            Qt.Key.Key_Right,
+            Qt.Key.Key_Right,
+            Qt.Key.Key_Right,
+            Qt.Key.Key_Down,
+            Qt.Key.Key_Up,
+            Qt.Key.Key_Down,
+        ):
+            qtbot.keyClick(window.workspace, key)
+        assert window.selection.current == Selection(layer=LAYERS - 1, head=HEADS - 1)
+        assert f"layer {LAYERS - 1}, head {HEADS - 1}" in drawn(panel)
+        assert window.inspector.title.text() == f"Layer {LAYERS - 1}, head {HEADS - 1}"
+
+        panel.set_view("layers")
+        panel.forms["layers"].editors["statistic"].write("kappa")
+        window.plots.toggle_split()
+        before, dataset = window.keeper.state(), window.results.dataset
+        window.files.save_to(target)
+        qtbot.waitUntil(lambda: window.document.session.path == target, timeout=READ_MS)
+        assert window.windowTitle().startswith("kept")
+
+    with window_in(tmp_path) as window:
+        qtbot.waitSignal(window.ready, timeout=READ_MS).wait()
+        assert target in window.settings.recent
+        window.files.open_path(target)
+        qtbot.waitUntil(lambda: window.results.dataset is not None, timeout=READ_MS)
+        assert window.keeper.state() == before
+        assert window.runs.rows[0].state == "done"
+        assert "κ" in drawn(window.workspace.panel)
+        for name in dataset.data_vars:
+            np.testing.assert_array_equal(window.results.dataset[name].values, dataset[name].values)
+
+
+def test_only_visible_views_are_drawn_and_all_visible_ones_follow(qtbot, opened):
+    first, second = opened.workspace.page.panels
+    shown = second.canvas.figure
+    opened.walker.next_head()
+    assert "head 1" in drawn(first)
+    assert second.canvas.figure is shown
+    opened.plots.toggle_split()
+    assert "head 1" in drawn(second)
+    opened.walker.previous_head()
+    assert "head 0" in drawn(first)
+    assert "head 0" in drawn(second)
+
+
+@pytest.mark.parametrize("index", range(10))
+def test_every_view_draws_the_result(opened, index):
+    panel = opened.workspace.panel
+    panel.set_view(list(panel.views)[index])
+    figure = panel.canvas.figure
+    assert figure.rows
+    assert not figure.empty
+
+
+def test_a_click_in_the_navigator_selects(opened):
+    (row,) = opened.navigator.canvas.figure.rows
+    opened.navigator.canvas.picked.emit(row[0].marks[0].picks[1][2])
+    assert opened.selection.current == Selection(layer=2, head=1)
+    assert "layer 2, head 1" in drawn(opened.workspace.panel)
+
+
+def test_arrows_belong_to_the_field_that_has_the_focus(qtbot, opened):
+    opened.activateWindow()
+    box = opened.parameters.form.editors["null_draws"].widget
+    box.setFocus()
+    qtbot.waitUntil(box.hasFocus)
+    value = box.value()
+    qtbot.keyClick(box, Qt.Key.Key_Up)
+    assert box.value() > value
+    assert opened.selection.current == Selection()
+
+
+def test_a_second_window_is_refused_and_can_look(qtbot, opened, study, tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    with window_in(tmp_path / "other") as second:
+        asked = answer_boxes(monkeypatch, QMessageBox.StandardButton.Cancel)
+        second.files.open_path(study)
+        assert "already open" in asked[0]
+        assert second.document.session is None
+        answer_boxes(monkeypatch, QMessageBox.StandardButton.Open)
+        second.files.open_path(study)
+        assert second.document.session.readonly
+        assert "read-only" in second.windowTitle()
+        qtbot.waitUntil(lambda: second.results.dataset is not None, timeout=READ_MS)
+        second.parameters.show_analysis("weights")
+        second.runner.run()
+        assert "read-only" in second.messages.text.text()
+        assert [row.state for row in second.runs.rows] == ["done"]
+
+
+def test_zip_and_back(qtbot, opened, tmp_path):
+    archive = tmp_path / "for-you.zip"
+    opened.files.pack_to(archive)
+    qtbot.waitUntil(lambda: archive.exists() and not opened.jobs.busy, timeout=READ_MS)
+    assert "verified" in opened.messages.text.text()
+    opened.files.open_path(archive)
+    assert opened.document.session.readonly
+    qtbot.waitUntil(lambda: opened.results.dataset is not None, timeout=READ_MS)
+    opened.files.unpack_to(archive, tmp_path)
+    qtbot.waitUntil(lambda: opened.document.session.path == tmp_path / "for-you.eigenscope", timeout=READ_MS)
+    assert not opened.document.session.readonly
+
+
+def test_verify_says_what_it_found(qtbot, opened, study):
+    opened.files.verify()
+    qtbot.waitUntil(lambda: not opened.jobs.busy and opened.messages.isVisible(), timeout=READ_MS)
+    assert "as they were committed" in opened.messages.text.text()
+    opened.messages.hide()
+    chunk = next(p for p in study.glob("runs/*/units/*/qk_eigenvalues/c/**/*") if p.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-1] + b"?")
+    opened.files.verify()
+    qtbot.waitUntil(lambda: not opened.jobs.busy and opened.messages.isVisible(), timeout=READ_MS)
+    assert "damaged" in opened.messages.text.text()
+
+
+def test_a_damaged_result_is_a_sentence(qtbot, window, study):
+    chunk = next(p for p in study.glob("runs/*/result.zarr/qk_eigenvalues/c/**/*") if p.is_file())
+    chunk.write_bytes(b"nothing")
+    window.files.open_path(study)
+    qtbot.waitUntil(window.messages.isVisible, timeout=READ_MS)
+    assert "qk_eigenvalues" in window.messages.text.text()
+    assert "Traceback" not in window.messages.text.text()
+
+
+def test_a_session_of_a_newer_schema_is_a_sentence(window, study):
+    head = json.loads((study / "session.json").read_text())
+    newer = json.dumps(head).replace('"schema": 1', '"schema": 99')
+    (study / "session.json").write_text(newer)
+    window.files.open_path(study)
+    assert window.messages.isVisible()
+    assert window.document.session is None
+
+
+def test_what_is_no_session_is_a_sentence(window, tmp_path):
+    window.files.open_path(tmp_path)
+    assert str(tmp_path) in window.messages.text.text()
+    assert window.document.session is None
+
+
+def test_a_message_can_be_copied_with_its_details(qtbot, qapp, window):
+    window.messages.show_message("It failed.", "Because.")
+    assert window.messages.details.isHidden()
+    window.messages.more.click()
+    assert window.messages.details.isVisible()
+    window.messages.copy.click()
+    assert qapp.clipboard().text() == "It failed.\n\nBecause."
+
+
+def test_closing_during_a_run_asks(qtbot, window, model, monkeypatch):
+    window.loader.source.setCurrentText(str(model))
+    window.runner.run()
+    assert window.runs.busy
+    asked = answer_boxes(monkeypatch, QMessageBox.StandardButton.Cancel)
+    assert not window.close()
+    assert window.isVisible()
+    assert "can be resumed" in asked[0]
+    answer_boxes(monkeypatch, QMessageBox.StandardButton.Close)
+    assert window.close()
+
+
+def test_a_loader_without_a_model_says_so(window):
+    window.loader.source.setCurrentText("  ")
+    window.runner.run()
+    assert "No model is named" in window.messages.text.text()
+    assert window.runs.rows == []
+
+
+def test_the_loader_makes_the_specs_that_it_shows(window):
+    loader = window.loader
+    loader.source.setCurrentText("builtin")
+    loader.revisions.setText("step0, step64")
+    loader.twin.setChecked(True)
+    loader.dtype.write("bfloat16")
+    specs = loader.specs()
+    assert [(s.revision, s.twin) for s in specs] == [("step0", False), ("step64", False), ("step64", True)]
+    assert {s.dtype for s in specs} == {"bfloat16"}
+    request = window.runner.request()
+    loader.source.setCurrentText("gpt2")
+    loader.revisions.clear()
+    loader.twin.setChecked(False)
+    loader.set_request(request)
+    assert loader.specs() == request.models
+
+
+def test_layout_and_theme_persist(qtbot, tmp_path):
+    with window_in(tmp_path) as window:
+        window.docks["runs"].hide()
+        window.theme_dark()
+    with window_in(tmp_path) as window:
+        assert window.docks["runs"].isHidden()
+        assert window.settings.theme == "dark"
+        window.reset_layout()
+        assert not window.docks["runs"].isHidden()
