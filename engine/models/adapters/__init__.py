@@ -4,7 +4,7 @@ from typing import Any
 
 from engine.models.adapters.base import Adapter
 from engine.models.adapters.bert import Bert, Roberta
-from engine.models.adapters.block import Block, Facts, Heads, Norm, Rotary
+from engine.models.adapters.block import AttentionRule, Block, Facts, HeadNorm, Heads, Mlp, Norm, Rotary
 from engine.models.adapters.gemma import Gemma2, Gemma3, Gemma4
 from engine.models.adapters.gpt2 import GPT2
 from engine.models.adapters.gpt_neox import GPTNeoX
@@ -13,7 +13,19 @@ from engine.models.adapters.olmo import Olmo, Olmo2, Olmo3
 from engine.models.adapters.opt import OPT
 from engine.models.adapters.vit import ViT
 
-__all__ = ["ADAPTERS", "Adapter", "Block", "Facts", "Heads", "Norm", "Rotary", "adapter_for"]
+__all__ = [
+    "ADAPTERS",
+    "Adapter",
+    "AttentionRule",
+    "Block",
+    "Facts",
+    "HeadNorm",
+    "Heads",
+    "Mlp",
+    "Norm",
+    "Rotary",
+    "adapter_for",
+]
 
 ADAPTERS: dict[str, Adapter] = {
     "gpt2": GPT2(),

@@ -21,12 +21,20 @@ class Heads:
     w_q : Tensor, (H, d_h, d)
     w_k, w_v : Tensor, (H_kv, d_h, d)
     w_o : Tensor, (H, d, d_h)
+    b_q : Tensor, (H, d_h), or None
+    b_k, b_v : Tensor, (H_kv, d_h), or None
+    b_o : Tensor, (d,), or None
+        Biases: None where the architecture has none, or where only the matrices were read.
     """
 
     w_q: Tensor
     w_k: Tensor
     w_v: Tensor
     w_o: Tensor
+    b_q: Tensor | None = None
+    b_k: Tensor | None = None
+    b_v: Tensor | None = None
+    b_o: Tensor | None = None
 
     def kv_of(self, head: int) -> int:
         """The key/value head that query head `head` reads."""
@@ -79,8 +87,106 @@ class Rotary:
 
 
 @dataclass(frozen=True)
+class HeadNorm:
+    """A norm on queries, keys or values, after the projection and its bias, before rotation.
+
+    Attributes
+    ----------
+    kind : ``layernorm`` or ``rmsnorm``
+    gain : Tensor or None
+        (d_h,) if `over` is ``head``; else (heads·d_h,), head by head. As `Norm.gain`, what multiplies.
+    eps : float
+    over : ``head`` or ``all``
+        Whether each head is normalised alone or all heads of the layer as one vector (OLMo 2 and 3).
+    """
+
+    kind: NormKind
+    gain: Tensor | None
+    eps: float
+    over: Literal["head", "all"]
+
+
+@dataclass(frozen=True)
+class AttentionRule:
+    """How queries, keys and values become the heads' outputs: softmax over keys of cap(scale · q·k).
+
+    Attributes
+    ----------
+    scale : float
+        What multiplies q·k, everything included (also the layer's own factor of GPT-2, and OPT's on the query); the
+        rotary table's `attention_scaling` comes on top.
+    softcap : float or None
+        c of c·tanh(score/c), applied to the scaled score.
+    q_norm, k_norm, v_norm : HeadNorm or None
+    window : int or None
+        A query at i sees no key at j with |i − j| ≥ window.
+    causal : bool
+        A query at i sees no key at j > i.
+    """
+
+    scale: float
+    softcap: float | None
+    q_norm: HeadNorm | None
+    k_norm: HeadNorm | None
+    v_norm: HeadNorm | None
+    window: int | None
+    causal: bool
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """The MLP of one block, plain: w_out φ(w_in x + b_in) + b_out.
+
+    Gated, if there is a `w_gate`: w_out (φ(w_gate x + b_gate) ∘ (w_in x + b_in)) + b_out.
+
+    Attributes
+    ----------
+    w_in : Tensor, (f, d)
+    b_in : Tensor, (f,), or None
+    w_gate : Tensor, (f, d), or None
+        None for a plain MLP.
+    b_gate : Tensor, (f,), or None
+    w_out : Tensor, (d, f)
+    b_out : Tensor, (d,), or None
+    activation : str
+        Name of φ in ``transformers.activations.ACT2FN``.
+    """
+
+    w_in: Tensor
+    b_in: Tensor | None
+    w_gate: Tensor | None
+    b_gate: Tensor | None
+    w_out: Tensor
+    b_out: Tensor | None
+    activation: str
+
+
+@dataclass(frozen=True)
 class Block:
-    """One transformer block. `attn_norm` is what x passes before attention; None where nothing does (post-norm)."""
+    """One transformer block.
+
+    With a = attn_post(attention(attn_norm(x))), m(z) = mlp_post(mlp(mlp_norm(z))) and absent norms left out, the block
+    is x₁ = attn_sum(x + a), y = residual_scale · mlp_sum(x₁ + m(x₁)). If `parallel`, y = residual_scale · (x + a + m(x)).
+
+    Attributes
+    ----------
+    layer : int
+    heads : Heads
+    attn_norm : Norm or None
+        What x passes before attention; None where nothing does (post-norm blocks).
+    rotary : Rotary or None
+    qk_norm : bool
+    softcap : float or None
+    attention, mlp : AttentionRule and Mlp, or None
+        None, as are all that follow and the heads' biases, where only the heads were read.
+    attn_post, mlp_norm, mlp_post : Norm or None
+    attn_sum, mlp_sum : Norm or None
+        Norms after the residual addition (BERT).
+    parallel : bool
+        Whether attention and MLP read the same x (GPT-NeoX).
+    residual_scale : float
+        What the architecture multiplies the block's whole output by, the skip included (Gemma 4).
+    """
 
     layer: int
     heads: Heads
@@ -88,6 +194,15 @@ class Block:
     rotary: Rotary | None
     qk_norm: bool
     softcap: float | None
+    attention: AttentionRule | None = None
+    mlp: Mlp | None = None
+    attn_post: Norm | None = None
+    attn_sum: Norm | None = None
+    mlp_norm: Norm | None = None
+    mlp_post: Norm | None = None
+    mlp_sum: Norm | None = None
+    parallel: bool = False
+    residual_scale: float = 1.0
 
 
 class Facts(TypedDict):
