@@ -1,6 +1,7 @@
 """The one entry point: the window without arguments, the command line with them."""
 
 import sys
+import traceback
 
 from engine.errors import UserError
 
@@ -17,8 +18,26 @@ def main(argv: list[str] | None = None) -> int:
 
         return open_window([])
     except UserError as error:
-        print(f"eigenscope: {error}", file=sys.stderr)
-        return 1
+        return _fail(error.message, error.detail)
+    except Exception as error:
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        return _fail(f"Something failed that should not ({what}). Please report it.", traceback.format_exc())
+
+
+def _fail(message: str, detail: str) -> int:
+    """One line for the person, the rest into a file that a bug report can bring along."""
+    print(f"eigenscope: {message}", file=sys.stderr)
+    if detail:
+        from platformdirs import user_log_path
+
+        log = user_log_path("eigenscope", appauthor=False) / "last-error.txt"
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            log.write_text(detail, encoding="utf-8")
+        except OSError:  # the line above has said it
+            return 1
+        print(f"Details: {log}", file=sys.stderr)
+    return 1
 
 
 # The compute process is spawned and imports this file again: without the guard it would open a second window.

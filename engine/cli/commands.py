@@ -87,7 +87,7 @@ def run(
 
     there = out.exists() and not (out.is_dir() and not any(out.iterdir()))
     with Session.open(out) if there else Session.create(out) as session:
-        session.require_writable()
+        _require_writable(session)
         _carry_out(session, start(session, request), as_json)
 
 
@@ -98,13 +98,19 @@ def resume(session: SessionPath, as_json: AsJson = False) -> None:
     from engine.sessions.store import Session
 
     with Session.open(session) as store:
-        store.require_writable()
+        _require_writable(store)
         runs = store.runs()
         if not runs:
             raise UserError(f"There is no run in “{session}” yet.")
         opened = Opened()
         for one in runs:  # finished ones too: it looks at their units and result, which costs little
             _carry_out(store, one, as_json, opened, quiet=one.finished)
+
+
+def _require_writable(session: "Session") -> None:
+    if session.readonly and session.notices:
+        raise UserError(" ".join(session.notices))
+    session.require_writable()
 
 
 def _carry_out(

@@ -240,9 +240,9 @@ def _device_name(device: str) -> str:
 
 
 def _failed(run: str, error: Exception) -> Failed:
-    detail = "".join(traceback.format_exception(error))
     if isinstance(error, UserError):
-        return Failed(run, error.message, error.detail or detail)
+        return Failed(run, error.message, error.detail)
+    detail = "".join(traceback.format_exception(error))
     where = ", ".join(getattr(error, "__notes__", ())) or "The run"
     if memory.is_out_of_memory(error):
         message = (
