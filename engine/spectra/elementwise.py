@@ -5,7 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_BLOCK = 1 << 16  # entries of one block: 256 kB in fp32
+_BLOCK = 1 << 20  # entries of one block: small enough for the cache, large enough for the product
 
 
 class Moments(NamedTuple):
@@ -52,7 +52,8 @@ def product_moments(a: Tensor, b: Tensor, rows: Tensor | None = None) -> Moments
     """Moments of the entries w_ij = a_i·b_j of each A_hᵀ B_h.
 
     Mean and standard deviation have closed forms in fp64: mean (Σa_i)·(Σb_j)/d², mean square tr(AAᵀBBᵀ)/d². The third
-    and fourth need the entries: they are made in fp32, already standardised, in blocks that fit the cache.
+    and fourth need the entries: they are made in fp32, already standardised, in blocks that fit the cache, and summed by
+    rows in fp32, over rows in fp64.
 
     Parameters
     ----------
@@ -77,10 +78,10 @@ def product_moments(a: Tensor, b: Tensor, rows: Tensor | None = None) -> Moments
         left = (a64[h] / std[h]).float().mT
         shift = (-mean[h] / std[h]).float()
         for start in range(0, len(left), step):
-            z = torch.addmm(shift, left[start : start + step], b32[h // group]).flatten()
+            z = torch.addmm(shift, left[start : start + step], b32[h // group])
             square = z.square()
-            third[h] += square.dot(z)
-            fourth[h] += square.dot(square)
+            third[h] += torch.linalg.vecdot(square, z).sum(dtype=torch.float64)
+            fourth[h] += torch.linalg.vecdot(square, square).sum(dtype=torch.float64)
     entries = a64.shape[-1] * d
     return Moments(mean, std, third / entries, fourth / entries - 3)
 
