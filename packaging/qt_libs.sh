@@ -37,7 +37,7 @@ package_of() { # the Debian and Ubuntu package of a soname
     esac
 }
 
-packages=$(for soname in $(core) $(window); do package_of "$soname"; done | sort -u | tr '\n' ' ')
+packages=$(for soname in $(core) $(window); do package_of "$soname"; done | sort -u | xargs)
 [ -n "$packages" ] || exit 0
 line="apt-get install -y --no-install-recommends $packages"
 
@@ -50,20 +50,20 @@ if command -v apt-get >/dev/null; then
     fi
     if [ "$as_root" != none ]; then
         echo "Qt needs system libraries that are not here yet; installing $packages"
-        { $as_root apt-get update -qq && DEBIAN_FRONTEND=noninteractive $as_root $line -qq >/dev/null; } ||
-            echo "That did not work." >&2
+        $as_root apt-get update -qq || true # one unreachable source does not matter if another has the packages
+        $as_root env DEBIAN_FRONTEND=noninteractive $line -qq >/dev/null || echo "That did not work." >&2
     fi
     advice="Install them with: sudo apt-get update && sudo $line"
 else
     advice="Install your system's packages that hold them."
 fi
 
-lacking=$(core | tr '\n' ' ')
+lacking=$(core | xargs)
 if [ -n "$lacking" ]; then
     echo "Qt cannot start without these system libraries: $lacking. $advice" >&2
     exit 1
 fi
-lacking=$(window | tr '\n' ' ')
+lacking=$(window | xargs)
 if [ -n "$lacking" ]; then
     echo "The tests and the command line will work, but a window needs these system libraries: $lacking. $advice" >&2
 fi
