@@ -1,0 +1,1 @@
+"""Jacobians of transformer blocks: closed forms, the reference path, means, spectra (methods §6)."""

@@ -1,0 +1,311 @@
+"""Linear maps, one for each of N samples, applied without being formed: what Jacobians are made of.
+
+Every factor of a closed form (methods §6) is shared by all samples, diagonal, block-diagonal by head, or a projection
+less a rank-one term; a Jacobian is a `Chain` and `Sum` of them. All act on column vectors: J[i, j] = ∂y_i/∂x_j.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+class Operator(ABC):
+    """N linear maps from d_in to d_out dimensions."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int, int]:
+        """(N, d_out, d_in)."""
+
+    @abstractmethod
+    def matmul(self, v: Tensor) -> Tensor:
+        """J V: (N, d_in, k) → (N, d_out, k)."""
+
+    @abstractmethod
+    def rmatmul(self, u: Tensor) -> Tensor:
+        """Jᵀ U: (N, d_out, k) → (N, d_in, k)."""
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """J itself, (N, d_out, d_in); may be a view of shared memory, not to be written to."""
+
+
+@dataclass(frozen=True)
+class Shared(Operator):
+    """One matrix for all samples: `weight` (d_out, d_in)."""
+
+    weight: Tensor
+    n: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.n, *self.weight.shape
+
+    # Transposed, so that all samples and columns together are one large product instead of N small ones.
+    def matmul(self, v: Tensor) -> Tensor:
+        return (v.mT @ self.weight.T).mT
+
+    def rmatmul(self, u: Tensor) -> Tensor:
+        return (u.mT @ self.weight).mT
+
+    def dense(self) -> Tensor:
+        return self.weight.expand(self.n, -1, -1)
+
+
+@dataclass(frozen=True)
+class Diagonal(Operator):
+    """diag(values), `values` (N, d)."""
+
+    values: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        n, d = self.values.shape
+        return n, d, d
+
+    def matmul(self, v: Tensor) -> Tensor:
+        return self.values[:, :, None] * v
+
+    def rmatmul(self, u: Tensor) -> Tensor:
+        return self.matmul(u)
+
+    def dense(self) -> Tensor:
+        return torch.diag_embed(self.values)
+
+
+@dataclass(frozen=True)
+class Identity(Operator):
+    """scale · I of size d for n samples; `like` gives dtype and device to `dense`."""
+
+    n: int
+    d: int
+    like: Tensor
+    scale: float = 1.0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.n, self.d, self.d
+
+    def matmul(self, v: Tensor) -> Tensor:
+        return v if self.scale == 1 else self.scale * v
+
+    def rmatmul(self, u: Tensor) -> Tensor:
+        return self.matmul(u)
+
+    def dense(self) -> Tensor:
+        eye = torch.eye(self.d, dtype=self.like.dtype, device=self.like.device)
+        return (self.scale * eye).expand(self.n, -1, -1)
+
+
+@dataclass(frozen=True)
+class NormJacobian(Operator):
+    """diag(gain) · r · (I − 11ᵀ/d − x̂x̂ᵀ/d), the Jacobian of LayerNorm; RMSNorm's is without 11ᵀ/d (methods §6).
+
+    Attributes
+    ----------
+    scale : Tensor, (N,)
+        r = 1/√(var + ε), or of the mean square.
+    unit : Tensor, (N, d)
+        x̂ = r·(x − mean), or r·x: before gain and bias.
+    gain : Tensor, (d,), or None
+    centred : bool
+        Whether the mean is taken out (LayerNorm).
+    """
+
+    scale: Tensor
+    unit: Tensor
+    gain: Tensor | None
+    centred: bool
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        n, d = self.unit.shape
+        return n, d, d
+
+    def matmul(self, v: Tensor) -> Tensor:
+        projected = self._project(v)
+        return projected if self.gain is None else self.gain[:, None] * projected
+
+    def rmatmul(self, u: Tensor) -> Tensor:
+        return self._project(u if self.gain is None else self.gain[:, None] * u)
+
+    def dense(self) -> Tensor:
+        n, d, _ = self.shape
+        return self.matmul(torch.eye(d, dtype=self.unit.dtype, device=self.unit.device).expand(n, d, d))
+
+    def _project(self, v: Tensor) -> Tensor:
+        along = torch.einsum("nd,ndk->nk", self.unit, v) / v.shape[1]
+        rest = v - self.unit[:, :, None] * along[:, None]
+        if self.centred:
+            rest = rest - v.mean(1, keepdim=True)
+        return self.scale[:, None, None] * rest
+
+
+@dataclass(frozen=True)
+class HeadBlocks(Operator):
+    """Block-diagonal over heads: `blocks` (N, H, a, b) maps head h of the input (H·b) to head h of the output (H·a)."""
+
+    blocks: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        n, heads, a, b = self.blocks.shape
+        return n, heads * a, heads * b
+
+    def matmul(self, v: Tensor) -> Tensor:
+        n, heads, _, b = self.blocks.shape
+        return (self.blocks @ v.reshape(n, heads, b, -1)).flatten(1, 2)
+
+    def rmatmul(self, u: Tensor) -> Tensor:
+        n, heads, a, _ = self.blocks.shape
+        return (self.blocks.mT @ u.reshape(n, heads, a, -1)).flatten(1, 2)
+
+    def dense(self) -> Tensor:
+        n, heads, a, b = self.blocks.shape
+        out = self.blocks.new_zeros(n, heads, a, heads, b)
+        every = torch.arange(heads, device=out.device)
+        out[:, every, :, every] = self.blocks.transpose(0, 1)
+        return out.reshape(n, heads * a, heads * b)
+
+
+@dataclass(frozen=True)
+class HeadOuter(Operator):
+    """Rank one in every head: output head h is left_h · (right_hᵀ v of the key/value head that h reads).
+
+    `left` (N, H, a), `right` (N, H, b); the input has n_kv heads of width b, each read by H/n_kv output heads.
+    """
+
+    left: Tensor
+    right: Tensor
+    n_kv: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        n, heads, a = self.left.shape
+        return n, heads * a, self.n_kv * self.right.shape[2]
+
+    def matmul(self, v: Tensor) -> Tensor:
+        n, heads, b = self.right.shape
+        right = self.right.reshape(n, self.n_kv, heads // self.n_kv, b)
+        inner = (right @ v.reshape(n, self.n_kv, b, -1)).flatten(1, 2)
+        return (self.left[..., None] * inner[:, :, None]).flatten(1, 2)
+
+    def rmatmul(self, u: Tensor) -> Tensor:
+        n, heads, a = self.left.shape
+        inner = (self.left[:, :, None] @ u.reshape(n, heads, a, -1)).reshape(n, self.n_kv, heads // self.n_kv, -1)
+        right = self.right.reshape(n, self.n_kv, heads // self.n_kv, -1)
+        return (right.mT @ inner).flatten(1, 2)
+
+    def dense(self) -> Tensor:
+        return _grouped(self.left[..., None] * self.right[:, :, None], self.n_kv)
+
+
+@dataclass(frozen=True)
+class HeadScale(Operator):
+    """Output head h is values_h · v of the key/value head that h reads; `values` (N, H), heads of width `d_head`."""
+
+    values: Tensor
+    n_kv: int
+    d_head: int
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        n, heads = self.values.shape
+        return n, heads * self.d_head, self.n_kv * self.d_head
+
+    def matmul(self, v: Tensor) -> Tensor:
+        n, heads = self.values.shape
+        values = self.values.reshape(n, self.n_kv, heads // self.n_kv, 1, 1)
+        return (values * v.reshape(n, self.n_kv, 1, self.d_head, -1)).flatten(1, 3)
+
+    def rmatmul(self, u: Tensor) -> Tensor:
+        n, heads = self.values.shape
+        values = self.values.reshape(n, self.n_kv, heads // self.n_kv, 1, 1)
+        return (values * u.reshape(n, self.n_kv, heads // self.n_kv, self.d_head, -1)).sum(2).flatten(1, 2)
+
+    def dense(self) -> Tensor:
+        eye = torch.eye(self.d_head, dtype=self.values.dtype, device=self.values.device)
+        return _grouped(self.values[..., None, None] * eye, self.n_kv)
+
+
+@dataclass(frozen=True)
+class Chain(Operator):
+    """The product of `factors`, the leftmost applied last."""
+
+    factors: tuple[Operator, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        n, d_out, _ = self.factors[0].shape
+        return n, d_out, self.factors[-1].shape[2]
+
+    def matmul(self, v: Tensor) -> Tensor:
+        for factor in reversed(self.factors):
+            v = factor.matmul(v)
+        return v
+
+    def rmatmul(self, u: Tensor) -> Tensor:
+        for factor in self.factors:
+            u = factor.rmatmul(u)
+        return u
+
+    def dense(self) -> Tensor:
+        # Started at the last factor that is not cheap to apply, so that no large product is made twice.
+        cheap = (Diagonal, Identity, NormJacobian)
+        start = max((i for i, factor in enumerate(self.factors) if not isinstance(factor, cheap)), default=0)
+        product = self.factors[start].dense()
+        for factor in reversed(self.factors[:start]):
+            product = factor.matmul(product)
+        for factor in self.factors[start + 1 :]:
+            product = factor.rmatmul(product.mT).mT
+        return product
+
+
+@dataclass(frozen=True)
+class Sum(Operator):
+    """The sum of `terms`."""
+
+    terms: tuple[Operator, ...]
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.terms[0].shape
+
+    def matmul(self, v: Tensor) -> Tensor:
+        total = self.terms[0].matmul(v)
+        for term in self.terms[1:]:
+            total = total + term.matmul(v)
+        return total
+
+    def rmatmul(self, u: Tensor) -> Tensor:
+        total = self.terms[0].rmatmul(u)
+        for term in self.terms[1:]:
+            total = total + term.rmatmul(u)
+        return total
+
+    def dense(self) -> Tensor:
+        total = self.terms[0].dense()
+        for term in self.terms[1:]:
+            total = total + term.dense()
+        return total
+
+
+def chain(*factors: Operator | None) -> Operator:
+    """The product of the factors that are there, nested chains opened up."""
+    flat: list[Operator] = []
+    for factor in factors:
+        if factor is not None:
+            flat += factor.factors if isinstance(factor, Chain) else (factor,)
+    return flat[0] if len(flat) == 1 else Chain(tuple(flat))
+
+
+def _grouped(blocks: Tensor, n_kv: int) -> Tensor:
+    """Lay blocks (N, H, a, b), block h against the key/value head that h reads, out as (N, H·a, n_kv·b)."""
+    n, heads, a, b = blocks.shape
+    group = heads // n_kv
+    out = blocks.new_zeros(n, n_kv, group * a, n_kv, b)
+    every = torch.arange(n_kv, device=out.device)
+    out[:, every, :, every] = blocks.reshape(n, n_kv, group * a, b).transpose(0, 1)
+    return out.reshape(n, heads * a, n_kv * b)
