@@ -1,6 +1,7 @@
 """From a text's name to its documents: built-in, a file, or a data set of the Hugging Face hub."""
 
 import json
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -113,7 +114,7 @@ def _from_hub(source: str) -> Sequence[str]:
     """Rows of ``hub:NAME[:config][:split]``; one extra part that begins with a usual split's name is the split."""
     import datasets
 
-    name, *rest = source.removeprefix("hub:").split(":")
+    name, *rest = re.split(r":(?![^\[]*\])", source.removeprefix("hub:"))  # a split may be written test[:10%]
     if not name or len(rest) > 2:
         raise UserError(f"“{source}” is not a data set's name; write hub:NAME[:config][:split].")
     if len(rest) == 1:

@@ -106,8 +106,10 @@ def train(
     ends = frame(tokenizer)
     text, held = (np.concatenate([documents[i] for i in ids]) for ids in (train_ids, held_ids))
     windows, held_windows = Windows(text, spec.length, ends), Windows(held, spec.length, ends).all()
-    steps = spec.steps if spec.steps is not None else math.ceil(spec.epochs * windows.count / spec.batch)  # type: ignore[operator]
-    if steps and max(spec.checkpoints, default=0) > steps:
+    steps = spec.steps
+    if steps is None:
+        steps = math.ceil((spec.epochs or 0.0) * windows.count / spec.batch)
+    if max(spec.checkpoints, default=0) > steps:
         raise UserError(f"Checkpoint {max(spec.checkpoints)} lies beyond the last step, {steps}.")
     keep = {0, steps, *spec.checkpoints}
 

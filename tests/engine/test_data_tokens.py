@@ -1,0 +1,112 @@
+"""Samples are windows of the text: reproducible, disjoint, framed as the tokenizer does; given ids are checked."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from engine.data.tokens import frame, tokens
+from engine.errors import UserError
+from engine.request import DataSpec
+
+
+def numbers(framed: bool = False) -> PreTrainedTokenizerFast:
+    """Every word ``w<i>`` is token i + 3: a window's place in the text can be read off its ids."""
+    vocabulary = {"[UNK]": 0, "[CLS]": 1, "[SEP]": 2} | {f"w{i}": i + 3 for i in range(5000)}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    if framed:
+        tokenizer.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 1), ("[SEP]", 2)]
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]")
+
+
+@pytest.fixture
+def counted(tmp_path: Path) -> str:
+    path = tmp_path / "counted.txt"
+    path.write_text(" ".join(f"w{i}" for i in range(1000)))
+    return str(path)
+
+
+def test_windows_are_disjoint_runs_of_the_text_and_follow_the_seed(counted: str) -> None:
+    spec = DataSpec(source=counted, samples=40, length=20)
+    drawn = tokens(spec, numbers(), 1)
+    assert drawn.shape == (40, 20)
+    assert drawn.dtype == np.int64
+    assert (np.diff(drawn, axis=1) == 1).all()
+    assert len(np.unique(drawn)) == drawn.size
+    np.testing.assert_array_equal(drawn, tokens(spec, numbers(), 1))
+    assert not np.array_equal(drawn, tokens(spec, numbers(), 2))
+
+
+def test_every_document_can_be_drawn(tmp_path: Path) -> None:
+    path = tmp_path / "many.jsonl"
+    path.write_text("\n".join(f'{{"text": "w{i} w{i}"}}' for i in range(1000)))
+    spec = DataSpec(source=str(path), samples=10, length=2)
+    seen = {int(i) for seed in range(40) for i in np.unique(tokens(spec, numbers(), seed))}
+    assert min(seen) < 50
+    assert max(seen) > 950
+    assert len(seen) > 250
+
+
+def test_special_tokens_frame_every_window(counted: str) -> None:
+    framed = numbers(framed=True)
+    assert frame(framed) == ([1], [2])
+    assert frame(numbers()) == ([], [])
+    drawn = tokens(DataSpec(source=counted, samples=10, length=20), framed, 0)
+    assert (drawn[:, 0] == 1).all()
+    assert (drawn[:, -1] == 2).all()
+    assert (np.diff(drawn[:, 1:-1], axis=1) == 1).all()
+    with pytest.raises(UserError, match="no room"):
+        tokens(DataSpec(source=counted, samples=1, length=2), framed, 0)
+
+
+def test_text_shorter_than_what_is_asked(counted: str) -> None:
+    assert tokens(DataSpec(source=counted, samples=1, length=1000), numbers(), 0).shape == (1, 1000)
+    with pytest.raises(UserError, match="1000 tokens, enough for 0 samples"):
+        tokens(DataSpec(source=counted, samples=1, length=1001), numbers(), 0)
+    with pytest.raises(UserError, match="enough for 10 samples of 100 but not 11"):
+        tokens(DataSpec(source=counted, samples=11, length=100), numbers(), 0)
+
+
+def test_file_of_ids_gives_its_own_rows(tmp_path: Path) -> None:
+    ids = np.arange(60, dtype=np.uint16).reshape(6, 10)
+    np.save(tmp_path / "ids.npy", ids)
+    source = str(tmp_path / "ids.npy")
+    np.testing.assert_array_equal(tokens(DataSpec(source=source, samples=9), None, 0), ids)
+    some = tokens(DataSpec(source=source, samples=3, length=4), None, 5)
+    assert some.shape == (3, 4)
+    assert (np.diff(some[:, 0]) > 0).all()
+    assert set(some[:, 0]) <= set(ids[:, 0].tolist())
+
+
+@pytest.mark.parametrize(
+    ("ids", "said"),
+    [
+        (np.zeros((2, 3)), "integers of shape"),
+        (np.zeros(3, dtype=int), "integers of shape"),
+        (np.zeros((0, 3), dtype=int), "integers of shape"),
+        (np.array([[1, 2], [3, -2]]), "Row 1 .* negative id"),
+        (np.array([[1, -1], [-1, 2]]), "Row 1 .* after a pad"),
+        (np.array([[1, 2], [-1, -1]]), "Row 1 .* is empty"),
+        (np.array([[1, 2], [3, 50]]), "Row 1 .* has id 50, .* 0 to 49"),
+        (np.array([["a", "b"]], dtype=object), "numpy.save"),
+    ],
+)
+def test_file_of_ids_is_checked(tmp_path: Path, ids: np.ndarray, said: str) -> None:
+    np.save(tmp_path / "ids.npy", ids, allow_pickle=True)
+    with pytest.raises(UserError, match=said):
+        tokens(DataSpec(source=str(tmp_path / "ids.npy")), None, 0, vocab_size=50)
+
+
+def test_pads_may_end_rows_and_a_text_needs_a_tokenizer(tmp_path: Path, counted: str) -> None:
+    ids = np.array([[1, 2, 3], [4, -1, -1]])
+    np.save(tmp_path / "ids.npy", ids)
+    np.testing.assert_array_equal(tokens(DataSpec(source=str(tmp_path / "ids.npy")), numbers(), 0), ids)
+    with pytest.raises(UserError, match="no tokenizer"):
+        tokens(DataSpec(source=counted), None, 0)
+    with pytest.raises(UserError, match="There is no file"):
+        tokens(DataSpec(source=str(tmp_path / "id.npy")), None, 0)
