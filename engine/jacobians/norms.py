@@ -1,0 +1,38 @@
+"""Norms and their Jacobians (methods §6)."""
+
+from typing import Protocol
+
+from torch import Tensor
+
+from engine.jacobians.operators import NormJacobian
+from engine.models.adapters.block import Norm, NormKind
+
+
+class Scaling(Protocol):
+    """What `Norm` and `HeadNorm` have in common."""
+
+    @property
+    def kind(self) -> NormKind: ...
+    @property
+    def gain(self) -> Tensor | None: ...
+    @property
+    def eps(self) -> float: ...
+
+
+def linearise(norm: Scaling, x: Tensor) -> tuple[Tensor, NormJacobian]:
+    """The normed x (N, d), without a bias, and the Jacobian there."""
+    centred = norm.kind == "layernorm"
+    if centred:
+        x = x - x.mean(-1, keepdim=True)
+    scale = (x.square().mean(-1) + norm.eps).rsqrt()
+    unit = scale[..., None] * x
+    gain = None if norm.gain is None else norm.gain.to(x)
+    return unit if gain is None else gain * unit, NormJacobian(scale, unit, gain, centred)
+
+
+def linearise_norm(norm: Norm | None, x: Tensor) -> tuple[Tensor, NormJacobian | None]:
+    """n(x) for x (..., d) with its Jacobian; x itself and None where there is no norm."""
+    if norm is None:
+        return x, None
+    y, jacobian = linearise(norm, x)
+    return y if norm.bias is None else y + norm.bias.to(y), jacobian
