@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from engine.errors import UserError
-from engine.models.adapters import Adapter, Block
+from engine.models.adapters import Adapter, Block, Parts
 from engine.models.checkpoint import digest, read_tensor
 from engine.models.checks import Checked, check
 from engine.models.info import ModelInfo
@@ -68,8 +68,7 @@ class OpenModel:
         self._spec = spec
         self._seed = seed
         self._device = device
-        drawn = dict(checked.skeleton.named_parameters(remove_duplicate=False))
-        self._names = frozenset(drawn if spec.twin else checked.tensors)
+        self._names = frozenset(checked.skeleton.state_dict() if spec.twin else checked.tensors)
         self._module: nn.Module | None = None
         self._hashes: dict[int, str] = {}
 
@@ -77,16 +76,17 @@ class OpenModel:
         """Read one tensor by the library's name for it, in its storage dtype, on the device; checked to be finite."""
         return self._get(name).to(self._device)
 
-    def block(self, layer: int) -> Block:
-        """Read the tensors of one block's heads and norm, and no others.
+    def block(self, layer: int, parts: Parts = "heads") -> Block:
+        """Read the tensors of one block: those of its heads and the norm before them and no others, or all.
 
         Raises
         ------
         UserError
-            If the architecture has no adapter, or a tensor cannot be read or is not finite.
+            If the architecture has no adapter, a tensor cannot be read or is not finite, or all is asked for and a
+            `Block` cannot describe it (`closed_form_refusal`).
         """
         adapter = self._adapter_or_refuse()
-        spelled = adapter.locate(adapter.tensor_names(self.config, layer), self._names)
+        spelled = adapter.locate(adapter.tensor_names(self.config, layer, parts), self._names)
         digests: dict[str, bytes] = {}
 
         def get(name: str) -> Tensor:
@@ -94,15 +94,21 @@ class OpenModel:
             digests[name] = digest(tensor)
             return tensor.to(self._device)
 
-        block = adapter.block(self.config, layer, get)
+        block = adapter.block(self.config, layer, get, parts)
         hasher = blake2b(digest_size=16)
         for name in sorted(digests):
             hasher.update(name.encode() + digests[name])
         self._hashes[layer] = hasher.hexdigest()
         return block
 
+    def closed_form_refusal(self) -> str | None:
+        """Say why no `Block` describes what this model computes, so that the reference path is due; or None."""
+        if self.adapter is None:
+            return f"Eigenscope has no adapter for {self.info.architecture}."
+        return self.adapter.closed_form_refusal(self.config)
+
     def layer_hash(self, layer: int) -> str:
-        """BLAKE2b over names, dtypes, shapes and bytes of the tensors that `block` reads."""
+        """BLAKE2b over names, dtypes, shapes and bytes of the tensors that `block` read of this layer the last time."""
         if layer not in self._hashes:
             self.block(layer)
         return self._hashes[layer]

@@ -14,9 +14,9 @@ from transformers import PreTrainedModel
 
 
 def fresh_tensor(skeleton: PreTrainedModel, name: str, seed: int) -> Tensor:
-    """Initialise one parameter of a model that lies on the meta device; the skeleton is left as it was.
+    """Initialise one tensor of a model that lies on the meta device; the skeleton is left as it was.
 
-    Only the module that owns the parameter is given memory, and its initialiser and its ancestors' are run. A tied
+    Only the module that owns the tensor is given memory, and its initialiser and its ancestors' are run. A tied
     parameter is the one that it shares.
 
     Returns
@@ -27,17 +27,20 @@ def fresh_tensor(skeleton: PreTrainedModel, name: str, seed: int) -> Tensor:
     name = skeleton.all_tied_weights_keys.get(name, name)
     path = name.rpartition(".")[0]
     owner = skeleton.get_submodule(path)
-    kept = dict(owner._parameters)
+    kept, buffers = dict(owner._parameters), dict(owner._buffers)
     try:
         for key, value in kept.items():
             if value is not None:
                 owner._parameters[key] = nn.Parameter(torch.empty_like(value, device="cpu"), requires_grad=False)
+        for key, buffer in buffers.items():
+            owner._buffers[key] = None if buffer is None else torch.empty_like(buffer, device="cpu")
         parts = path.split(".") if path else []
         for depth in range(len(parts), -1, -1):
             initialise(skeleton, ".".join(parts[:depth]), seed)
-        return skeleton.get_parameter(name).detach()
+        return owner.state_dict()[name.rpartition(".")[2]]
     finally:
         owner._parameters.update(kept)
+        owner._buffers.update(buffers)
 
 
 def fresh_module(skeleton: PreTrainedModel, seed: int) -> PreTrainedModel:

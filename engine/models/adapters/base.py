@@ -1,13 +1,30 @@
 """How an architecture's config and tensors become a `Block`: the defaults that every family starts from."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
+from transformers.activations import ACT2FN
 
 from engine.errors import UserError
-from engine.models.adapters.block import Block, Facts, Heads, Norm, NormKind, Rotary
+from engine.models.adapters.block import (
+    AttentionRule,
+    Block,
+    Facts,
+    HeadNorm,
+    Heads,
+    Mlp,
+    Norm,
+    NormKind,
+    Parts,
+    Rotary,
+)
+from engine.models.adapters.split import split_linears
+
+# Roles of the tensors that the matrices of the heads are made of.
+HEAD_ROLES = frozenset({"q", "k", "v", "o", "qkv", "attn_norm", "attn_norm_bias"})
 
 
 class Adapter:
@@ -23,10 +40,15 @@ class Adapter:
         without any prefix are always tried last (`gpt2` on the hub has none).
     renames : tuple of (str, str)
         Fragments of the library's names and their spelling in older checkpoints.
-    attention : str
-        Path of a block's attention, with ``{layer}``; `projections` are the q, k, v, o linears under it.
-    norm_path : str or None
-        Path of the norm before attention, with ``{layer}``; None for post-norm blocks.
+    layer_path : str
+        Path of a block, with ``{layer}``; `linears` and `norm_paths` are under it.
+    linears : mapping
+        Paths of the linears q, k, v, o of attention and in, gate, out of the MLP.
+    norm : ``layernorm`` or ``rmsnorm``
+    norm_paths : mapping
+        Paths of the norms by their place, as `Block` names it, and of ``q_norm`` and ``k_norm``.
+    qk_norm : ``head``, ``all`` or None
+        What the norms on queries and keys normalise at a time (see `HeadNorm`).
     rotary_class : str or None
         The library's rotary embedding, as a path under ``transformers.models``.
     """
@@ -34,12 +56,12 @@ class Adapter:
     family: ClassVar[str]
     prefixes: ClassVar[tuple[str, ...]]
     renames: ClassVar[tuple[tuple[str, str], ...]] = ()
-    attention: ClassVar[str] = "layers.{layer}.self_attn"
-    projections: ClassVar[tuple[str, str, str, str]] = ("q_proj", "k_proj", "v_proj", "o_proj")
+    layer_path: ClassVar[str] = "layers.{layer}"
+    linears: ClassVar[Mapping[str, str]]
     norm: ClassVar[NormKind]
-    norm_path: ClassVar[str | None] = "layers.{layer}.input_layernorm"
+    norm_paths: ClassVar[Mapping[str, str]]
+    qk_norm: ClassVar[Literal["head", "all"] | None] = None
     rotary_class: ClassVar[str | None] = None
-    qk_norm: ClassVar[bool] = False
 
     def facts(self, config: Any) -> Facts:
         """Read the shapes and traits that need no weights.
@@ -75,13 +97,27 @@ class Adapter:
             context=self.context(config),
             norm=self.norm,
             rotary=self.rotary_class is not None,
-            qk_norm=self.qk_norm,
+            qk_norm=self.qk_norm is not None,
             notices=self.notices(config),
         )
 
-    def tensor_names(self, config: Any, layer: int) -> tuple[str, ...]:
+    def closed_form_refusal(self, config: Any) -> str | None:
+        """Say why a `Block` does not describe all that this model's blocks compute; None where it does."""
+        config = config.get_text_config()
+        name = self.activation(config)
+        if name not in ACT2FN or any(True for _ in ACT2FN[name].parameters()):
+            return f"Its activation, {name}, is not a fixed function of one number."
+        ropes = getattr(config, "rope_parameters", None) or {}
+        if "longrope" in (
+            ropes.get("rope_type"),
+            *(rope["rope_type"] for rope in ropes.values() if isinstance(rope, dict)),
+        ):
+            return "Its rotary angles depend on the length of the text."
+        return None
+
+    def tensor_names(self, config: Any, layer: int, parts: Parts = "heads") -> tuple[str, ...]:
         """Names of the tensors that `block` needs, as the base model's ``state_dict`` spells them (no prefix)."""
-        return tuple(self.names(config.get_text_config(), layer).values())
+        return tuple(self.roles(config.get_text_config(), layer, parts).values())
 
     def locate(self, names: Iterable[str], available: Collection[str]) -> dict[str, str]:
         """Find each of `names` (as `tensor_names` gives them) among a checkpoint's tensor names.
@@ -111,24 +147,51 @@ class Adapter:
             found[name] = match
         return found
 
-    def block(self, config: Any, layer: int, get: Callable[[str], Tensor]) -> Block:
+    def block(self, config: Any, layer: int, get: Callable[[str], Tensor], parts: Parts = "heads") -> Block:
         """Build block `layer` from its tensors; `get` maps each of `tensor_names` to its tensor.
 
         Raises
         ------
         UserError
-            If a tensor's shape is not the one that the config implies.
+            If a tensor's shape is not the one that the config implies, or a whole block is asked for and a `Block`
+            cannot describe it (`closed_form_refusal`).
         """
+        if parts == "all" and (refusal := self.closed_form_refusal(config)):
+            raise UserError(f"{refusal} So there is no closed form of its blocks; use the reference path.")
         config = config.get_text_config()
-        tensors = {role: get(name) for role, name in self.names(config, layer).items()}
-        return Block(
+        tensors = {role: get(name) for role, name in self.roles(config, layer, parts).items()}
+        places = self.norms(config)
+
+        def norm(place: str) -> Norm | None:
+            return self.norm_at(config, place, tensors) if place in places else None
+
+        block = Block(
             layer=layer,
             heads=self.heads(config, layer, tensors),
-            attn_norm=self.attn_norm(config, tensors),
+            attn_norm=norm("attn_norm"),
             rotary=self.rotary(config, layer),
-            qk_norm=self.qk_norm,
+            qk_norm=self.qk_norm is not None,
             softcap=self.softcap(config),
         )
+        if parts == "heads":
+            return block
+        return replace(
+            block,
+            attention=self.attention(config, layer, tensors),
+            mlp=self.mlp(config, tensors),
+            attn_post=norm("attn_post"),
+            attn_sum=norm("attn_sum"),
+            mlp_norm=norm("mlp_norm"),
+            mlp_post=norm("mlp_post"),
+            mlp_sum=norm("mlp_sum"),
+            parallel=self.parallel(config),
+            residual_scale=float(tensors["scale"]) if "scale" in tensors else 1.0,
+        )
+
+    def roles(self, config: Any, layer: int, parts: Parts) -> dict[str, str]:
+        """Tensor names by role, those of `parts` only."""
+        names = self.names(config, layer)
+        return names if parts == "all" else {role: name for role, name in names.items() if role in HEAD_ROLES}
 
     # What families override. `config` is the text config from here on.
 
@@ -159,29 +222,95 @@ class Adapter:
         """The bound c of a soft-cap c·tanh(score/c), if there is one."""
         return None
 
+    def biased(self, config: Any) -> Collection[str]:
+        """Which of the linears have a bias."""
+        return self.linears
+
+    def norms(self, config: Any) -> Mapping[str, str]:
+        """Paths of the norms by place."""
+        return self.norm_paths
+
+    def learned(self, config: Any) -> bool:
+        """Whether the norms have a gain (and, for LayerNorm, a bias)."""
+        return True
+
+    def parallel(self, config: Any) -> bool:
+        """Whether attention and MLP read the same residual stream."""
+        return False
+
+    def activation(self, config: Any) -> str:
+        """The MLP's activation, as ``ACT2FN`` names it."""
+        return config.hidden_act
+
+    def scale(self, config: Any, layer: int) -> float:
+        """What multiplies q·k."""
+        return self.shape(config, layer)[2] ** -0.5
+
+    def window(self, config: Any, layer: int) -> int | None:
+        """How far a query of this layer sees (see `AttentionRule.window`)."""
+        return None
+
     def names(self, config: Any, layer: int) -> dict[str, str]:
-        """Tensor names by role: the projections q, k, v, o (or one fused) and, where there are, gain and bias."""
-        attention = self.attention.format(layer=layer)
-        names = {role: f"{attention}.{path}.weight" for role, path in zip("qkvo", self.projections, strict=True)}
-        if self.norm_path is not None:
-            norm = self.norm_path.format(layer=layer)
-            names["gain"] = f"{norm}.weight"
+        """Tensor names by role: each linear and norm under its own name, its bias under that and ``_bias``."""
+        biased, names = self.biased(config), {}
+        for role, path in self.linears.items():
+            names[role] = f"{path}.weight"
+            if role in biased:
+                names[f"{role}_bias"] = f"{path}.bias"
+        for place, path in self.norms(config).items() if self.learned(config) else ():
+            names[place] = f"{path}.weight"
             if self.norm == "layernorm":
-                names["bias"] = f"{norm}.bias"
-        return names
+                names[f"{place}_bias"] = f"{path}.bias"
+        block = self.layer_path.format(layer=layer)
+        return {role: f"{block}.{name}" for role, name in names.items()}
 
     def heads(self, config: Any, layer: int, tensors: Mapping[str, Tensor]) -> Heads:
         """Split the projections into heads."""
         return split_linears(tensors, *self.shape(config, layer), config.hidden_size)
 
-    def attn_norm(self, config: Any, tensors: Mapping[str, Tensor]) -> Norm | None:
-        """The norm before attention."""
-        if self.norm_path is None:
-            return None
-        return Norm(self.norm, tensors.get("gain"), tensors.get("bias"), self.eps(config))
+    def mlp(self, config: Any, tensors: Mapping[str, Tensor]) -> Mlp:
+        """The MLP, gated where there is a gate."""
+        return Mlp(
+            w_in=tensors["in"],
+            b_in=tensors.get("in_bias"),
+            w_gate=tensors.get("gate"),
+            b_gate=tensors.get("gate_bias"),
+            w_out=tensors["out"],
+            b_out=tensors.get("out_bias"),
+            activation=self.activation(config),
+        )
+
+    def attention(self, config: Any, layer: int, tensors: Mapping[str, Tensor]) -> AttentionRule:
+        """How scores become outputs."""
+
+        def normed(role: str) -> HeadNorm | None:
+            if self.qk_norm is None:
+                return None
+            return HeadNorm("rmsnorm", self.gain(tensors[role]), self.eps(config), self.qk_norm)
+
+        return AttentionRule(
+            scale=self.scale(config, layer),
+            softcap=self.softcap(config),
+            q_norm=normed("q_norm"),
+            k_norm=normed("k_norm"),
+            v_norm=None,
+            window=self.window(config, layer),
+            causal=self.causal(config),
+        )
+
+    def norm_at(self, config: Any, place: str, tensors: Mapping[str, Tensor]) -> Norm:
+        """The norm that stands at one place."""
+        gain = tensors.get(place)
+        return Norm(
+            self.norm, None if gain is None else self.gain(gain), tensors.get(f"{place}_bias"), self.eps(config)
+        )
+
+    def gain(self, weight: Tensor) -> Tensor:
+        """What a norm multiplies by, given the weight that it stores."""
+        return weight
 
     def eps(self, config: Any) -> float:
-        """The ε of that norm."""
+        """The ε of the norms."""
         return config.layer_norm_eps if self.norm == "layernorm" else config.rms_norm_eps
 
     def rotary(self, config: Any, layer: int) -> Rotary | None:
@@ -196,31 +325,4 @@ class Adapter:
             inv_freq=getattr(embedding, f"{part}inv_freq").double(),
             d_head=self.shape(config, layer)[2],
             attention_scaling=getattr(embedding, f"{part}attention_scaling"),
-        )
-
-
-def split_linears(tensors: Mapping[str, Tensor], n_heads: int, n_kv_heads: int, d_head: int, d: int) -> Heads:
-    """Split ``nn.Linear`` weights q, k, v (heads·d_h, d) and o (d, H·d_h), all stored as W of y = W x, into heads."""
-    expected = {
-        "q": (n_heads * d_head, d),
-        "k": (n_kv_heads * d_head, d),
-        "v": (n_kv_heads * d_head, d),
-        "o": (d, n_heads * d_head),
-    }
-    for role, shape in expected.items():
-        check_shape(role, tensors[role], shape)
-    return Heads(
-        w_q=tensors["q"].reshape(n_heads, d_head, d),
-        w_k=tensors["k"].reshape(n_kv_heads, d_head, d),
-        w_v=tensors["v"].reshape(n_kv_heads, d_head, d),
-        w_o=tensors["o"].reshape(d, n_heads, d_head).transpose(0, 1),
-    )
-
-
-def check_shape(role: str, tensor: Tensor, shape: tuple[int, ...]) -> None:
-    """Refuse a tensor whose shape is not the config's: a reshape would scramble its heads without a sound."""
-    if tuple(tensor.shape) != shape:
-        raise UserError(
-            f"The checkpoint's {role} projection has shape {tuple(tensor.shape)}, but its config implies {shape}; "
-            "config.json and the weights do not belong together."
         )

@@ -6,15 +6,22 @@ from engine.models.adapters.base import Adapter
 
 
 class Bert(Adapter):
-    """Bidirectional; learned positions; the norm stands after the residual sum."""
+    """Bidirectional; learned positions; the norms stand after the residual sums."""
 
     family = "bert"
     prefixes = ("bert.",)
     renames = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
-    attention = "encoder.layer.{layer}.attention"
-    projections = ("self.query", "self.key", "self.value", "output.dense")
+    layer_path = "encoder.layer.{layer}"
+    linears = {
+        "q": "attention.self.query",
+        "k": "attention.self.key",
+        "v": "attention.self.value",
+        "o": "attention.output.dense",
+        "in": "intermediate.dense",
+        "out": "output.dense",
+    }
     norm = "layernorm"
-    norm_path = None
+    norm_paths = {"attn_sum": "attention.output.LayerNorm", "mlp_sum": "output.LayerNorm"}
 
     def causal(self, config: Any) -> bool:
         return config.is_decoder

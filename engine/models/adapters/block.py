@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 NormKind = Literal["layernorm", "rmsnorm"]
+# How much of a block is read: the matrices of its heads with the norm before them, or everything.
+Parts = Literal["heads", "all"]
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,8 @@ class Heads:
 class Norm:
     """A norm over the residual width: n(x) = gain ∘ x̂ + bias, x̂ centred for LayerNorm only.
 
-    `gain` (d,) is what multiplies x̂ (Gemma's stored w is returned as 1 + w, in fp32); None where nothing is learned.
+    `gain` (d,) is what multiplies x̂ (Gemma's stored w is returned as 1 + w, in fp32 or wider); None where nothing is
+    learned.
     """
 
     kind: NormKind
@@ -166,7 +169,8 @@ class Block:
     """One transformer block.
 
     With a = attn_post(attention(attn_norm(x))), m(z) = mlp_post(mlp(mlp_norm(z))) and absent norms left out, the block
-    is x₁ = attn_sum(x + a), y = residual_scale · mlp_sum(x₁ + m(x₁)). If `parallel`, y = residual_scale · (x + a + m(x)).
+    is x₁ = attn_sum(x + a), y = residual_scale · mlp_sum(x₁ + m(x₁)). If `parallel`, there are no sum-norms and
+    y = residual_scale · (x + a + m(x)).
 
     Attributes
     ----------

@@ -1,25 +1,49 @@
 """Gemma 2, 3 and 4 (the text part)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from engine.errors import UserError
-from engine.models.adapters.block import Facts, Heads, Norm
-from engine.models.adapters.llama import Llama
+from engine.models.adapters.block import AttentionRule, Facts, HeadNorm, Heads
+from engine.models.adapters.llama import Llama, attention_bias, sliding
+
+NORMS = {
+    "attn_norm": "input_layernorm",
+    "attn_post": "post_attention_layernorm",
+    "mlp_norm": "pre_feedforward_layernorm",
+    "mlp_post": "post_feedforward_layernorm",
+}
+QK_NORMS = {"q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm"}
 
 
 class Gemma2(Llama):
-    """RMSNorm stores w and multiplies by 1 + w, added in fp32; scores are scaled by a config value and soft-capped."""
+    """Norms on both sides of attention and MLP; scores are scaled by a config value and soft-capped.
+
+    RMSNorm stores w and multiplies by 1 + w, added in fp32.
+    """
 
     family = "gemma2"
+    norm_paths = NORMS
     rotary_class = "gemma2.modeling_gemma2.Gemma2RotaryEmbedding"
 
-    def attn_norm(self, config: Any, tensors: Mapping[str, Tensor]) -> Norm | None:
-        norm = super().attn_norm(config, tensors)
-        return norm and replace(norm, gain=1 + tensors["gain"].float())
+    def biased(self, config: Any) -> Collection[str]:
+        return attention_bias(config)
+
+    def gain(self, weight: Tensor) -> Tensor:
+        return 1 + weight.to(torch.promote_types(weight.dtype, torch.float32))
+
+    def activation(self, config: Any) -> str:
+        return config.hidden_activation
+
+    def scale(self, config: Any, layer: int) -> float:
+        return config.query_pre_attn_scalar**-0.5
+
+    def window(self, config: Any, layer: int) -> int | None:
+        return sliding(config, layer)
 
     def softcap(self, config: Any) -> float | None:
         return config.attn_logit_softcapping
@@ -35,8 +59,9 @@ class Gemma3(Gemma2):
 
     family = "gemma3"
     prefixes = ("model.", "model.language_model.", "language_model.model.", "language_model.")
+    norm_paths = NORMS | QK_NORMS
     rotary_class = "gemma3.modeling_gemma3.Gemma3RotaryEmbedding"
-    qk_norm = True
+    qk_norm = "head"
 
     def causal(self, config: Any) -> bool:
         return not config.use_bidirectional_attention
@@ -48,14 +73,17 @@ class Gemma3(Gemma2):
 class Gemma4(Llama):
     """RMSNorm multiplies by the stored weight again; values are normalised too; global layers may have W_V = W_K.
 
+    A stored number multiplies the whole output of each block.
+
     In the released models global layers have wider heads than sliding ones. `block` gives each its own shape, but
     `facts` refuses such a model, as one d_h (and so one null) for all layers would be wrong.
     """
 
     family = "gemma4"
     prefixes = Gemma3.prefixes
+    norm_paths = NORMS | QK_NORMS
     rotary_class = "gemma4.modeling_gemma4.Gemma4TextRotaryEmbedding"
-    qk_norm = True
+    qk_norm = "head"
 
     def facts(self, config: Any) -> Facts:
         text = config.get_text_config()
@@ -67,17 +95,50 @@ class Gemma4(Llama):
             )
         return super().facts(config)
 
+    def closed_form_refusal(self, config: Any) -> str | None:
+        text = config.get_text_config()
+        if text.hidden_size_per_layer_input:
+            return "Its blocks take an input of their own from each token, beside the residual stream."
+        if text.enable_moe_block:
+            return "Its blocks choose among experts beside the MLP."
+        if text.num_kv_shared_layers:
+            return "Its last layers read keys and values of an earlier layer."
+        return super().closed_form_refusal(config)
+
     def causal(self, config: Any) -> bool:
         return config.use_bidirectional_attention != "all"
 
     def notices(self, config: Any) -> tuple[str, ...]:
         return ("Values are normalised after projection; W_OV is the product without that.",)
 
+    def biased(self, config: Any) -> Collection[str]:
+        return attention_bias(config)
+
+    def activation(self, config: Any) -> str:
+        return config.hidden_activation
+
+    def scale(self, config: Any, layer: int) -> float:
+        return 1.0
+
+    def window(self, config: Any, layer: int) -> int | None:
+        window = sliding(config, layer)
+        # The library's bidirectional mask includes the token at that distance, its causal one does not.
+        return window if window is None or self.causal(config) else window + 1
+
     def names(self, config: Any, layer: int) -> dict[str, str]:
         names = super().names(config, layer)
+        names["scale"] = f"{self.layer_path.format(layer=layer)}.layer_scalar"
         if config.attention_k_eq_v and config.layer_types[layer] == "full_attention":
             del names["v"]
+            names.pop("v_bias", None)
         return names
 
     def heads(self, config: Any, layer: int, tensors: Mapping[str, Tensor]) -> Heads:
-        return super().heads(config, layer, {"v": tensors["k"], **tensors})
+        if "v" in tensors:
+            return super().heads(config, layer, tensors)
+        shared = {"v" + role[1:]: tensor for role, tensor in tensors.items() if role in ("k", "k_bias")}
+        return super().heads(config, layer, {**tensors, **shared})
+
+    def attention(self, config: Any, layer: int, tensors: Mapping[str, Tensor]) -> AttentionRule:
+        rule = super().attention(config, layer, tensors)
+        return replace(rule, v_norm=HeadNorm("rmsnorm", None, self.eps(config), "head"))

@@ -5,8 +5,9 @@ from typing import Any
 
 from torch import Tensor
 
-from engine.models.adapters.base import Adapter, check_shape, split_linears
-from engine.models.adapters.block import Heads
+from engine.models.adapters.base import Adapter
+from engine.models.adapters.block import Heads, Mlp
+from engine.models.adapters.split import check_shape, split_linears
 
 
 class GPT2(Adapter):
@@ -14,21 +15,29 @@ class GPT2(Adapter):
 
     family = "gpt2"
     prefixes = ("transformer.",)
+    layer_path = "h.{layer}"
+    linears = {"qkv": "attn.c_attn", "o": "attn.c_proj", "in": "mlp.c_fc", "out": "mlp.c_proj"}
     norm = "layernorm"
+    norm_paths = {"attn_norm": "ln_1", "mlp_norm": "ln_2"}
 
     def eps(self, config: Any) -> float:
         return config.layer_norm_epsilon
 
-    def names(self, config: Any, layer: int) -> dict[str, str]:
-        return {
-            "qkv": f"h.{layer}.attn.c_attn.weight",
-            "o": f"h.{layer}.attn.c_proj.weight",
-            "gain": f"h.{layer}.ln_1.weight",
-            "bias": f"h.{layer}.ln_1.bias",
-        }
+    def activation(self, config: Any) -> str:
+        return config.activation_function
+
+    def scale(self, config: Any, layer: int) -> float:
+        scale = super().scale(config, layer) if config.scale_attn_weights else 1.0
+        return scale / (layer + 1) if config.scale_attn_by_inverse_layer_idx else scale
 
     def heads(self, config: Any, layer: int, tensors: Mapping[str, Tensor]) -> Heads:
         (n_heads, _, d_head), d = self.shape(config, layer), config.hidden_size
         check_shape("q, k, v", tensors["qkv"], (d, 3 * d))
-        q, k, v = tensors["qkv"].T.chunk(3)
-        return split_linears({"q": q, "k": k, "v": v, "o": tensors["o"].T}, n_heads, n_heads, d_head, d)
+        parts = dict(zip("qkv", tensors["qkv"].T.chunk(3), strict=True)) | {"o": tensors["o"].T}
+        if "qkv_bias" in tensors:
+            biases = dict(zip("qkv", tensors["qkv_bias"].chunk(3), strict=True)) | {"o": tensors["o_bias"]}
+            parts |= {f"{role}_bias": bias for role, bias in biases.items()}
+        return split_linears(parts, n_heads, n_heads, d_head, d)
+
+    def mlp(self, config: Any, tensors: Mapping[str, Tensor]) -> Mlp:
+        return super().mlp(config, {**tensors, "in": tensors["in"].T, "out": tensors["out"].T})

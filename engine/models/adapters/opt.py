@@ -1,31 +1,38 @@
 """OPT."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from torch import Tensor
-
 from engine.models.adapters.base import Adapter
-from engine.models.adapters.block import Norm
 
 
 class OPT(Adapter):
-    """Learned positions; norm before attention, except where the config puts it after (350m)."""
+    """Learned positions; norms before attention and MLP, or after their sums where the config says so (350m)."""
 
     family = "opt"
     prefixes = ("model.decoder.", "decoder.")
-    projections = ("q_proj", "k_proj", "v_proj", "out_proj")
+    linears = {
+        "q": "self_attn.q_proj",
+        "k": "self_attn.k_proj",
+        "v": "self_attn.v_proj",
+        "o": "self_attn.out_proj",
+        "in": "fc1",
+        "out": "fc2",
+    }
     norm = "layernorm"
-    norm_path = "layers.{layer}.self_attn_layer_norm"
 
     def eps(self, config: Any) -> float:
         return 1e-5  # torch's default, which the library leaves
 
-    def names(self, config: Any, layer: int) -> dict[str, str]:
-        names = super().names(config, layer)
-        if config.do_layer_norm_before and config.layer_norm_elementwise_affine:
-            return names
-        return {role: names[role] for role in "qkvo"}
+    def activation(self, config: Any) -> str:
+        return config.activation_function
 
-    def attn_norm(self, config: Any, tensors: Mapping[str, Tensor]) -> Norm | None:
-        return super().attn_norm(config, tensors) if config.do_layer_norm_before else None
+    def biased(self, config: Any) -> Collection[str]:
+        return self.linears if config.enable_bias else ()
+
+    def norms(self, config: Any) -> Mapping[str, str]:
+        place = "norm" if config.do_layer_norm_before else "sum"
+        return {f"attn_{place}": "self_attn_layer_norm", f"mlp_{place}": "final_layer_norm"}
+
+    def learned(self, config: Any) -> bool:
+        return config.layer_norm_elementwise_affine

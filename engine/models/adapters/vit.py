@@ -1,5 +1,6 @@
 """ViT."""
 
+from collections.abc import Collection
 from math import prod
 from typing import Any
 
@@ -17,10 +18,22 @@ class ViT(Adapter):
         ("attention.k_proj", "attention.attention.key"),
         ("attention.v_proj", "attention.attention.value"),
         ("attention.o_proj", "attention.output.dense"),
+        ("mlp.fc1", "intermediate.dense"),
+        ("mlp.fc2", "output.dense"),
     )
-    attention = "layers.{layer}.attention"
+    linears = {
+        "q": "attention.q_proj",
+        "k": "attention.k_proj",
+        "v": "attention.v_proj",
+        "o": "attention.o_proj",
+        "in": "mlp.fc1",
+        "out": "mlp.fc2",
+    }
     norm = "layernorm"
-    norm_path = "layers.{layer}.layernorm_before"
+    norm_paths = {"attn_norm": "layernorm_before", "mlp_norm": "layernorm_after"}
+
+    def biased(self, config: Any) -> Collection[str]:
+        return self.linears if config.qkv_bias else ("o", "in", "out")
 
     def causal(self, config: Any) -> bool:
         return False
