@@ -90,7 +90,7 @@ class Form(QWidget, Generic[M]):
                 self._rows.addWidget(label)
             for part in (widget, problem):
                 self._rows.addWidget(part)
-            self._rows.addSpacing(10)
+            self._rows.addSpacing(4)
 
     def value(self) -> M:
         """Return the validated model; a UserError names the first field that is wrong."""

@@ -1,6 +1,6 @@
-"""The help pages, beside the work."""
+"""The help pages, in a window of their own beside the work."""
 
-from PySide6.QtCore import QUrl, Slot
+from PySide6.QtCore import Qt, QUrl, Slot
 from PySide6.QtGui import QTextDocument
 from PySide6.QtWidgets import QHBoxLayout, QTextBrowser, QVBoxLayout, QWidget
 
@@ -14,7 +14,9 @@ class HelpPane(QWidget):
     """Shows a Markdown page of ``resources/help``; links lead from page to page."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+        super().__init__(parent, Qt.WindowType.Window)
+        self.setWindowTitle("Eigenscope help")
+        self.resize(760, 780)
         self.browser = QTextBrowser(openExternalLinks=True)
         self.browser.setSearchPaths([str(PAGES)])
         self.browser.document().setDocumentMargin(12)

@@ -57,7 +57,7 @@ class Inspector(QWidget):
         self.title.setText(shown.title)
         self.subtitle.setText(shown.subtitle)
         self.verdict.setText(shown.verdict)
-        set_role(self.verdict, "outside" if shown.outside else "inside")
+        set_role(self.verdict, {None: "", True: "outside", False: "inside"}[shown.outside])
         self.verdict.setVisible(bool(shown.verdict))
         self.help.setVisible(reading is not None)
         self._table.setVisible(bool(shown.rows))

@@ -36,7 +36,7 @@ class Presenter(QObject):
         dataset, empty = self._results.dataset, self._results.empty
         self._walker.clamp()
         self._workspace.show_dataset(analysis, dataset, empty)
-        self._navigator.show_dataset(dataset, "" if row is None else empty)
+        self._navigator.show_dataset(dataset)
         self.read()
 
     @Slot()

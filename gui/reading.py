@@ -17,12 +17,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Reading:
-    """`verdict` is a plain sentence, `outside` whether it says that the selected thing leaves its null."""
+    """`verdict` is a plain sentence; `outside` says whether the selected thing leaves its null, None if unknown."""
 
     title: str
     subtitle: str = ""
     columns: tuple[str, ...] = ("", "value", "null", "p", "q")
     rows: tuple[Row, ...] = ()
     verdict: str = ""
-    outside: bool = False
+    outside: bool | None = None
     help: str = "index"

@@ -125,7 +125,7 @@ class RunsPane(QWidget):
         for column, text in enumerate((row.title, row.state, "", clock(row.remaining), doing)):
             item.setText(column, text)
         item.setData(2, SHARE, (row.done, row.total))
-        item.setToolTip(0, row.run)
+        item.setToolTip(0, f"{row.title}\n{row.run}")
         item.setToolTip(4, doing)
 
     def _enable(self) -> None:

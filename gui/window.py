@@ -53,6 +53,10 @@ LEFT, RIGHT, BOTTOM = (
 )
 
 
+SIDE_WIDTH = 280
+"""What the panes at the sides need at least, in pixels, so that nothing in them is cut off."""
+
+
 class MainWindow(QMainWindow):
     """One session in one window. `ready` is emitted when it has been painted and its plots are loaded."""
 
@@ -73,7 +77,7 @@ class MainWindow(QMainWindow):
         self.workspace = Workspace(self.selection)
         self.navigator = ViewPanel((import_module("gui.views.weights").NAVIGATOR,), self.selection)
         self.loader, self.parameters, self.inspector = LoaderPane(), ParametersPane(), Inspector()
-        self.runs_pane, self.help = RunsPane(self.runs), HelpPane()
+        self.runs_pane, self.help = RunsPane(self.runs), HelpPane(self)
         self._place()
 
         self.files = Files(self.document, self.jobs, settings, self)
@@ -121,7 +125,6 @@ class MainWindow(QMainWindow):
             "inspector": self._dock("inspector", "Inspector", _scrolled(self.inspector), RIGHT),
             "parameters": self._dock("parameters", "Parameters", _scrolled(self.parameters), RIGHT),
             "runs": self._dock("runs", "Runs", self.runs_pane, BOTTOM),
-            "help": self._dock("help", "Help", self.help, RIGHT),
         }
         self._arrange()
         self.doing = QLabel()
@@ -135,11 +138,11 @@ class MainWindow(QMainWindow):
         return dock
 
     def _arrange(self) -> None:
-        places = {"model": LEFT, "inspector": RIGHT, "parameters": RIGHT, "help": RIGHT, "runs": BOTTOM}
+        places = {"model": LEFT, "inspector": RIGHT, "parameters": RIGHT, "runs": BOTTOM}
         for name, area in places.items():
             self.docks[name].setFloating(False)
             self.addDockWidget(area, self.docks[name])
-            self.docks[name].setVisible(name != "help")
+            self.docks[name].show()
         right = [self.docks["inspector"], self.docks["parameters"]]
         self.resizeDocks([self.docks["model"], right[0]], [300, 310], Qt.Orientation.Horizontal)
         self.resizeDocks(right, [330, 420], Qt.Orientation.Vertical)
@@ -261,8 +264,8 @@ class MainWindow(QMainWindow):
     @Slot(str)
     def _help_page(self, page: str) -> None:
         self.help.show_page(page)
-        self.docks["help"].show()
-        self.docks["help"].raise_()
+        self.help.show()
+        self.help.raise_()
 
     @Slot()
     def show_about(self) -> None:
@@ -363,4 +366,5 @@ def _scrolled(widget: QWidget) -> QScrollArea:
     area = QScrollArea(widgetResizable=True)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     area.setWidget(widget)
+    area.setMinimumWidth(SIDE_WIDTH)
     return area

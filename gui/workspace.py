@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QSize, Qt, Signal, Slot
+from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QSplitter, QStackedLayout, QTabBar, QTabWidget, QVBoxLayout, QWidget
 
 from engine.analyses import ANALYSES
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from gui.plot import FigureWidget
 
 
+BUTTONS_WIDTH = 150
+"""What the figure's own buttons take, in pixels, with a little room for what is under the mouse."""
+
+
 def views_of(analysis: str) -> tuple[View, ...]:
     """The views that draw `analysis`, in the order of their tabs."""
     return import_module(f"gui.views.{analysis}").VIEWS
@@ -26,7 +31,7 @@ def views_of(analysis: str) -> tuple[View, ...]:
 class Canvas(QWidget):
     """Where a figure will be: empty until the plotting library is loaded, right after the window is on screen.
 
-    `tools` stand above it, in one row with the figure's own buttons.
+    `tools` stand above it, in one row with the figure's own buttons where there is room for both.
     """
 
     picked = Signal(object)
@@ -50,10 +55,20 @@ class Canvas(QWidget):
             self.plot = FigureWidget(self)
             self.plot.picked.connect(self.picked)
             self.plot.help_requested.connect(self.help_requested)
-            self.plot.bar.insertWidget(0, self._tools)
             self._layout.addWidget(self.plot)
+            self.place_tools()
             if self._figure is not None:
                 self.plot.show_figure(self._figure)
+
+    def place_tools(self) -> None:
+        """Put the tools beside the figure's buttons, or above them in a narrow panel."""
+        if self.plot is not None:
+            beside = self.width() >= self._tools.sizeHint().width() + BUTTONS_WIDTH
+            (self.plot.bar if beside else self._layout).insertWidget(0, self._tools)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self.place_tools()
 
     @property
     def figure(self) -> Figure | None:
@@ -87,7 +102,9 @@ class ViewPanel(QWidget):
         self.forms: dict[str, Form[Any]] = {}
         tools = QWidget()
         tools.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
+        tools.setMinimumWidth(1)  # a panel may become narrower than this: then the tools get a row of their own
         self._options = QStackedLayout(tools)
+        self._options.setContentsMargins(4, 2, 4, 2)
         self.canvas = Canvas(tools)
         self.canvas.picked.connect(self._picked)
         self.canvas.help_requested.connect(self._ask_help)
@@ -159,6 +176,7 @@ class ViewPanel(QWidget):
     @Slot()
     def _view_chosen(self) -> None:
         self._options.setCurrentWidget(self._form(self.view))
+        self.canvas.place_tools()
         self._options_changed()
 
     @Slot()

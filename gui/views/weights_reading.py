@@ -40,7 +40,7 @@ def read_head(dataset: "xr.Dataset", selection: Selection, matrix: Matrix = "QK"
         subtitle,
         rows=tuple(rows),
         verdict=_verdict(law, naive, smallest, weights.d_head),
-        outside=smallest < SIGNIFICANT,
+        outside=None if np.isnan(smallest) else smallest < SIGNIFICANT,
         help="weights",
     )
 
