@@ -1,8 +1,9 @@
 """Colours of the program: one categorical, one sequential and one diverging map, light and dark, and the palette.
 
-Marks name their colours (see `gui.figure`); this is the only place that knows what the names look like. The categorical
-colours are Okabe and Ito's, adjusted a little in lightness so that each stands out from its background; the sequential
-map is viridis, the diverging one ColorBrewer's RdBu. All three can be read with any common colour blindness.
+Marks name their colours (see `gui.figure`); this is the only place that knows what the names look like. The first six
+categorical colours are near Okabe and Ito's, in a version for each background; violet and brown were found by searching
+for what is furthest from those six to any kind of colour vision. The sequential map is viridis, the diverging one
+ColorBrewer's RdBu.
 """
 
 from functools import cache
@@ -26,8 +27,8 @@ _COLORS: dict[str, tuple[str, str]] = {
     "c3": ("#b8528c", "#e79bc8"),
     "c4": ("#d99000", "#f2b632"),
     "c5": ("#35a4e0", "#9ad6fb"),
-    "c6": ("#6b4c9a", "#a98bdd"),
-    "c7": ("#8b8b2b", "#e6e37a"),
+    "c6": ("#7b3fd6", "#9966ff"),
+    "c7": ("#6b4a20", "#a08060"),
     "data": ("#0072b2", "#4ba3dc"),
     "law": ("#009e73", "#24c796"),
     "naive": ("#d55e00", "#f07f35"),
@@ -66,7 +67,7 @@ _PALETTE: dict[QPalette.ColorRole, tuple[str, str]] = {
     QPalette.ColorRole.HighlightedText: ("#ffffff", "#ffffff"),
     QPalette.ColorRole.Accent: ("#0072b2", "#4ba3dc"),
     QPalette.ColorRole.Link: ("#0072b2", "#4ba3dc"),
-    QPalette.ColorRole.LinkVisited: ("#6b4c9a", "#a98bdd"),
+    QPalette.ColorRole.LinkVisited: ("#7b3fd6", "#9966ff"),
     QPalette.ColorRole.Light: ("#ffffff", "#3a3f46"),
     QPalette.ColorRole.Midlight: ("#e3e6ea", "#33373d"),
     QPalette.ColorRole.Mid: ("#c3c8ce", "#17191c"),

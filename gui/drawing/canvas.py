@@ -10,7 +10,6 @@ from PySide6.QtGui import QColor, QFont, QFontInfo, QFontMetricsF, QKeyEvent, QP
 from PySide6.QtWidgets import QGraphicsEllipseItem, QGraphicsWidget, QWidget
 
 from gui import theme
-from gui.drawing.axes import from_drawn
 from gui.drawing.legend import Legend
 from gui.drawing.marks import DENSE, DrawnPoints, Look, named
 from gui.drawing.panel import PanelItem, paint_label
@@ -202,6 +201,7 @@ class Canvas(pg.GraphicsView):
             area.setTop(area.top() + title.height() + 6)
         if used := self._legend.arrange(area, small):
             area.setTop(area.top() + used + 4)
+        self._note = QRectF()
         if note := self._note_text():
             height = small.boundingRect(QRectF(0, 0, area.width(), 1000), int(WRAP), note).height()
             self._note = QRectF(area.left(), area.bottom() - height, area.width(), height)
@@ -360,10 +360,3 @@ class Canvas(pg.GraphicsView):
                     if pick is not None:
                         self.picked.emit(pick)
                     break
-
-    def data_at(self, place: QPointF) -> tuple[float, float] | None:
-        """Data coordinates x, y at a point of the canvas; None outside every panel."""
-        for item in self._panels.values():
-            if mouse := item.mouse(place):
-                return from_drawn(mouse.x, item.axis("x").log), from_drawn(mouse.y, item.axis("y").log)
-        return None

@@ -7,7 +7,7 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPen
 
 from gui import theme
-from gui.figure import Band, Image, Line, Mark, Points, Rule, Steps
+from gui.figure import Band, Image, Line, Mark, Points, Steps
 
 SWATCH, GAP, BETWEEN = 22.0, 6.0, 18.0
 
@@ -96,6 +96,4 @@ def _swatch(painter: QPainter, mark: Mark, rect: QRectF, dark: bool) -> None:
             painter.setPen(Qt.PenStyle.NoPen)
             painter.setBrush(color)
             painter.drawEllipse(middle, 3, 3)
-        elif isinstance(mark, Rule) and mark.axis == "x":
-            pass
     painter.restore()
