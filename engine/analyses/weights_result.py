@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,29 @@ STORAGE_FLOORS = {"bfloat16": 1e-6, "float16": 1e-8, "float32": 2e-16, "float64"
 DEFINITION = "W_QK = W_Qᵀ W_K and W_OV = W_O W_V of the weights alone: no biases, no 1/√d_h; eigenvalues are λ = σ²"
 
 
+class Tables:
+    """Arrays by name with their dimensions; a blank one is NaN throughout. One Dataset is made of them at the end."""
+
+    def __init__(self, sizes: Mapping[str, int]) -> None:
+        self.sizes = sizes
+        self.variables: dict[str, tuple[tuple[str, ...], NDArray[Any]]] = {}
+
+    def blank(self, name: str, *dims: str, dtype: Any = np.float64) -> NDArray[Any]:
+        """The array called `name`, made if it is not there."""
+        if name not in self.variables:
+            self.variables[name] = dims, np.full([self.sizes[dim] for dim in dims], np.nan, dtype)
+        return self.variables[name][1]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.variables
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return self.variables[name][1]
+
+    def __setitem__(self, name: str, value: tuple[tuple[str, ...], NDArray[Any]]) -> None:
+        self.variables[name] = value
+
+
 def assemble(
     request: Request, params: WeightsParams, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]
 ) -> "xr.Dataset":
@@ -34,7 +57,7 @@ def assemble(
 
     from engine.spectra.heads import PROBABILITIES
 
-    shape = {
+    sizes = {
         "model": len(models),
         "layer": max(info.n_layers for info in models),
         "head": max(info.n_heads for info in models),
@@ -42,20 +65,19 @@ def assemble(
         "probability": len(PROBABILITIES),
         "quantile": len(QUANTILES),
     }
-    ds = xr.Dataset(
-        coords={
-            "model": [info.label for info in models],
-            **{name: np.arange(shape[name]) for name in ("layer", "head", "mode")},
-            "probability": PROBABILITIES,
-            "quantile": list(QUANTILES),
-        }
-    )
-    _merge(ds, shape, models, units)
-    _laws(ds, models)
-    _nulls(ds, shape, params, models, units)
-    if "qk_eigenvalues" in ds:
-        _densities(ds, models)
-    ds.attrs = {
+    tables = Tables(sizes)
+    _merge(tables, models, units)
+    _laws(tables, models)
+    _nulls(tables, params, models, units)
+    if "qk_eigenvalues" in tables:
+        _densities(tables, models)
+    coords = {
+        "model": [info.label for info in models],
+        **{name: np.arange(sizes[name]) for name in ("layer", "head", "mode")},
+        "probability": PROBABILITIES,
+        "quantile": list(QUANTILES),
+    }
+    attrs = {
         "analysis": request.analysis,
         "request": request.model_dump_json(),
         "models": json.dumps([info.model_dump(mode="json") for info in models]),
@@ -63,7 +85,7 @@ def assemble(
         "definition": DEFINITION,
         "notes": json.dumps(_notes(params, models, units), ensure_ascii=False),
     }
-    return ds
+    return xr.Dataset(tables.variables, coords, attrs)
 
 
 def _layers(model: int, info: "ModelInfo", units: Mapping[str, "xr.Dataset"]) -> list[tuple[int, "xr.Dataset"]]:
@@ -72,81 +94,65 @@ def _layers(model: int, info: "ModelInfo", units: Mapping[str, "xr.Dataset"]) ->
     return [(layer, units[key]) for layer, key in keys if key in units]
 
 
-def _merge(
-    ds: "xr.Dataset",
-    shape: Mapping[str, int],
-    models: Sequence["ModelInfo"],
-    units: Mapping[str, "xr.Dataset"],
-) -> None:
+def _merge(tables: Tables, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]) -> None:
     for m, info in enumerate(models):
         for layer, unit in _layers(m, info, units):
-            for name, variable in unit.data_vars.items():
-                if variable.dims[0] != "head":
-                    continue
-                if name not in ds:
-                    dims = ("model", "layer", *map(str, variable.dims))
-                    ds[name] = dims, np.full([shape[dim] for dim in dims], np.nan, variable.dtype)
-                own = tuple(slice(size) for size in variable.shape)
-                ds[name].values[m, layer][own] = variable.values
+            for name, variable in unit.variables.items():
+                if variable.dims[0] == "head":
+                    merged = tables.blank(str(name), "model", "layer", *map(str, variable.dims), dtype=variable.dtype)
+                    own = tuple(slice(size) for size in variable.shape)
+                    merged[m, layer][own] = variable.values
 
 
-def _laws(ds: "xr.Dataset", models: Sequence["ModelInfo"]) -> None:
+def _laws(tables: Tables, models: Sequence["ModelInfo"]) -> None:
     """Limiting laws for each model's c = d_h/d: densities over the structurally nonzero λ, in units of `unit_scale`."""
     from engine.spectra import random_matrix as rm
 
     ratios = [info.d_head / info.d_model for info in models]
     grids = [rm.law_grid(c) for c in ratios]
     pairs = list(zip(grids, ratios, strict=True))
-    ds["law_x"] = ("model", "law_point"), np.array(grids)
-    ds["law_density"] = ("model", "law_point"), np.array([rm.product_law_density(x, c) for x, c in pairs])
-    ds["naive_density"] = ("model", "law_point"), np.array([rm.marchenko_pastur_density(x, c) for x, c in pairs])
-    ds["law_edges"] = ("model", "edge"), np.array([rm.product_law_edges(c) for c in ratios])
-    ds["naive_edges"] = ("model", "edge"), np.array([rm.marchenko_pastur_edges(c) for c in ratios])
-    ds["storage_floor"] = "model", np.array([STORAGE_FLOORS.get(info.storage_dtype, np.nan) for info in models])
+    points, edges = ("model", "law_point"), ("model", "edge")
+    tables["law_x"] = points, np.array(grids)
+    tables["law_density"] = points, np.array([rm.product_law_density(x, c) for x, c in pairs])
+    tables["naive_density"] = points, np.array([rm.marchenko_pastur_density(x, c) for x, c in pairs])
+    tables["law_edges"] = edges, np.array([rm.product_law_edges(c) for c in ratios])
+    tables["naive_edges"] = edges, np.array([rm.marchenko_pastur_edges(c) for c in ratios])
+    floors = [STORAGE_FLOORS.get(info.storage_dtype, np.nan) for info in models]
+    tables["storage_floor"] = ("model",), np.array(floors)
 
 
 def _nulls(
-    ds: "xr.Dataset",
-    shape: Mapping[str, int],
-    params: WeightsParams,
-    models: Sequence["ModelInfo"],
-    units: Mapping[str, "xr.Dataset"],
+    tables: Tables, params: WeightsParams, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]
 ) -> None:
     """Bands, p-values and q-values; one null for a model, or one for each of its layers when a norm is folded."""
     from engine.spectra.testing import benjamini_hochberg, two_sided_p
 
     where = ("model", "layer") if params.fold_norm else ("model",)
-    variables = {"null_quantiles": (*where, "quantile", "mode")}
-    variables |= {f"null_{name}": (*where, "quantile") for name in TESTED}
-    variables |= {f"{test}_{name}": ("model", "layer", "head") for test in "pq" for name in TESTED}
-    for prefix in ("", "ov_"):
-        for name, dims in variables.items():
-            ds[prefix + name] = dims, np.full([shape[dim] for dim in dims], np.nan)
-
     shared: dict[str, Null] = {}
-    for m, info in enumerate(models):
-        for which, prefix in (("qk", ""), ("ov", "ov_")):
+    for which, prefix in (("qk", ""), ("ov", "ov_")):
+        bands = tables.blank(f"{prefix}null_quantiles", *where, "quantile", "mode")
+        for m, info in enumerate(models):
             nulls: dict[tuple[int, ...], Null] = {}
             if params.fold_norm:
                 for layer, unit in _layers(m, info, units):
                     nulls[m, layer] = Null(unit[f"{which}_null_eigenvalues"].values)
             elif parts := [units[key] for key in null_keys(params, info) if key in units]:
-                key = f"{info.d_head}x{info.d_model}"
-                if key not in shared:
-                    shared[key] = Null(np.concatenate([part["null_eigenvalues"].values for part in parts]))
-                nulls[m,] = shared[key]
+                shape = f"{info.d_head}x{info.d_model}"
+                if shape not in shared:
+                    shared[shape] = Null(np.concatenate([part["null_eigenvalues"].values for part in parts]))
+                nulls[m,] = shared[shape]
             for at, null in nulls.items():
-                ds[f"{prefix}null_quantiles"].values[at][:, : null.bands.shape[1]] = null.bands
-                for name, draws in null.statistics.items():
-                    ds[f"{prefix}null_{name}"].values[at] = np.quantile(draws, QUANTILES)
-                    if prefix + name in ds:
-                        observed = ds[prefix + name].values[at]
-                        if name == "leading":
-                            observed = observed / ds[f"{prefix}unit_scale"].values[at]
-                        ds[f"{prefix}p_{name}"].values[at] = two_sided_p(draws, observed)
+                bands[at][:, : null.bands.shape[1]] = null.bands
             for name in TESTED:
+                level = tables.blank(f"{prefix}null_{name}", *where, "quantile")
+                p, q = (tables.blank(f"{prefix}{test}_{name}", "model", "layer", "head") for test in "pq")
+                for at, null in nulls.items():
+                    level[at] = null.levels[name]
+                    if prefix + name in tables:
+                        unit_of = tables[f"{prefix}unit_scale"][at] if name == "leading" else 1.0
+                        p[at] = two_sided_p(null.statistics[name], tables[prefix + name][at] / unit_of)
                 own = (m, slice(info.n_layers), slice(info.n_heads))
-                ds[f"{prefix}q_{name}"].values[own] = benjamini_hochberg(ds[f"{prefix}p_{name}"].values[own])
+                q[own] = benjamini_hochberg(p[own])
 
 
 class Null:
@@ -157,19 +163,20 @@ class Null:
 
         self.bands: Array = np.quantile(eigenvalues, QUANTILES, axis=0)
         self.statistics = {name: STATISTICS[name](eigenvalues) for name in TESTED}
+        self.levels: dict[str, Array] = {name: np.quantile(x, QUANTILES) for name, x in self.statistics.items()}
 
 
-def _densities(ds: "xr.Dataset", models: Sequence["ModelInfo"]) -> None:
+def _densities(tables: Tables, models: Sequence["ModelInfo"]) -> None:
     """P(λ) of all d eigenvalues on bins shared by all models; bin 0 holds the d − d_h zeros and mere rounding."""
     from engine.spectra.density import density, log_edges
 
-    both = np.stack([ds[f"{which}_eigenvalues"].values for which in ("qk", "ov")])
-    floor = ds["storage_floor"].values[:, None, None, None] * both[..., :1]
+    both = np.stack([tables[f"{which}_eigenvalues"] for which in ("qk", "ov")])
+    floor = tables["storage_floor"][:, None, None, None] * both[..., :1]
     edges = log_edges(both, floor, DENSITY_BINS)
-    ds["bin_edges"] = "bin_edge", edges
+    tables["bin_edges"] = ("bin_edge",), edges
     for which, values in zip(("qk", "ov"), both, strict=True):
         found = [density(values[m], edges, info.d_model) for m, info in enumerate(models)]
-        ds[f"{which}_density"] = ("model", "layer", "head", "bin"), np.stack(found)
+        tables[f"{which}_density"] = ("model", "layer", "head", "bin"), np.stack(found)
 
 
 def _notes(params: WeightsParams, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]) -> list[str]:
