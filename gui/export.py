@@ -189,7 +189,7 @@ def _paint(widget: "FigureWidget", device: QPaintDevice, stroke: float = 1.0) ->
 @contextmanager
 def _for_paper(widget: "FigureWidget", stroke: float) -> Iterator[None]:
     """The canvas in the light theme and in pyqtgraph's export mode; the screen sees nothing of it."""
-    from gui.drawing.marks import Look
+    from gui.drawing.drawn import Look
 
     canvas = widget.canvas
     look = canvas.look

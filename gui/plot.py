@@ -22,7 +22,7 @@ from PySide6.QtWidgets import (
 from engine.errors import UserError
 from gui import theme
 from gui.drawing.canvas import Canvas
-from gui.drawing.marks import Look
+from gui.drawing.drawn import Look
 from gui.figure import Figure
 
 _ICONS = {

@@ -10,8 +10,9 @@ from PySide6.QtGui import QColor, QFont, QFontInfo, QFontMetricsF, QKeyEvent, QP
 from PySide6.QtWidgets import QGraphicsEllipseItem, QGraphicsWidget, QWidget
 
 from gui import theme
+from gui.drawing.drawn import Look, named
 from gui.drawing.legend import Legend
-from gui.drawing.marks import DENSE, DrawnPoints, Look, named
+from gui.drawing.marks import DENSE, DrawnPoints
 from gui.drawing.panel import PanelItem, paint_label
 from gui.drawing.scale import ColorBar, coloured, scales_of
 from gui.figure import Axis, Figure, Panel
@@ -328,7 +329,7 @@ class Canvas(pg.GraphicsView):
                 continue
             assert item.spec is not None
             hit = item.hit(mouse)
-            hand = (hit.pick if hit and hit.pick else item.spec.pick) is not None
+            hand = item.spec.pick is not None or item.hit(mouse, to_pick=True) is not None
             title = f"{item.spec.title}  ·  " if item.spec.title and len(self._panels) > 1 else ""
             if hit is None:
                 text = f"{title}{named(item.spec.x, mouse.x)}  ·  {named(item.spec.y, mouse.y)}"
@@ -355,8 +356,8 @@ class Canvas(pg.GraphicsView):
             for item in self._panels.values():
                 if item.spec and item.geometry().contains(place):
                     mouse = item.mouse(place)
-                    hit = item.hit(mouse) if mouse else None
-                    pick = hit.pick if hit and hit.pick else item.spec.pick
+                    hit = item.hit(mouse, to_pick=True) if mouse else None
+                    pick = hit.pick if hit else item.spec.pick
                     if pick is not None:
                         self.picked.emit(pick)
                     break

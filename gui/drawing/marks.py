@@ -1,11 +1,10 @@
 """One class for each mark of a figure: it owns the graphics items, updates only what changed, and answers the mouse.
 
 An item has one pen and one brush (colour classes of a value-coloured cloud share their brushes): pens for each point
-cost seconds. Arrays that are the same objects as before are not drawn again.
+cost seconds.
 """
 
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,193 +13,29 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QBrush, QColor, QPainterPath, QPen
 
 from gui import theme
-from gui.drawing.axes import from_drawn, number, to_drawn
+from gui.drawing.axes import number
+from gui.drawing.drawn import (
+    REACH,
+    Bounds,
+    Drawn,
+    Drawn1d,
+    Hit,
+    Look,
+    Mouse,
+    bounds_of,
+    distance_to_segments,
+    make_brush,
+    make_pen,
+    named,
+    nearest,
+    one_of,
+)
 from gui.drawing.items import HeatItem, PathItem
 from gui.drawing.scale import STEPS, Scale
-from gui.figure import Axis, Band, Image, Line, Mark, Panel, Points, Rule, Steps
-from gui.selection import Pick
-
-Drawn1d = npt.NDArray[np.float64]
-Bounds = tuple[float, float, float, float]
+from gui.figure import Band, Image, Line, Points, Rule, Steps
 
 DENSE = 20_000
 """Clouds of more points than this are drawn as an image of counts: as a scatter they pan at 44 ms for 10⁵ points."""
-REACH = 12.0
-"""How far from a mark, in pixels, the mouse still touches it."""
-
-
-@dataclass(frozen=True)
-class Hit:
-    """What is under the mouse; `x` and `y` are drawn coordinates, `distance` is in pixels."""
-
-    distance: float
-    x: float
-    y: float
-    text: str
-    pick: Pick | None
-    point: bool = True
-
-
-@dataclass(frozen=True)
-class Look:
-    """Light or dark; `stroke` widens lines on a device of more pixels than the screen, as their pens are cosmetic."""
-
-    dark: bool = False
-    stroke: float = 1.0
-
-
-@dataclass(frozen=True)
-class Mouse:
-    """A place in drawn coordinates, and the size of a pixel there."""
-
-    x: float
-    y: float
-    pixel_x: float
-    pixel_y: float
-
-
-class Drawn:
-    """A mark on the screen. Subclasses name the arrays to watch and do the drawing."""
-
-    ARRAYS: ClassVar[tuple[str, ...]] = ()
-    LAYER: ClassVar[float] = 0.0
-
-    def __init__(self, view: pg.ViewBox, order: int) -> None:
-        self.view = view
-        self.order = order
-        self.items: list[Any] = []
-        self.mark: Any = None
-        self.panel: Panel | None = None
-        self._arrays: tuple[object, ...] = ()
-        self._style: tuple[object, ...] = ()
-        self._logs = (False, False)
-        self.build()
-
-    def own(self, item: Any) -> Any:
-        """Add `item` to the view; the bounds are ours, pyqtgraph need not look."""
-        item.setZValue(self.LAYER + 0.01 * self.order)
-        self.view.addItem(item, ignoreBounds=True)
-        self.items.append(item)
-        return item
-
-    def show(self, mark: Mark, panel: Panel, look: Look, scale: Scale | None) -> None:
-        """Draw `mark`, or only what differs from what is drawn already."""
-        logs = (panel.x.log, panel.y.log)
-        arrays = tuple(getattr(mark, name) for name in self.ARRAYS)
-        style = self.style(mark, look, scale)
-        changed = (
-            logs != self._logs
-            or len(arrays) != len(self._arrays)
-            or any(new is not old for new, old in zip(arrays, self._arrays, strict=True))
-        )
-        self.mark, self.panel, self._arrays, self._logs = mark, panel, arrays, logs
-        if changed or not self._style:
-            self.place()
-        if style != self._style or changed:
-            self._style = style
-            self.paint(look, scale)
-
-    def set_visible(self, visible: bool) -> None:
-        for item in self.items:
-            item.setVisible(visible)
-
-    def remove(self) -> None:
-        for item in self.items:
-            self.view.removeItem(item)
-
-    def x(self, values: npt.ArrayLike) -> Drawn1d:
-        return to_drawn(values, self._logs[0])
-
-    def y(self, values: npt.ArrayLike) -> Drawn1d:
-        return to_drawn(values, self._logs[1])
-
-    def describe(self, x: float, y: float, hover: str = "") -> str:
-        """The mark's label and its hover text, or the values at a drawn place."""
-        assert self.panel is not None
-        text = hover or f"{named(self.panel.x, x)}  ·  {named(self.panel.y, y)}"
-        return f"{self.mark.label}  ·  {text}" if self.mark.label else text
-
-    def build(self) -> None:
-        raise NotImplementedError
-
-    def style(self, mark: Any, look: Look, scale: Scale | None) -> tuple[object, ...]:
-        return (mark.color, look)
-
-    def place(self) -> None:
-        raise NotImplementedError
-
-    def paint(self, look: Look, scale: Scale | None) -> None:
-        raise NotImplementedError
-
-    def bounds(self) -> Bounds:
-        """Smallest and largest x, then y, in drawn coordinates; NaN where there is nothing to see."""
-        raise NotImplementedError
-
-    def hit(self, mouse: Mouse) -> Hit | None:
-        """What of this mark is within reach of the mouse."""
-        return None
-
-
-def named(axis: Axis, drawn: float) -> str:
-    """``label = value`` at a drawn coordinate, with the text of a given tick that stands there."""
-    value = from_drawn(drawn, axis.log)
-    text = next((t for at, t in axis.ticks if np.isclose(at, value)), "") or number(value)
-    return f"{axis.label} = {text}" if axis.label else text
-
-
-def _bounds(x: Drawn1d, y: Drawn1d) -> Bounds:
-    return (*_span(x), *_span(y))
-
-
-def _span(values: Drawn1d) -> tuple[float, float]:
-    finite = values[np.isfinite(values)]
-    return (float(finite.min()), float(finite.max())) if finite.size else (np.nan, np.nan)
-
-
-def _one_of(values: tuple[Any, ...], index: int) -> Any:
-    """Entry `index` of one for each point, or the one for all; None without any."""
-    if not values:
-        return None
-    return values[0] if len(values) == 1 else values[index]
-
-
-def _nearest(x: Drawn1d, y: Drawn1d, mouse: Mouse) -> tuple[int, float] | None:
-    """Index of the point closest to the mouse and its distance in pixels, within reach."""
-    if not x.size:
-        return None
-    squared = ((x - mouse.x) / mouse.pixel_x) ** 2 + ((y - mouse.y) / mouse.pixel_y) ** 2
-    squared = np.where(np.isfinite(squared), squared, np.inf)
-    index = int(np.argmin(squared))
-    distance = float(np.sqrt(squared[index]))
-    return (index, distance) if distance <= REACH else None
-
-
-def _distance_to_segments(x: Drawn1d, y: Drawn1d, mouse: Mouse) -> float:
-    """Pixels from the mouse to a polyline."""
-    if x.size < 2:
-        return np.inf
-    px, py = (x - mouse.x) / mouse.pixel_x, (y - mouse.y) / mouse.pixel_y
-    dx, dy = np.diff(px), np.diff(py)
-    length = np.maximum(dx**2 + dy**2, 1e-12)
-    along = np.clip(-(px[:-1] * dx + py[:-1] * dy) / length, 0, 1)
-    gap = np.hypot(px[:-1] + along * dx, py[:-1] + along * dy)
-    return float(np.min(np.where(np.isfinite(gap), gap, np.inf)))
-
-
-def _pen(color: str, look: Look, width: float = 1.0, dash: bool = False) -> QPen:
-    pen = QPen(QColor(theme.resolve(color, look.dark)), width * look.stroke)
-    pen.setCosmetic(True)
-    if dash:
-        pen.setDashPattern([4, 3])
-    pen.setCapStyle(Qt.PenCapStyle.FlatCap)
-    pen.setJoinStyle(Qt.PenJoinStyle.RoundJoin)
-    return pen
-
-
-def _brush(color: str, look: Look, alpha: int = 255) -> QBrush:
-    filled = QColor(theme.resolve(color, look.dark))
-    filled.setAlpha(alpha)
-    return QBrush(filled)
 
 
 class DrawnLine(Drawn):
@@ -220,7 +55,7 @@ class DrawnLine(Drawn):
 
     def paint(self, look: Look, scale: Scale | None) -> None:
         mark: Line = self.mark
-        self.curve.setPen(_pen(mark.color, look, mark.width, mark.dash))
+        self.curve.setPen(make_pen(mark.color, look, mark.width, mark.dash))
         if mark.markers:
             if self.dots is None:
                 self.dots = self.own(pg.ScatterPlotItem(pxMode=True))
@@ -228,22 +63,22 @@ class DrawnLine(Drawn):
             shown = np.isfinite(self._x) & np.isfinite(self._y)
             size = 3 + mark.width if self._x.size > 40 else 4 + mark.width
             self.dots.setData(
-                self._x[shown], self._y[shown], pen=None, brush=_brush(mark.color, look), size=size, symbol="o"
+                self._x[shown], self._y[shown], pen=None, brush=make_brush(mark.color, look), size=size, symbol="o"
             )
         elif self.dots is not None:
             self.dots.clear()
 
     def bounds(self) -> Bounds:
-        return _bounds(self._x, self._y)
+        return bounds_of(self._x, self._y)
 
     def hit(self, mouse: Mouse) -> Hit | None:
         mark: Line = self.mark
-        if found := _nearest(self._x, self._y, mouse):
+        if found := nearest(self._x, self._y, mouse):
             index, distance = found
             x, y = float(self._x[index]), float(self._y[index])
-            text = self.describe(x, y, _one_of(mark.hover, index) or "")
-            return Hit(distance, x, y, text, _one_of(mark.picks, index))
-        if len(mark.picks) == 1 and (distance := _distance_to_segments(self._x, self._y, mouse)) <= REACH / 2:
+            text = self.describe(x, y, one_of(mark.hover, index) or "")
+            return Hit(distance, x, y, text, one_of(mark.picks, index))
+        if len(mark.picks) == 1 and (distance := distance_to_segments(self._x, self._y, mouse)) <= REACH / 2:
             return Hit(distance, mouse.x, mouse.y, self.describe(mouse.x, mouse.y), mark.picks[0], point=False)
         return None
 
@@ -277,9 +112,9 @@ class DrawnPoints(Drawn):
             self.counts.set_steps(np.zeros((0, 0), np.uint8), np.zeros(0), np.zeros(0))
         x, y = self._x[self._shown], self._y[self._shown]
         if not mark.filled:
-            self.dots.setData(x, y, pen=_pen(mark.color, look, 1.6), brush=None, size=mark.size, symbol=mark.symbol)
+            self.dots.setData(x, y, pen=make_pen(mark.color, look, 1.6), brush=None, size=mark.size, symbol=mark.symbol)
         elif mark.values is None or scale is None:
-            brush = _brush(mark.color, look, 220)
+            brush = make_brush(mark.color, look, 220)
             self.dots.setData(x, y, pen=None, brush=brush, size=mark.size, symbol=mark.symbol)
         else:
             steps = (scale.steps(mark.values)[self._shown].astype(int) + 3) // 4  # 65 brushes at most
@@ -288,7 +123,7 @@ class DrawnPoints(Drawn):
                 s: QBrush(QColor(codes[max(0, 4 * s - 2)] if s else codes[0])) for s in np.unique(steps).tolist()
             }
             # A rim, so that the dark end of the map is seen on a dark ground and the bright end on a white one
-            pen = _pen("axis", look, 0.7)
+            pen = make_pen("axis", look, 0.7)
             self.dots.setData(
                 x, y, pen=pen, brush=[brushes[s] for s in steps.tolist()], size=mark.size, symbol=mark.symbol
             )
@@ -312,18 +147,18 @@ class DrawnPoints(Drawn):
         self.counts.set_colors(colors)
 
     def bounds(self) -> Bounds:
-        return _bounds(self._x, self._y)
+        return bounds_of(self._x, self._y)
 
     def hit(self, mouse: Mouse) -> Hit | None:
         mark: Points = self.mark
-        if not (found := _nearest(self._x, self._y, mouse)):
+        if not (found := nearest(self._x, self._y, mouse)):
             return None
         index, distance = found
         x, y = float(self._x[index]), float(self._y[index])
-        text = self.describe(x, y, _one_of(mark.hover, index) or "")
+        text = self.describe(x, y, one_of(mark.hover, index) or "")
         if mark.values is not None:
             text += f"  ·  {mark.values_label} = {number(float(mark.values[index]))}"
-        return Hit(distance, x, y, text, _one_of(mark.picks, index))
+        return Hit(distance, x, y, text, one_of(mark.picks, index))
 
 
 class DrawnBand(Drawn):
@@ -345,10 +180,10 @@ class DrawnBand(Drawn):
         self.area.set_path(path)
 
     def paint(self, look: Look, scale: Scale | None) -> None:
-        self.area.set_look(None, _brush(self.mark.color, look, 70))
+        self.area.set_look(None, make_brush(self.mark.color, look, 70))
 
     def bounds(self) -> Bounds:
-        return _bounds(self._x, np.concatenate([self._low, self._high]))
+        return bounds_of(self._x, np.concatenate([self._low, self._high]))
 
 
 class DrawnSteps(Drawn):
@@ -375,11 +210,11 @@ class DrawnSteps(Drawn):
         self.area.set_path(fill, outline)
 
     def paint(self, look: Look, scale: Scale | None) -> None:
-        self.area.set_look(_pen(self.mark.color, look), _brush(self.mark.color, look, 60))
+        self.area.set_look(make_pen(self.mark.color, look), make_brush(self.mark.color, look, 60))
 
     def bounds(self) -> Bounds:
         foot = np.zeros(0 if self._logs[1] else 1)
-        return _bounds(self._edges, np.concatenate([self._height, foot]))
+        return bounds_of(self._edges, np.concatenate([self._height, foot]))
 
     def hit(self, mouse: Mouse) -> Hit | None:
         mark: Steps = self.mark
@@ -426,7 +261,7 @@ class DrawnImage(Drawn):
             item.set_look(pen, None)
 
     def bounds(self) -> Bounds:
-        return _bounds(self._x, self._y)
+        return bounds_of(self._x, self._y)
 
     def hit(self, mouse: Mouse) -> Hit | None:
         mark: Image = self.mark
@@ -463,12 +298,12 @@ class DrawnRule(Drawn):
         self.line.setPos(at if np.isfinite(at) else 0)
 
     def paint(self, look: Look, scale: Scale | None) -> None:
-        self.line.setPen(_pen(self.mark.color, look, 1.2, self.mark.dash))
+        self.line.setPen(make_pen(self.mark.color, look, 1.2, self.mark.dash))
         self.line.setOpacity(1.0 if np.isfinite(self._at) else 0.0)
 
     def bounds(self) -> Bounds:
         at, nothing = np.array([self._at]), np.zeros(0)
-        return _bounds(at, nothing) if self.mark.axis == "x" else _bounds(nothing, at)
+        return bounds_of(at, nothing) if self.mark.axis == "x" else bounds_of(nothing, at)
 
     def hit(self, mouse: Mouse) -> Hit | None:
         mark: Rule = self.mark

@@ -12,7 +12,8 @@ from PySide6.QtWidgets import QGraphicsSceneWheelEvent, QGraphicsWidget
 
 from gui import theme
 from gui.drawing.axes import Tick, ticks, to_drawn
-from gui.drawing.marks import KINDS, Drawn, Hit, Look, Mouse
+from gui.drawing.drawn import Drawn, Hit, Look, Mouse
+from gui.drawing.marks import KINDS
 from gui.drawing.scale import ColorBar, Scale
 from gui.figure import Axis, Image, Panel
 
@@ -273,10 +274,15 @@ class PanelItem(QGraphicsWidget):
         (x0, x1), (y0, y1) = self.view.viewRange()
         return Mouse(at.x(), at.y(), (x1 - x0) / self.plot.width(), (y1 - y0) / self.plot.height())
 
-    def hit(self, mouse: Mouse) -> Hit | None:
-        """The closest mark within reach: points first, then what can be clicked, then what lies on top."""
+    def hit(self, mouse: Mouse, to_pick: bool = False) -> Hit | None:
+        """The closest mark within reach: points before areas, of points as near those that can be clicked.
+
+        With `to_pick` only what can be clicked counts.
+        """
         found = [h for d in reversed(self.marks) if d.items[0].isVisible() and (h := d.hit(mouse))]
-        return min(found, key=lambda h: (not h.point, h.distance if h.point else 0.0, h.pick is None), default=None)
+        if to_pick:
+            found = [h for h in found if h.pick is not None]
+        return min(found, key=lambda h: (not h.point, h.distance // 3, h.pick is None, h.distance), default=None)
 
     def wheelEvent(self, event: QGraphicsSceneWheelEvent) -> None:
         """The wheel over an axis zooms that axis alone."""

@@ -218,8 +218,12 @@ def test_nothing_overlaps_and_nothing_is_cut_off(widget, size, figure):
     assert min(p.width() for p in plots) > 60
     for item in canvas._panels.values():
         metrics = QFontMetricsF(item.font())
-        for side, extent in (("x", metrics.horizontalAdvance), ("y", lambda _, height=metrics.height(): height)):
-            named = [(item.to_pixels(side, t.at), extent(t.text)) for t in item.ticks(side) if t.text]
+        for side in ("x", "y"):
+            named = [
+                (item.to_pixels(side, t.at), metrics.horizontalAdvance(t.text) if side == "x" else metrics.height())
+                for t in item.ticks(side)
+                if t.text
+            ]
             assert 1 <= len(named) <= 12
             for (p, a), (q, b) in combinations(named, 2):
                 assert abs(p - q) >= (a + b) / 2
@@ -346,6 +350,19 @@ def test_clicks_pick_points_cells_lines_and_panels(qtbot, widget):
     title = item.mapRectToScene(item.plot).topLeft().toPoint() + QPoint(40, -8)
     click(qtbot, widget, title)
     assert picked == [Pick(head=2), Pick(head=2)]
+
+
+def test_what_cannot_be_clicked_does_not_stand_in_the_way(qtbot, widget):
+    picked = []
+    widget.picked.connect(picked.append)
+    heads = Points(np.array([1.0, 2.0]), np.array([1.0, 1.0]), picks=(Pick(head=0), Pick(head=1)), hover=("a", "b"))
+    ring = Points(np.array([2.0]), np.array([1.0]), "selected", "ink", size=15, filled=False)
+    mean = Line(np.array([0.0, 1.01, 3]), np.array([1.0, 1.001, 1]), "mean")
+    widget.show_figure(one(heads, mean, ring))
+    assert hover(widget, place(widget, 2, 1)) == "b"
+    click(qtbot, widget, place(widget, 2, 1))
+    click(qtbot, widget, place(widget, 1.01, 1.001))
+    assert picked == [Pick(head=1), Pick(head=0)]
 
 
 def test_hover_reads_values_in_data_units(widget):
