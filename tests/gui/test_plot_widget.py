@@ -358,7 +358,7 @@ def test_what_cannot_be_clicked_does_not_stand_in_the_way(qtbot, widget):
     heads = Points(np.array([1.0, 2.0]), np.array([1.0, 1.0]), picks=(Pick(head=0), Pick(head=1)), hover=("a", "b"))
     ring = Points(np.array([2.0]), np.array([1.0]), "selected", "ink", size=15, filled=False)
     mean = Line(np.array([0.0, 1.01, 3]), np.array([1.0, 1.001, 1]), "mean")
-    widget.show_figure(one(heads, mean, ring))
+    widget.show_figure(one(heads, mean, ring, y=Axis("y", limits=(0, 2))))
     assert hover(widget, place(widget, 2, 1)) == "b"
     click(qtbot, widget, place(widget, 2, 1))
     click(qtbot, widget, place(widget, 1.01, 1.001))
