@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from engine.runs.loop import Opened
     from engine.sessions.store import Run, Session
 
+WIDE = 200  # where numbers must not be cut: a narrow terminal wraps the line itself
+
 app = typer.Typer(
     help="Spectra of transformers beside their nulls. Without a command, the window opens.",
     no_args_is_help=True,
@@ -137,7 +139,7 @@ def _carry_out(
             if as_json:
                 print(json.dumps(report.as_json(run, follower.result.dataset, seconds)))
             else:
-                _show(report.as_table(run, follower.result.dataset))
+                _show(report.as_table(run, follower.result.dataset), WIDE)
                 for note in report.notes(follower.result.dataset):
                     print(f"\n{note}")
                 print(f"\nSession: {session.path}\nResult:  {run.path / 'result.zarr'}")
@@ -224,8 +226,8 @@ def doctor() -> None:
         raise UserError("Not everything is in order; the lines marked “problem” say what to do.")
 
 
-def _show(table: Table) -> None:
-    console = Console()
+def _show(table: Table, width: int | None = None) -> None:
+    console = Console(width=width)
     if not console.is_terminal:
-        console.width = 200  # into a file or a pipe, no column is cut
+        console.width = WIDE
     console.print(table)

@@ -51,10 +51,10 @@ def as_table(run: Run, result: "xr.Dataset") -> Table:
     table = Table(box=None, pad_edge=False, title_justify="left")
     table.add_column("model", no_wrap=True)
     table.add_column("layer", justify="right")
+    how_taken = {"mean": "mean", "sum": "sum", "significant": f"< {SIGNIFICANT}"}
     for name, how in notable.items():
-        table.add_column(
-            {"mean": name, "sum": f"Σ {name}", "significant": f"{name} < {SIGNIFICANT}"}[how], justify="right"
-        )
+        heading = name.replace("_", "_\n") + "\n" + how_taken[how]
+        table.add_column(heading, justify="right")
     for index, model in enumerate(run.models):
         for layer in range(model.n_layers):
             here = result.isel(model=index, layer=layer)
