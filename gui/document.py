@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
 
+from engine.errors import UserError
+
 if TYPE_CHECKING:
     from engine.sessions.store import Session
 
@@ -35,7 +37,12 @@ class Document(QObject):
         if self.session is None:
             from engine.sessions.store import Session
 
-            self.home.mkdir(parents=True, exist_ok=True)
+            try:
+                self.home.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise UserError(
+                    f"No session can be made in “{self.home}”: {error.strerror}. Free or unlock it."
+                ) from error
             stem = f"untitled-{datetime.now():%Y%m%d-%H%M%S}"
             self.take(Session.create(self.home / f"{stem}{SUFFIX}"))
         assert self.session is not None

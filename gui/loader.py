@@ -90,6 +90,7 @@ class LoaderPane(QWidget):
         box.addWidget(self.text)
         box.addStretch(1)
 
+        self.text.hide()
         self._settled = QTimer(self, singleShot=True, interval=SETTLE_MS)
         self._settled.timeout.connect(self.ask_facts)
         self.source.currentTextChanged.connect(self._edited)

@@ -1,14 +1,16 @@
 """What the tests of the window share: a small model, a session with a finished run of it, and a window."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 from PySide6.QtCore import QCoreApplication, QEvent, QSettings
 from PySide6.QtWidgets import QApplication, QMessageBox
 
 from engine.request import ModelSpec, Request
 from gui import theme
+from gui.host import Host
 from gui.settings import Settings
 from gui.window import MainWindow
 
@@ -49,20 +51,19 @@ def window_in(folder: Path, *, compute: bool = False) -> Iterator[MainWindow]:
     app = QApplication.instance()
     assert isinstance(app, QApplication)
     settings = Settings(QSettings(str(folder / "settings.ini"), QSettings.Format.IniFormat))
-    window = MainWindow(app, settings, folder / "sessions", theme.apply(app, "light"))
-    if not compute:
-        for name in ("start", "submit", "inspect"):
-            setattr(window.host, name, lambda *_: None)
-            window.loader.inspect.disconnect() if name == "inspect" else None
-    window.show()
-    try:
-        yield window
-    finally:
-        window.runs.cancel_all()
-        window._leave = lambda: True  # type: ignore[method-assign]
-        window.close()
-        window.deleteLater()
-        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    with ExitStack() as silent:
+        for name in () if compute else ("start", "submit", "inspect", "cancel"):
+            silent.enter_context(patch.object(Host, name, lambda *_: None))
+        window = MainWindow(app, settings, folder / "sessions", theme.apply(app, "light"))
+        window.show()
+        try:
+            yield window
+        finally:
+            window.runs.cancel_all()
+            window._leave = lambda: True  # type: ignore[method-assign]
+            window.close()
+            window.deleteLater()
+            QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 
 def answer_boxes(monkeypatch: object, button: QMessageBox.StandardButton) -> list[str]:
@@ -75,6 +76,3 @@ def answer_boxes(monkeypatch: object, button: QMessageBox.StandardButton) -> lis
 
     monkeypatch.setattr(QMessageBox, "question", question)  # type: ignore[attr-defined]
     return asked
-
-
-Wait = Callable[..., None]
