@@ -55,6 +55,27 @@ class Shared(Operator):
 
 
 @dataclass(frozen=True)
+class Dense(Operator):
+    """The matrices themselves, (N, d_out, d_in): what the reference path gives."""
+
+    matrices: Tensor
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        n, d_out, d_in = self.matrices.shape
+        return n, d_out, d_in
+
+    def matmul(self, v: Tensor) -> Tensor:
+        return self.matrices @ v
+
+    def rmatmul(self, u: Tensor) -> Tensor:
+        return self.matrices.mT @ u
+
+    def dense(self) -> Tensor:
+        return self.matrices
+
+
+@dataclass(frozen=True)
 class Diagonal(Operator):
     """diag(values), `values` (N, d)."""
 

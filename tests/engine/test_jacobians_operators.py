@@ -8,6 +8,7 @@ from torch import Tensor
 
 from engine.jacobians.operators import (
     Chain,
+    Dense,
     Diagonal,
     HeadBlocks,
     HeadOuter,
@@ -42,6 +43,7 @@ blocks, left, right, scale = draw(N, HEADS, WIDE, NARROW), draw(N, HEADS, WIDE),
 weight, diagonal = draw(7, D), draw(N, D)
 CASES: dict[str, tuple[Operator, Tensor]] = {
     "shared": (Shared(weight, N), weight.expand(N, 7, D)),
+    "dense": (Dense(draw(N, 5, D)), draw(N, 5, D)),
     "diagonal": (Diagonal(diagonal), torch.stack([torch.diag(row) for row in diagonal])),
     "identity": (Identity(N, D, weight, 0.5), 0.5 * torch.eye(D, dtype=torch.float64).expand(N, D, D)),
     "blocks": (HeadBlocks(blocks), by_head(lambda n, h: blocks[n, h], WIDE, NARROW, HEADS)),

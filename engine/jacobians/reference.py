@@ -1,0 +1,201 @@
+"""Jacobians by automatic differentiation of the model's own blocks: slow, and for any architecture (methods §6)."""
+
+from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from engine.errors import UserError
+from engine.jacobians.attention import Context
+from engine.jacobians.closed import Component
+from engine.jacobians.operators import Dense
+from engine.jacobians.state import State
+from engine.jacobians.tracing import Blocks, Call, InFloat64, first
+
+# Rows of a Jacobian that are differentiated at a time: each holds the gradients of a whole block.
+ROWS = 64
+# How nearly a sublayer's output must be what the block adds, in float64.
+EXACT = 1e-9
+
+
+@dataclass(frozen=True)
+class Sublayers:
+    """Paths of the modules of a block where its sublayers end: their outputs are added to the residual stream.
+
+    Attributes
+    ----------
+    attn, mlp : str
+        A norm that follows a sublayer belongs to it.
+    joined : str or None
+        The norm after the first addition, if there is one; the MLP reads what it gives.
+    parallel : bool
+        Whether the MLP reads what attention reads.
+    """
+
+    attn: str
+    mlp: str
+    joined: str | None = None
+    parallel: bool = False
+
+
+def reference_operators(
+    blocks: Blocks,
+    layer: int,
+    inputs: Mapping[str, Tensor],
+    state: State,
+    components: Collection[Component],
+    context: Context,
+) -> dict[Component, Dense]:
+    """Jacobians by ``torch.func.jacrev`` of the module's own block, the other tokens held fixed.
+
+    Parameters
+    ----------
+    blocks : Blocks
+    layer : int
+    inputs : mapping
+        What the model is called with for the samples of `state`, as `ResidualStream.inputs` gives it.
+    state : State
+        In float64, the library's float32 steps are done in float64 too.
+    components, context
+        As in `component_operators`.
+
+    Raises
+    ------
+    UserError
+        If ``attn`` or ``mlp`` is asked for, and the block is no residual stream to which two sublayers add.
+    """
+    sublayers = None
+    if not {"attn", "mlp"}.isdisjoint(components):
+        length = int(state.lengths[0])
+        with torch.no_grad(), InFloat64():
+            call = blocks.call(layer, _one(inputs, 0, length))[1].to(torch.float64)
+            sublayers = find_sublayers(call, state.hidden[0, :length].double())
+    found: dict[Component, list[Tensor]] = {component: [] for component in components}
+    wide: AbstractContextManager[Any] = InFloat64() if state.hidden.dtype == torch.float64 else nullcontext()
+    with torch.no_grad(), wide:
+        for sample in range(len(state)):
+            length, position = int(state.lengths[sample]), int(state.positions[sample])
+            hidden = state.hidden[sample, :length]
+            if context == "isolated":
+                hidden, length, position = hidden[position : position + 1], 1, 0
+            call = blocks.call(layer, _one(inputs, sample, length))[1].to(hidden.dtype)
+            for component, matrices in found.items():
+                matrices.append(_jacobian(call, hidden, position, component, sublayers))
+    return {component: Dense(torch.stack(matrices)) for component, matrices in found.items()}
+
+
+def find_sublayers(call: Call, hidden: Tensor) -> Sublayers:
+    """Find where attention and MLP end by what the block's modules give for one sample (T, d) in float64.
+
+    Raises
+    ------
+    UserError
+        If no two of them add up to what the block does.
+    """
+    seen: list[tuple[str, Tensor | None, Tensor]] = []
+
+    def keep(path: str) -> Callable[..., None]:
+        def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            read = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
+            gave = first(output)
+            if isinstance(gave, Tensor) and gave.numel() == hidden.numel():
+                shaped = None if read is None or read.numel() != hidden.numel() else read.reshape(hidden.shape).clone()
+                # Copied, as some blocks go on to add to them in place.
+                seen.append((path, shaped, gave.reshape(hidden.shape).clone()))
+
+        return hook
+
+    whole = _hooked(call, hidden, {path: keep(path) for path, _ in call.module.named_modules() if path})
+
+    def close(a: Tensor | None, b: Tensor) -> bool:
+        return a is not None and bool((a - b).norm() <= EXACT * b.norm())
+
+    for i, (attn, _, added) in enumerate(seen):
+        stream = hidden + added
+        for mlp, _, more in seen[i + 1 :]:
+            total = stream + more
+            # Some architectures multiply the whole by a number.
+            if close((whole * total).sum() / total.square().sum() * total, whole):
+                alone = _output(call, hidden, mlp, {attn: torch.zeros_like})
+                return Sublayers(attn, mlp, parallel=close(alone, more))
+        for joined, read, normed in seen[i + 1 :]:
+            for mlp, _, more in seen[i + 1 :] if close(read, stream) else ():
+                if any(close(summed, normed + more) and close(gave, whole) for _, summed, gave in seen):
+                    return Sublayers(attn, mlp, joined)
+    raise UserError(
+        f"In {type(call.module).__name__}, attention and MLP cannot be told apart by what they add to the residual "
+        "stream. Choose the components block and residual."
+    )
+
+
+def _jacobian(call: Call, hidden: Tensor, position: int, component: Component, sublayers: Sublayers | None) -> Tensor:
+    """(d, d) for one sample's hidden (T, d)."""
+
+    def tokens(x: Tensor) -> Tensor:
+        return torch.cat((hidden[:position], x[None], hidden[position + 1 :]))
+
+    def block(x: Tensor) -> Tensor:
+        return call(tokens(x)[None])[0, position]
+
+    if component in ("block", "residual"):
+        matrix = torch.func.jacrev(block, chunk_size=ROWS)(hidden[position])
+        return matrix - torch.eye(len(matrix)).to(matrix) if component == "residual" else matrix
+    assert sublayers is not None
+    attn_path, mlp_path, joined = sublayers.attn, sublayers.mlp, sublayers.joined
+
+    def attn(x: Tensor) -> Tensor:
+        return _output(call, tokens(x), attn_path, {})[position]
+
+    def mlp(z: Tensor) -> Tensor:
+        # The MLP reads z where the norm before it gives z, or where attention adds nothing to z.
+        given = tokens(z)
+        change = {attn_path: torch.zeros_like} if joined is None else {joined: lambda old: given.view_as(old)}
+        return _output(call, given, mlp_path, change)[position]
+
+    if component == "attn":
+        return torch.func.jacrev(attn, chunk_size=ROWS)(hidden[position])
+    if joined is not None:
+        stream = _output(call, hidden, joined, {})
+    else:
+        stream = hidden if sublayers.parallel else hidden + _output(call, hidden, attn_path, {})
+    return torch.func.jacrev(mlp, chunk_size=ROWS)(stream[position])
+
+
+def _output(call: Call, hidden: Tensor, path: str, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> Tensor:
+    """What the module at `path` gives, (T, d), when the outputs of others are changed."""
+    kept: list[Tensor] = []
+
+    def changed(change: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
+        def hook(_: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+            return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+
+        return hook
+
+    def keep(_: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        kept.append(first(output).clone())
+
+    _hooked(call, hidden, {path: keep} | {other: changed(change) for other, change in changes.items()})
+    return kept[0].reshape(hidden.shape)
+
+
+def _hooked(call: Call, hidden: Tensor, hooks: Mapping[str, Callable[..., Any]]) -> Tensor:
+    """The block's output (T, d) with hooks on its modules by path."""
+    handles = [
+        call.module.get_submodule(path).register_forward_hook(hook, with_kwargs=True) for path, hook in hooks.items()
+    ]
+    try:
+        return call(hidden[None])[0]
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _one(inputs: Mapping[str, Tensor], sample: int, length: int) -> dict[str, Tensor]:
+    """The model's inputs for one sample without its padding; what is not a row of tokens (an image) stays whole."""
+    return {
+        key: value[sample : sample + 1, :length] if value.ndim == 2 else value[sample : sample + 1]
+        for key, value in inputs.items()
+    }
