@@ -6,15 +6,15 @@ from itertools import combinations
 import numpy as np
 import pytest
 from demo_figures import RANK, grid, head, heatmap, mixed, spectrum
-from PySide6.QtCore import QPoint, QPointF, QRectF, Qt
-from PySide6.QtGui import QColor, QFontMetricsF, QWheelEvent
+from plot_parts import click, color_at, one, panel, place
+from PySide6.QtCore import QPoint, QRectF, Qt
+from PySide6.QtGui import QColor, QFontMetricsF
 from PySide6.QtWidgets import QApplication
 
 from gui import theme
 from gui.drawing.scale import scales_of
-from gui.figure import Axis, Band, Figure, Image, Line, Panel, Points, Rule, Steps
+from gui.figure import Axis, Band, Figure, Image, Line, Points, Rule, Steps
 from gui.plot import FigureWidget
-from gui.selection import Pick
 
 BLANK = ("#ffffff", theme.resolve("grid", False))
 
@@ -27,35 +27,6 @@ def widget(qtbot):
     widget.show()
     widget.set_theme(False)
     return widget
-
-
-def one(*marks, x=None, y=None, **panel):
-    return Figure(((Panel(x or Axis("x"), y or Axis("y"), marks, **panel),),))
-
-
-def panel(widget, row=0, column=0):
-    return widget.canvas._panels[row, column]
-
-
-def place(widget, x, y, row=0, column=0):
-    """The pixel of the canvas where a panel shows data coordinates."""
-    item = panel(widget, row, column)
-    drawn = [np.log10(v) if item.axis(s).log else v for s, v in (("x", x), ("y", y))]
-    point = item.view.mapViewToScene(QPointF(*drawn))
-    return QPoint(round(point.x()), round(point.y()))
-
-
-def color_at(widget, x, y, **where):
-    return widget.canvas.grab().toImage().pixelColor(place(widget, x, y, **where)).name()
-
-
-def click(qtbot, widget, at):
-    qtbot.mouseClick(widget.canvas.viewport(), Qt.MouseButton.LeftButton, pos=at)
-
-
-def hover(widget, at):
-    widget.canvas._mouse_moved(QPointF(at))
-    return widget.readout.text()
 
 
 # Drawing
@@ -308,14 +279,14 @@ def test_a_change_from_linear_to_log_draws_again(widget):
 def test_the_legend_hides_marks_and_remembers_it(qtbot, widget):
     widget.show_figure(grid(4, 2))
     entry = next(e for e in widget.canvas._legend.entries if e.label == "null, 95 %")
-    click(qtbot, widget, entry.rect.center().toPoint())
+    click(widget, entry.rect.center().toPoint())
     assert not panel(widget).marks[0].area.isVisible()
     widget.show_figure(grid(4, 2, seed=1))
     widget.show_figure(grid(6, 3, seed=1))
     assert not panel(widget, 1, 2).marks[0].area.isVisible()
     assert [type(m) for m in widget.shown_figure().rows[0][0].marks] == [Line, Line]
     entry = next(e for e in widget.canvas._legend.entries if e.label == "null, 95 %")
-    click(qtbot, widget, entry.rect.center().toPoint())
+    click(widget, entry.rect.center().toPoint())
     assert panel(widget, 1, 2).marks[0].area.isVisible()
     assert len(widget.shown_figure().rows[0][0].marks) == 3
 
@@ -325,110 +296,6 @@ def test_one_legend_entry_for_each_label(widget):
     assert [e.label for e in widget.canvas._legend.entries] == ["null, 95 %", "null, median", "head"]
     widget.show_figure(heatmap())
     assert widget.canvas._legend.entries == []
-
-
-# The mouse
-
-
-def test_clicks_pick_points_cells_lines_and_panels(qtbot, widget):
-    picked = []
-    widget.picked.connect(picked.append)
-    figure = mixed()
-    widget.show_figure(figure)
-    points = figure.rows[0][0].marks[0]
-    click(qtbot, widget, place(widget, points.x[20], points.y[20]))
-    click(qtbot, widget, place(widget, 1.5, 10, column=1))
-    assert picked == [points.picks[20], Pick(model=1)]
-    picked.clear()
-    widget.show_figure(heatmap())
-    click(qtbot, widget, place(widget, 7, 11))
-    assert picked == [Pick(layer=11, head=7)]
-    picked.clear()
-    widget.show_figure(grid(4, 2))
-    item = panel(widget, 1, 0)
-    click(qtbot, widget, item.mapRectToScene(item.plot).topRight().toPoint() + QPoint(-8, 8))
-    title = item.mapRectToScene(item.plot).topLeft().toPoint() + QPoint(40, -8)
-    click(qtbot, widget, title)
-    assert picked == [Pick(head=2), Pick(head=2)]
-
-
-def test_what_cannot_be_clicked_does_not_stand_in_the_way(qtbot, widget):
-    picked = []
-    widget.picked.connect(picked.append)
-    heads = Points(np.array([1.0, 2.0]), np.array([1.0, 1.0]), picks=(Pick(head=0), Pick(head=1)), hover=("a", "b"))
-    ring = Points(np.array([2.0]), np.array([1.0]), "selected", "ink", size=15, filled=False)
-    mean = Line(np.array([0.0, 1.01, 3]), np.array([1.0, 1.001, 1]), "mean")
-    widget.show_figure(one(heads, mean, ring, y=Axis("y", limits=(0, 2))))
-    assert hover(widget, place(widget, 2, 1)) == "b"
-    click(qtbot, widget, place(widget, 2, 1))
-    click(qtbot, widget, place(widget, 1.01, 1.001))
-    assert picked == [Pick(head=1), Pick(head=0)]
-
-
-def test_hover_reads_values_in_data_units(widget):
-    told = []
-    widget.hovered.connect(told.append)
-    line = Line(np.array([1.0, 2, 3]), np.array([1e-3, 10.0, 1e5]), "this head", hover=("a", "b", "λ₃ = 1e5"))
-    plain = Points(np.array([1.5]), np.array([100.0]), "points", values=np.array([7.0]), values_label="layer")
-    widget.show_figure(one(line, plain, x=Axis("index k"), y=Axis("λ", log=True)))
-    assert hover(widget, place(widget, 3, 1e5)) == "this head  ·  λ₃ = 1e5"
-    assert widget.canvas._ring.isVisible()
-    assert hover(widget, place(widget, 1.5, 100)) == "points  ·  index k = 1.5  ·  λ = 100  ·  layer = 7"
-    text = hover(widget, place(widget, 2.5, 0.1))
-    assert text.startswith("index k = 2.")
-    assert float(text.split("λ = ")[1]) == pytest.approx(0.1, rel=0.1)
-    assert not widget.canvas._ring.isVisible()
-    assert hover(widget, QPoint(1, 1)) == ""
-    assert told[-1] == ""
-
-
-def test_hover_reads_cells(widget):
-    figure = heatmap()
-    widget.show_figure(figure)
-    z = figure.rows[0][0].marks[0].z
-    assert hover(widget, place(widget, 4, 9)) == f"head = 4  ·  layer = 9  ·  λₖ = {z[9, 4]:.4g}"
-    assert hover(widget, place(widget, 2, 1)).endswith("λₖ = no value")
-
-
-def test_the_wheel_zooms_and_a_double_click_resets(qtbot, widget):
-    widget.show_figure(one(Line(RANK, RANK)))
-    view = panel(widget).view
-    before = view.viewRange()
-    at = QPointF(place(widget, 32, 32))
-    wheel = QWheelEvent(
-        at,
-        widget.canvas.mapToGlobal(at),
-        QPoint(),
-        QPoint(0, 240),
-        Qt.MouseButton.NoButton,
-        Qt.KeyboardModifier.NoModifier,
-        Qt.ScrollPhase.NoScrollPhase,
-        False,
-    )
-    QApplication.sendEvent(widget.canvas.viewport(), wheel)
-    after = view.viewRange()
-    assert all(b[1] - b[0] < a[1] - a[0] for a, b in zip(before, after, strict=True))
-    assert widget.canvas.zoomed
-    viewport = widget.canvas.viewport()
-    for event in (qtbot.mouseClick, qtbot.mouseDClick, qtbot.mouseRelease):
-        event(viewport, Qt.MouseButton.LeftButton, pos=at.toPoint())
-    np.testing.assert_allclose(view.viewRange(), before)
-    assert not widget.canvas.zoomed
-
-
-def test_arrow_keys_are_left_to_the_window(qtbot, widget):
-    widget.show_figure(one(Line(RANK, RANK)))
-    pressed = []
-    widget.keyPressEvent = lambda event: pressed.append(event.key())
-    before = panel(widget).view.viewRange()
-    qtbot.keyClick(widget.canvas, Qt.Key.Key_Right)
-    assert pressed == [Qt.Key.Key_Right]
-    assert panel(widget).view.viewRange() == before
-
-
-def test_help_is_asked_for(qtbot, widget):
-    with qtbot.waitSignal(widget.help_requested):
-        qtbot.mouseClick(widget._buttons["help"], Qt.MouseButton.LeftButton)
 
 
 # Themes
