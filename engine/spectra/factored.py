@@ -73,7 +73,11 @@ def eigenvalues(a: Tensor, b: Tensor, middle: Tensor | None = None) -> Tensor:
     small = (b.double().unsqueeze(1) @ a64.mT).flatten(0, 1)
     if middle is not None:
         small = middle.to(small) @ small
-    values = torch.linalg.eigvals(small)
+    return by_modulus(torch.linalg.eigvals(small))
+
+
+def by_modulus(values: Tensor) -> Tensor:
+    """Complex eigenvalues (..., n) by descending modulus, of a conjugate pair the positive imaginary part first."""
     # The members of a pair have the same modulus up to rounding: rounding the key lets the sign decide between them.
     values = torch.take_along_dim(values, torch.argsort(values.imag, dim=-1, descending=True), dim=-1)
     key = values.abs()

@@ -1,0 +1,45 @@
+"""How long a decomposition of a d×d matrix takes on this machine, from a small run: all of them cost O(d³)."""
+
+import time
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from scipy.linalg import schur
+from torch import Tensor
+
+Work = Literal["eigenvalues", "complex_eigenvalues", "svd", "schur", "complex_product"]
+
+SMALL = 384
+
+
+def seconds(work: Work, d: int, device: str = "cpu") -> float:
+    """Predicted seconds for one d×d matrix in fp64; Schur forms are always made on the CPU.
+
+    Measured once for each kind of work and device, at d = 384, and scaled with d³.
+    """
+    return _measured(work, "cpu" if work == "schur" else device, torch.get_num_threads()) * (d / SMALL) ** 3
+
+
+@lru_cache(maxsize=32)
+def _measured(work: Work, device: str, threads: int) -> float:
+    generator = torch.Generator().manual_seed(0)
+    matrix = (torch.randn(SMALL, SMALL, generator=generator, dtype=torch.float64) / SMALL**0.5).to(device)
+    matrix = matrix.to(torch.complex128) if work.startswith("complex") else matrix
+    return min(_once(work, matrix) for _ in range(3))  # the first run also loads libraries
+
+
+def _once(work: Work, matrix: Tensor) -> float:
+    start = time.perf_counter()
+    match work:
+        case "eigenvalues" | "complex_eigenvalues":
+            torch.linalg.eigvals(matrix)
+        case "svd":
+            torch.linalg.svd(matrix)
+        case "schur":
+            schur(matrix.numpy())
+        case "complex_product":
+            matrix @ matrix
+    if matrix.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start

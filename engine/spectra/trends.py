@@ -1,0 +1,139 @@
+"""What a statistic does along depth: thirds, the U shape, and the regimes between change points (methods §6)."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+SHORTEST = 2  # layers in a regime: one layer alone fits itself
+NULL_DRAWS = 1999
+
+
+def thirds(values: Array) -> Array:
+    """Means of the early, middle and late third of the layers, (..., L) → (..., 3).
+
+    The middle third has the one or two layers that are left over. NaN counts as absent.
+    """
+    layers = values.shape[-1]
+    edge = layers // 3
+    parts = (values[..., :edge], values[..., edge : layers - edge], values[..., layers - edge :])
+    return np.stack([_mean(part) for part in parts], axis=-1)
+
+
+def _mean(values: Array) -> Array:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray(np.nansum(values, axis=-1) / np.count_nonzero(~np.isnan(values), axis=-1))
+
+
+def u_shape(values: Array) -> Array:
+    """(mean of the first and the last layer)/(median of the layers between), (..., L) → (...); NaN below 3 layers."""
+    if values.shape[-1] < 3:
+        return np.full(values.shape[:-1], np.nan)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.asarray((values[..., 0] + values[..., -1]) / 2 / np.median(values[..., 1:-1], axis=-1))
+
+
+@dataclass(frozen=True)
+class Regimes:
+    """A piecewise-constant fit of a statistic along depth, for 0, 1, … breaks."""
+
+    breaks: tuple[tuple[int, ...], ...]  # for each number of breaks: the layers at which a new regime starts
+    means: tuple[tuple[float, ...], ...]  # for each number of breaks: the level of each regime
+    rss: Array  # (breaks + 1,)
+    bic: Array  # (breaks + 1,)
+    bic_line: float  # of a straight line: lower than any other, it says slope, not steps
+    p_value: float  # of any break, against white noise of the same length
+    supported: int  # number of breaks
+
+    @property
+    def is_slope(self) -> bool:
+        """Whether a straight line describes the layers better than any number of regimes."""
+        return self.bic_line < float(self.bic.min())
+
+
+def regimes(values: Array, most: int = 2, level: float = 0.05) -> Regimes:
+    """Least-squares change points by dynamic programming, and how many of them the layers support.
+
+    BIC = n ln(RSS/n) + 3K ln n for K breaks: a break costs its level, and its place twice over, as in the modified
+    criterion of Zhang and Siegmund (2007); a straight line costs its slope. That alone still finds breaks in 9 % of
+    white noise of 12 layers (the usual 2K ln n in 31 %), so a break is supported only if the gain in BIC is also larger
+    than in all but `level` of white noise of the same length: exact, whatever the noise's mean and scale.
+
+    Parameters
+    ----------
+    values : Array (L,)
+        Give the logarithm of what spans decades. NaN is a layer that is absent.
+    """
+    layers = np.flatnonzero(~np.isnan(values))
+    x = values[layers]
+    n = len(x)
+    most = max(0, min(most, n // SHORTEST - 1))
+    if n == 0:
+        return Regimes(((),), ((np.nan,),), np.full(1, np.nan), np.full(1, np.nan), np.nan, np.nan, 0)
+    rss, starts = (part[0] for part in _segment(x[None], most))
+    # A perfect fit would have BIC −∞; rounding is what is left of one.
+    floor = n * np.square(np.finfo(np.float64).eps * np.abs(x).max()) + np.finfo(np.float64).tiny
+    bic = _bic(np.maximum(rss, floor), n)
+    gain = float(bic[0] - bic.min())
+    p = float((1 + np.count_nonzero(_null_gains(n, most) >= gain)) / (1 + NULL_DRAWS)) if most else 1.0
+    slope = np.polynomial.Polynomial.fit(layers, x, 1)(layers) if n > 2 else x
+    line = n * np.log(max(np.square(x - slope).sum(), floor) / n) + np.log(n)
+    breaks = tuple(tuple(int(layers[at]) for at in starts[count, :count]) for count in range(most + 1))
+    means = tuple(tuple(float(part.mean()) for part in np.split(x, starts[count, :count])) for count in range(most + 1))
+    supported = int(bic.argmin()) if p <= level else 0
+    return Regimes(breaks, means, rss, bic, float(line), p, supported)
+
+
+def _bic(rss: Array, n: int) -> Array:
+    return np.asarray(n * np.log(rss / n) + 3 * np.arange(rss.shape[-1]) * np.log(n))
+
+
+@lru_cache(maxsize=64)
+def _null_gains(n: int, most: int) -> Array:
+    """Gains in BIC on white noise: (NULL_DRAWS,). A fixed table of n and `most`, so it has a seed of its own."""
+    bic = _bic(_segment(np.random.default_rng(0).standard_normal((NULL_DRAWS, n)), most)[0], n)
+    return np.asarray(bic[:, 0] - bic.min(axis=1))
+
+
+def _segment(series: Array, most: int) -> tuple[Array, NDArray[np.int64]]:
+    """Best piecewise-constant fits of many series (S, n).
+
+    Returns
+    -------
+    rss : Array (S, most + 1)
+    starts : integer array (S, most + 1, most)
+        For c breaks, entries 0..c−1: where a new segment starts.
+    """
+    s, n = series.shape
+    centred = series - series.mean(axis=1, keepdims=True)
+    sums = np.concatenate([np.zeros((s, 1)), np.cumsum(centred, axis=1)], axis=1)
+    squares = np.concatenate([np.zeros((s, 1)), np.cumsum(centred**2, axis=1)], axis=1)
+
+    def cost(start: NDArray[np.int64] | int, stop: int) -> Array:
+        """RSS about the mean of series[:, start:stop], for one start or many."""
+        total = sums[:, [stop]] - sums[:, np.atleast_1d(start)]
+        return np.asarray(
+            np.maximum(squares[:, [stop]] - squares[:, np.atleast_1d(start)] - total**2 / (stop - start), 0.0)
+        )
+
+    best = np.full((most + 1, s, n + 1), np.inf)  # best[c, :, j]: c breaks in the first j values
+    last = np.zeros((most + 1, s, n + 1), dtype=np.int64)
+    for stop in range(1, n + 1):
+        best[0, :, stop] = cost(0, stop)[:, 0]
+        for c in range(1, most + 1):
+            start = np.arange(c * SHORTEST, stop - SHORTEST + 1)
+            if len(start):
+                through = best[c - 1][:, start] + cost(start, stop)
+                choice = through.argmin(axis=1)
+                best[c, :, stop] = through[np.arange(s), choice]
+                last[c, :, stop] = start[choice]
+    starts = np.zeros((s, most + 1, most), dtype=np.int64)
+    for c in range(1, most + 1):
+        stop_at = np.full(s, n)
+        for at in range(c, 0, -1):
+            stop_at = last[at, np.arange(s), stop_at]
+            starts[:, c, at - 1] = stop_at
+    return best[:, :, n].T, starts
