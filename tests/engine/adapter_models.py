@@ -3,6 +3,7 @@
 import inspect
 import sys
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 import transformers as hf
 from torch import Tensor, nn
 
-from engine.models.adapters import ADAPTERS, Block
+from engine.models.adapters import ADAPTERS, Block, Parts
 
 T = 9
 SMALL = {
@@ -23,6 +24,7 @@ SMALL = {
 }
 GQA = SMALL | {"num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 32, "pad_token_id": 0}
 THETA = {"rope_theta": 100.0}
+PIXELS: dict[str, Any] = {"image_size": [8, 12], "patch_size": 4}
 
 
 @dataclass(frozen=True)
@@ -110,16 +112,32 @@ CASES: dict[str, Case] = {
     ),
     "gemma4_text": Case(
         hf.Gemma4TextConfig(
-            **GQA, head_dim=8, global_head_dim=8, layer_types=SLIDING, sliding_window=4, hidden_size_per_layer_input=0
+            **GQA,
+            rms_norm_eps=1e-3,
+            head_dim=8,
+            global_head_dim=8,
+            layer_types=SLIDING,
+            sliding_window=4,
+            hidden_size_per_layer_input=0,
         )
     ),
     "gemma4_text-bidirectional": Case(
         hf.Gemma4TextConfig(
-            **GQA, head_dim=8, global_head_dim=8, use_bidirectional_attention="all", hidden_size_per_layer_input=0
+            **GQA,
+            rms_norm_eps=1e-3,
+            head_dim=8,
+            global_head_dim=8,
+            use_bidirectional_attention="all",
+            sliding_window=4,
+            hidden_size_per_layer_input=0,
         )
     ),
-    "gemma2-bidirectional": Case(hf.Gemma2Config(**GQA, head_dim=8, use_bidirectional_attention=True)),
-    "gemma3_text-bidirectional": Case(hf.Gemma3TextConfig(**GQA, head_dim=8, use_bidirectional_attention=True)),
+    "gemma2-bidirectional": Case(
+        hf.Gemma2Config(**GQA, head_dim=8, sliding_window=4, use_bidirectional_attention=True)
+    ),
+    "gemma3_text-bidirectional": Case(
+        hf.Gemma3TextConfig(**GQA, head_dim=8, sliding_window=4, layer_types=SLIDING, use_bidirectional_attention=True)
+    ),
     "opt": Case(
         hf.OPTConfig(**SMALL, ffn_dim=32, word_embed_proj_dim=24, dropout=0.0),
         biases=("q_proj", "k_proj", "v_proj", "out_proj"),
@@ -131,19 +149,19 @@ CASES: dict[str, Case] = {
         scales_query=True,
     ),
     "bert": Case(
-        hf.BertConfig(**SMALL, intermediate_size=32),
+        hf.BertConfig(**SMALL, intermediate_size=32, layer_norm_eps=1e-4),
         "encoder.layer",
         "attention",
         ("self.query", "self.key", "self.value", "output.dense"),
     ),
     "bert-decoder": Case(
-        hf.BertConfig(**SMALL, intermediate_size=32, is_decoder=True),
+        hf.BertConfig(**SMALL, intermediate_size=32, layer_norm_eps=1e-4, is_decoder=True),
         "encoder.layer",
         "attention",
         ("self.query", "self.key", "self.value", "output.dense"),
     ),
     "roberta": Case(
-        hf.RobertaConfig(**SMALL, intermediate_size=32),
+        hf.RobertaConfig(**SMALL, intermediate_size=32, layer_norm_eps=1e-4),
         "encoder.layer",
         "attention",
         ("self.query", "self.key", "self.value", "output.dense"),
@@ -154,8 +172,8 @@ CASES: dict[str, Case] = {
             num_hidden_layers=2,
             num_attention_heads=4,
             intermediate_size=32,
-            image_size=[8, 12],
-            patch_size=4,
+            layer_norm_eps=1e-4,
+            **PIXELS,
         ),
         attention="attention",
     ),
@@ -163,12 +181,82 @@ CASES: dict[str, Case] = {
     UNEVEN: Case(
         hf.Gemma4TextConfig(
             **GQA,
+            rms_norm_eps=1e-3,
             head_dim=8,
             global_head_dim=12,
             num_global_key_value_heads=3,
             attention_k_eq_v=True,
             layer_types=SLIDING,
+            sliding_window=4,
             hidden_size_per_layer_input=0,
+        )
+    ),
+}
+
+
+# What only the rest of a block can tell: other residual layouts, biases, activations, windows.
+WIDE = GQA | {"head_dim": 8, "sliding_window": 4}
+BARE = SMALL | {"intermediate_size": 32}
+BLOCKS: dict[str, Case] = CASES | {
+    "gpt2-unscaled": Case(
+        hf.GPT2Config(
+            n_embd=24,
+            n_layer=2,
+            n_head=4,
+            n_inner=20,
+            vocab_size=50,
+            n_positions=64,
+            scale_attn_weights=False,
+            layer_norm_epsilon=1e-3,
+            activation_function="quick_gelu",
+        ),
+        "h",
+    ),
+    "gpt_neox-sequential": Case(
+        hf.GPTNeoXConfig(**BARE, use_parallel_residual=False, attention_bias=False, hidden_act="gelu_new")
+    ),
+    "llama-biased": Case(hf.LlamaConfig(**GQA, attention_bias=True, mlp_bias=True, hidden_act="relu")),
+    "mistral-full": Case(hf.MistralConfig(**GQA, sliding_window=None, rms_norm_eps=1e-3)),
+    "qwen3-sliding": Case(hf.Qwen3Config(**WIDE, use_sliding_window=True, layer_types=SLIDING)),
+    "olmo-biased": Case(hf.OlmoConfig(**GQA, attention_bias=True)),
+    "gemma2-uncapped": Case(hf.Gemma2Config(**WIDE, attn_logit_softcapping=None, hidden_activation="gelu")),
+    "gemma4_text-both-ways": Case(
+        hf.Gemma4TextConfig(
+            **WIDE,
+            rms_norm_eps=1e-3,
+            global_head_dim=8,
+            attention_bias=True,
+            attention_k_eq_v=True,
+            use_bidirectional_attention="all",
+            layer_types=SLIDING,
+            hidden_size_per_layer_input=0,
+        )
+    ),
+    "opt-bare": Case(
+        hf.OPTConfig(
+            **SMALL,
+            ffn_dim=20,
+            word_embed_proj_dim=24,
+            enable_bias=False,
+            layer_norm_elementwise_affine=False,
+            activation_function="gelu",
+        )
+    ),
+    "opt-post-norm-bare": Case(
+        hf.OPTConfig(
+            **SMALL, ffn_dim=20, word_embed_proj_dim=24, do_layer_norm_before=False, layer_norm_elementwise_affine=False
+        )
+    ),
+    "roberta-relu": Case(hf.RobertaConfig(**BARE, hidden_act="relu", layer_norm_eps=1e-3), "encoder.layer"),
+    "vit-unbiased": Case(
+        hf.ViTConfig(
+            hidden_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=20,
+            layer_norm_eps=1e-3,
+            qkv_bias=False,
+            **PIXELS,
         )
     ),
 }
@@ -207,17 +295,35 @@ def randomise(model: nn.Module) -> None:
                 parameter.copy_(noise * 1.5 / model.config.hidden_size**0.5)
             else:
                 parameter.copy_(0.4 * noise + (1 if name.endswith("weight") else 0))
+        for name, buffer in model.named_buffers():
+            if name.endswith("layer_scalar"):  # Gemma 4: stored, yet no parameter
+                buffer.fill_(1.3)
+
+
+@cache
+def model_of(name: str) -> nn.Module:
+    """The case's model, eager and in fp64, with random weights."""
+    torch.manual_seed(0)
+    config = deepcopy(BLOCKS[name].config)  # the library writes to a config that another is made from
+    model = hf.AutoModel.from_config(config, attn_implementation="eager").double().eval().requires_grad_(False)
+    if "decoder" in dict(model.named_children()):
+        model = model.decoder  # OPTModel only wraps it
+    randomise(model)
+    return model
+
+
+def inputs_of(name: str) -> dict[str, Tensor]:
+    """A random text, or picture, for the case's model."""
+    generator = torch.Generator().manual_seed(3)
+    if BLOCKS[name].config.model_type == "vit":
+        return {"pixel_values": torch.randn((1, 3, 8, 12), generator=generator, dtype=torch.float64)}
+    return {"input_ids": torch.randint(2, 50, (1, T), generator=generator)}
 
 
 @cache
 def run(name: str) -> Run:
     """Run the case's model once, with the library's attention function and the linears around it tapped."""
-    case = CASES[name]
-    torch.manual_seed(0)
-    model = hf.AutoModel.from_config(case.config, attn_implementation="eager").double().eval().requires_grad_(False)
-    if "decoder" in dict(model.named_children()):
-        model = model.decoder  # OPTModel only wraps it
-    randomise(model)
+    case, model = CASES[name], model_of(name)
     module = sys.modules[type(model).__module__]
     original = module.eager_attention_forward
     signature = inspect.signature(original)
@@ -246,15 +352,10 @@ def run(name: str) -> Run:
             q.register_forward_pre_hook(lambda _, args, layer=layer: seen.__setitem__(("into", layer), args[0][0])),
             o.register_forward_hook(lambda _, __, out, layer=layer: seen.__setitem__(("out", layer), out[0])),
         ]
-    generator = torch.Generator().manual_seed(3)
-    if case.config.model_type == "vit":
-        inputs = {"pixel_values": torch.randn((1, 3, 8, 12), generator=generator, dtype=torch.float64)}
-    else:
-        inputs = {"input_ids": torch.randint(2, 50, (1, T), generator=generator)}
     module.eager_attention_forward = recording
     try:
         with torch.no_grad():
-            model(**inputs)
+            model(**inputs_of(name))
     finally:
         module.eager_attention_forward = original
         for handle in handles:
@@ -284,9 +385,9 @@ def attention(name: str, layer: int) -> nn.Module:
     return run(name).model.get_submodule(f"{case.layers}.{layer}.{case.attention}")
 
 
-def block_of(name: str, layer: int) -> Block:
+def block_of(name: str, layer: int, parts: Parts = "heads") -> Block:
     """The adapter's account of the same layer, from the model's own state dict."""
-    config, state = CASES[name].config, run(name).model.state_dict()
+    config, state = BLOCKS[name].config, model_of(name).state_dict()
     adapter = ADAPTERS[config.model_type]
-    found = adapter.locate(adapter.tensor_names(config, layer), state.keys())
-    return adapter.block(config, layer, lambda tensor: state[found[tensor]])
+    found = adapter.locate(adapter.tensor_names(config, layer, parts), state.keys())
+    return adapter.block(config, layer, lambda tensor: state[found[tensor]], parts)

@@ -89,6 +89,17 @@ def scores(name: str, layer: int, kv_of: Callable[[int], int]) -> Tensor:
     return (s + rec.mask).softmax(-1)
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_biases_of_every_head(name: str) -> None:
+    """Read from the module apart: a bias on keys alone may not show in any output."""
+    for layer in range(2):
+        heads = block_of(name, layer, "all").heads
+        seen = (heads.b_q, heads.b_k, heads.b_v, heads.b_o)
+        for bias, expected in zip(seen, biases(name, layer), strict=True):
+            assert torch.equal(torch.zeros_like(expected) if bias is None else bias, expected)
+            assert bias is None or (bias.abs().max() > 0.1)
+
+
 GROUPED = [name for name, case in CASES.items() if case.config.to_dict().get("num_key_value_heads") == 2]
 LAYERS = [(name, layer) for name in CASES for layer in range(2)]
 by_layer = pytest.mark.parametrize(("name", "layer"), LAYERS, ids=[f"{name}-{layer}" for name, layer in LAYERS])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 import transformers as hf
-from adapter_models import CASES, GQA, SLIDING, SMALL, UNEVEN, block_of, run
+from adapter_models import BLOCKS, CASES, GQA, SLIDING, SMALL, UNEVEN, block_of, model_of, rope, run
 
 from engine.errors import UserError
 from engine.models.adapters import ADAPTERS, adapter_for
@@ -72,6 +72,55 @@ def test_layers_without_keys_of_their_own_are_refused() -> None:
         ADAPTERS["gemma4_text"].facts(config)
 
 
+REFUSED = {
+    "clipped at ±8": hf.OlmoConfig(**GQA, clip_qkv=8.0),
+    "input of their own": hf.Gemma4TextConfig(**GQA, head_dim=8, global_head_dim=8, vocab_size_per_layer_input=50),
+    "among experts": hf.Gemma4TextConfig(
+        **GQA,
+        head_dim=8,
+        global_head_dim=8,
+        hidden_size_per_layer_input=0,
+        enable_moe_block=True,
+        num_experts=2,
+        top_k_experts=1,
+        moe_intermediate_size=8,
+    ),
+    "of an earlier layer": hf.Gemma4TextConfig(
+        **GQA | {"num_hidden_layers": 4},
+        head_dim=8,
+        global_head_dim=8,
+        hidden_size_per_layer_input=0,
+        layer_types=SLIDING * 2,
+        num_kv_shared_layers=2,
+    ),
+    "xielu": hf.LlamaConfig(**GQA, hidden_act="xielu"),
+    "prelu": hf.BertConfig(**SMALL, hidden_act="prelu"),
+    "length of the text": hf.LlamaConfig(
+        **GQA,
+        rope_parameters=rope(
+            "longrope", short_factor=[1.0, 1.0], long_factor=[2.0, 3.0], original_max_position_embeddings=16
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSED)
+def test_what_a_block_cannot_describe_is_said_and_not_computed(reason: str) -> None:
+    config = REFUSED[reason]
+    adapter = adapter_for(config)
+    assert adapter is not None
+    assert reason in (adapter.closed_form_refusal(config) or "")
+    state = hf.AutoModel.from_config(config).state_dict()
+    with pytest.raises(UserError, match=reason):
+        adapter.block(config, 0, state.__getitem__, "all")
+    assert adapter.block(config, 0, state.__getitem__).mlp is None
+
+
+def test_everything_else_is_described() -> None:
+    for case in BLOCKS.values():
+        assert ADAPTERS[case.config.model_type].closed_form_refusal(case.config) is None
+
+
 def test_heads_that_do_not_divide_are_refused() -> None:
     config = hf.Qwen2Config(**SMALL | {"num_key_value_heads": 3})
     with pytest.raises(UserError, match="4 query heads and 3 key/value heads"):
@@ -90,6 +139,18 @@ def test_weights_of_another_config_are_refused(name: str) -> None:
 
 
 @pytest.mark.parametrize("layer", [0, 1])
+@pytest.mark.parametrize("name", BLOCKS)
+def test_a_whole_block_leaves_no_tensor_of_its_layer_unread(name: str, layer: int) -> None:
+    case, path = BLOCKS[name], f"{BLOCKS[name].layers}.{layer}."
+    adapter, state = ADAPTERS[case.config.model_type], model_of(name).state_dict()
+    names = adapter.tensor_names(case.config, layer, "all")
+    assert sorted(names) == sorted(tensor for tensor in state if tensor.startswith(path))
+    heads = adapter.tensor_names(case.config, layer)
+    assert set(heads) < set(names)
+    assert not [tensor for tensor in heads if "mlp" in tensor or "fc" in tensor or "intermediate" in tensor]
+
+
+@pytest.mark.parametrize("layer", [0, 1])
 @pytest.mark.parametrize("name", CASES)
 def test_names_are_the_librarys_with_and_without_a_head(name: str, layer: int) -> None:
     case = CASES[name]
@@ -102,7 +163,7 @@ def test_names_are_the_librarys_with_and_without_a_head(name: str, layer: int) -
     }
     with torch.device("meta"):
         whole = head.get(case.config.model_type, hf.AutoModelForCausalLM).from_config(case.config).state_dict()
-    names = adapter.tensor_names(case.config, layer)
+    names = adapter.tensor_names(case.config, layer, "all")
     assert adapter.locate(names, whole) == {tensor: adapter.prefixes[0] + tensor for tensor in names}
     bare = run(name).model.state_dict()
     assert adapter.locate(names, bare) == {tensor: tensor for tensor in names}
@@ -120,6 +181,9 @@ def test_older_vit_spelling() -> None:
     vit = ADAPTERS["vit"]
     found = vit.locate(vit.tensor_names(CASES["vit"].config, 1), set(old.values()))
     assert list(found.values()) == list(old.values())
+    mlp = {f"vit.encoder.layer.1.{part}.dense.{w}" for part in ("intermediate", "output") for w in ("weight", "bias")}
+    names = [name for name in vit.tensor_names(CASES["vit"].config, 1, "all") if "mlp" in name]
+    assert set(vit.locate(names, mlp).values()) == mlp
 
 
 def test_older_bert_norms() -> None:

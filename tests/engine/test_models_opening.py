@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as hf
-from adapter_models import CASES, UNEVEN
+from adapter_models import CASES, GQA, UNEVEN
 from opening_models import GPT2, copy, edit_config, edit_weights, pristine, shard
 from safetensors.torch import load_file
 
@@ -124,6 +124,33 @@ def test_a_block_reads_its_own_tensors_once_and_no_others(tmp_path: Path, monkey
     model.layer_hash(1)
     names = ["attn.c_attn.weight", "attn.c_proj.weight", "ln_1.bias", "ln_1.weight"]
     assert sorted(read) == [f"transformer.h.1.{name}" for name in names]
+    read.clear()
+    assert model.block(0, "all").mlp is not None
+    stored = load_file(folder / "model.safetensors")
+    assert sorted(read) == sorted(name for name in stored if name.startswith("transformer.h.0."))
+
+
+def test_the_layer_hash_is_that_of_what_was_read_last() -> None:
+    model = open_model(spec(pristine()))
+    heads = model.layer_hash(1)
+    model.block(1, "all")
+    assert model.layer_hash(1) != heads
+    model.block(1)
+    assert model.layer_hash(1) == heads
+
+
+def test_a_model_without_closed_forms_says_so(tmp_path: Path) -> None:
+    hf.OlmoForCausalLM(hf.OlmoConfig(**GQA, clip_qkv=8.0)).save_pretrained(tmp_path / "clipped")
+    hf.BloomForCausalLM(hf.BloomConfig(hidden_size=24, n_layer=2, n_head=4, vocab_size=60)).save_pretrained(
+        tmp_path / "bloom"
+    )
+    folders = (tmp_path / "clipped", tmp_path / "bloom", pristine())
+    clipped, bloom, plain = (open_model(spec(folder)) for folder in folders)
+    assert "clipped" in (clipped.closed_form_refusal() or "")
+    assert "no adapter for BloomForCausalLM" in (bloom.closed_form_refusal() or "")
+    assert plain.closed_form_refusal() is None
+    with pytest.raises(UserError, match=r"clipped at ±8\. So there is no closed form"):
+        clipped.block(0, "all")
 
 
 def test_the_layer_hash_follows_the_weights_and_not_the_file(tmp_path: Path) -> None:

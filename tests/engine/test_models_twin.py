@@ -137,10 +137,15 @@ def test_a_twin_of_every_family_runs_forward(name: str, tmp_path: Path) -> None:
     state = module.state_dict()
     adapter = model.adapter
     assert adapter is not None
-    located = adapter.locate(adapter.tensor_names(config, 1), state.keys())
-    expected = adapter.block(config, 1, lambda key: state[located[key]]).heads
-    assert torch.equal(model.block(1).heads.w_q, expected.w_q)
-    assert torch.equal(model.block(1).heads.w_o, expected.w_o)
+    located = adapter.locate(adapter.tensor_names(config, 1, "all"), state.keys())
+    expected, block = adapter.block(config, 1, lambda key: state[located[key]], "all"), model.block(1, "all")
+    assert torch.equal(block.heads.w_q, expected.heads.w_q)
+    assert torch.equal(block.heads.w_o, expected.heads.w_o)
+    assert block.mlp is not None
+    assert expected.mlp is not None
+    assert torch.equal(block.mlp.w_out, expected.mlp.w_out)
+    assert block.residual_scale == expected.residual_scale == 1
+    assert torch.equal(model.block(1).heads.w_q, expected.heads.w_q)
 
 
 def test_a_twin_differs_from_its_model_in_weights_only() -> None:
