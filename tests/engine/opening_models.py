@@ -8,11 +8,16 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
+import pytest
 import torch
 import transformers as hf
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import Tensor
+
+from engine.errors import UserError
+from engine.models.opening import describe, open_model
+from engine.request import ModelSpec
 
 torch.set_num_threads(1)
 
@@ -76,3 +81,25 @@ def shard(folder: Path, parts: int = 3) -> Path:
     (folder / "model.safetensors").unlink()
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
     return folder
+
+
+def refusal(source: Path | str, *, of: str = "describe", **more: object) -> str:
+    """The sentence with which opening (or what comes after it) is refused."""
+    spec = ModelSpec.model_validate({"source": str(source), **more})
+    act: dict[str, Callable[[], object]] = {
+        "describe": lambda: describe(spec),
+        "block": lambda: open_model(spec).block(1),
+        "module": lambda: open_model(spec).module(),
+    }
+    with pytest.raises(UserError) as caught:
+        act[of]()
+    message = caught.value.message
+    assert "Traceback" not in message
+    assert "\n" not in message
+    assert message.endswith((".", "?"))
+    assert ". " in message, "says what to do"
+    if of == "describe":
+        with pytest.raises(UserError) as again:
+            open_model(spec)
+        assert again.value.message == message
+    return message
