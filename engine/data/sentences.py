@@ -1,0 +1,72 @@
+"""From a text to sentences: Punkt learnt on the text itself, so that nothing is downloaded (methods §6)."""
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerBase
+
+from engine.data.texts import load_documents
+from engine.data.tokens import PAD, frame
+from engine.errors import UserError
+from engine.request import DataSpec
+
+# Punkt learns abbreviations, collocations and sentence starters; a million characters show the common ones.
+_LEARN_CHARACTERS = 2**20
+# Shorter ones are headings and exclamations, whose last token has next to no context.
+SHORTEST = 4
+
+
+def split_sentences(documents: list[str]) -> list[str]:
+    """Every sentence of `documents` in order, its white space made single spaces (Kiss and Strunk 2006)."""
+    from nltk.tokenize.punkt import PunktSentenceTokenizer, PunktTrainer
+
+    trainer = PunktTrainer()
+    trainer.train("\n\n".join(documents)[:_LEARN_CHARACTERS], finalize=True)
+    punkt = PunktSentenceTokenizer(trainer.get_params())
+    return [" ".join(sentence.split()) for text in documents for sentence in punkt.tokenize(text)]
+
+
+def sentences(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, seed: int) -> NDArray[np.int64]:
+    """Draw `spec.samples` different sentences, each cut after `spec.length` tokens (S0: 100).
+
+    Parameters
+    ----------
+    spec : DataSpec
+        `length` counts the special tokens of `frame`, which every sentence gets.
+    tokenizer : PreTrainedTokenizerBase
+    seed : int
+        Of the draw without replacement; sentences of fewer than 4 tokens are passed over.
+
+    Returns
+    -------
+    (N, T) int64 array
+        Token ids, padded with −1 to the longest drawn.
+
+    Raises
+    ------
+    UserError
+        If the text has too few sentences, or a sample has no room for one.
+    """
+    before, after = frame(tokenizer)
+    body = spec.length - len(before) - len(after)
+    if body < SHORTEST:
+        raise UserError(
+            f"A sample of {spec.length} tokens has no room for a sentence of {SHORTEST} beside the model's special "
+            "tokens; use longer samples."
+        )
+    found = sorted(set(split_sentences([text for text in load_documents(spec) if text])))
+    rows: list[list[int]] = []
+    for index in np.random.default_rng(seed).permutation(len(found)).tolist():
+        ids = tokenizer(found[index], add_special_tokens=False, verbose=False)["input_ids"]
+        if len(ids) >= SHORTEST:
+            rows.append([*before, *ids[:body], *after])
+        if len(rows) == spec.samples:
+            break
+    else:
+        raise UserError(
+            f"The text has {len(rows)} different sentences of at least {SHORTEST} tokens, not {spec.samples}; "
+            "use fewer samples, a longer text, or windows in place of sentences."
+        )
+    padded = np.full((len(rows), max(map(len, rows))), PAD, dtype=np.int64)
+    for row, ids in zip(padded, rows, strict=True):
+        row[: len(ids)] = ids
+    return padded
