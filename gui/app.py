@@ -1,6 +1,7 @@
 """The application: one process, one window."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,8 @@ def start(argv: Sequence[str]) -> tuple[QApplication, MainWindow]:
 
 def main(argv: Sequence[str]) -> int:
     """Show the window and return the exit code when it is closed."""
+    # Ctrl-C in the terminal ends the program at once, which is safe at any time: what is committed is on disk.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     app, _window = start(argv)
     code = app.exec()
     if abandoned:  # a thread that would not stop: destroying it would abort the process, and what it held is on disk

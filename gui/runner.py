@@ -2,7 +2,6 @@
 
 from functools import cache
 
-import psutil
 from PySide6.QtCore import QObject, Signal, Slot
 from PySide6.QtWidgets import QWidget
 
@@ -138,6 +137,8 @@ class Runner(QObject):
             device = "cpu"
         request = Request(analysis=analysis.name, models=(ModelSpec(source=info.source),), device=device)
         needed = analysis.estimate_bytes(request, self._parameters.form.value(), info)
+        import psutil
+
         free = psutil.virtual_memory().available
         text = f"Needs about {needed / 1e9:.2f} GB of memory; {free / 1e9:.1f} GB is free."
         self._loader.show_needs(text, needed <= free)

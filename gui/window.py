@@ -328,6 +328,7 @@ class MainWindow(QMainWindow):
         self.parameters.show_analysis(self.workspace.analysis)
         self.loader.set_needs_data(self.parameters.analysis is not None and self.parameters.analysis.needs_data)
         self.host.start()
+        self.jobs.do("", _warm_up, _done, _done)
         self.loader.ask_facts()
         self.presenter.present()
         self.ready.emit()
@@ -360,6 +361,17 @@ class MainWindow(QMainWindow):
             QMessageBox.StandardButton.Cancel,
         )
         return answer == QMessageBox.StandardButton.Close
+
+
+def _warm_up() -> None:
+    """Import, in the background, what the first run or the first session to open will need."""
+    import xarray  # noqa: F401
+
+    import engine.sessions.store  # noqa: F401
+
+
+def _done(_: object) -> None:
+    """Nobody waits for it."""
 
 
 def _scrolled(widget: QWidget) -> QScrollArea:
