@@ -45,7 +45,7 @@ class Regimes:
     rss: Array  # (breaks + 1,)
     bic: Array  # (breaks + 1,)
     bic_line: float  # of a straight line: lower than any other, it says slope, not steps
-    p_value: float  # of any break, against white noise of the same length
+    p_values: tuple[float, ...]  # against noise: of any break at all, then of one more than one, and so on
     supported: int  # number of breaks
 
     @property
@@ -59,8 +59,9 @@ def regimes(values: Array, most: int = 2, level: float = 0.05) -> Regimes:
 
     BIC = n ln(RSS/n) + 3K ln n for K breaks: a break costs its level, and its place twice over, as in the modified
     criterion of Zhang and Siegmund (2007); a straight line costs its slope. That alone still finds breaks in 9 % of
-    white noise of 12 layers (the usual 2K ln n in 31 %), so a break is supported only if the gain in BIC is also larger
-    than in all but `level` of white noise of the same length: exact, whatever the noise's mean and scale.
+    white noise of 12 layers (the usual 2K ln n in 31 %), so how many are supported is said by a test: breaks at all, if
+    the gain in BIC is larger than in all but `level` of white noise of the same length, which is exact whatever the
+    noise's mean and scale; one more than K, if it gains more than it would in noise about the K + 1 levels.
 
     Parameters
     ----------
@@ -72,19 +73,23 @@ def regimes(values: Array, most: int = 2, level: float = 0.05) -> Regimes:
     n = len(x)
     most = max(0, min(most, n // SHORTEST - 1))
     if n == 0:
-        return Regimes(((),), ((np.nan,),), np.full(1, np.nan), np.full(1, np.nan), np.nan, np.nan, 0)
+        return Regimes(((),), ((np.nan,),), np.full(1, np.nan), np.full(1, np.nan), np.nan, (), 0)
     rss, starts = (part[0] for part in _segment(x[None], most))
     # A perfect fit would have BIC −∞; rounding is what is left of one.
     floor = n * np.square(np.finfo(np.float64).eps * np.abs(x).max()) + np.finfo(np.float64).tiny
     bic = _bic(np.maximum(rss, floor), n)
-    gain = float(bic[0] - bic.min())
-    p = float((1 + np.count_nonzero(_null_gains(n, most) >= gain)) / (1 + NULL_DRAWS)) if most else 1.0
     slope = np.polynomial.Polynomial.fit(layers, x, 1)(layers) if n > 2 else x
     line = n * np.log(max(np.square(x - slope).sum(), floor) / n) + np.log(n)
     breaks = tuple(tuple(int(layers[at]) for at in starts[count, :count]) for count in range(most + 1))
     means = tuple(tuple(float(part.mean()) for part in np.split(x, starts[count, :count])) for count in range(most + 1))
-    supported = int(bic.argmin()) if p <= level else 0
-    return Regimes(breaks, means, rss, bic, float(line), p, supported)
+    nulls = [_null_gains(n, most)] if most else []
+    nulls += [_null_gains_of_one_more(tuple(np.diff([0, *starts[count, :count], n]))) for count in range(1, most)]
+    gains = [bic[0] - bic.min(), *(bic[1:-1] - bic[2:])]
+    p_values = tuple(
+        float((1 + np.count_nonzero(null >= gain)) / (1 + NULL_DRAWS)) for null, gain in zip(nulls, gains, strict=False)
+    )
+    supported = next((count for count, p in enumerate(p_values) if p > level), most)
+    return Regimes(breaks, means, rss, bic, float(line), p_values, supported)
 
 
 def _bic(rss: Array, n: int) -> Array:
@@ -93,9 +98,21 @@ def _bic(rss: Array, n: int) -> Array:
 
 @lru_cache(maxsize=64)
 def _null_gains(n: int, most: int) -> Array:
-    """Gains in BIC on white noise: (NULL_DRAWS,). A fixed table of n and `most`, so it has a seed of its own."""
+    """Gains in BIC of any breaks in white noise, (NULL_DRAWS,): a table fixed by its arguments, with its own seed."""
     bic = _bic(_segment(np.random.default_rng(0).standard_normal((NULL_DRAWS, n)), most)[0], n)
     return np.asarray(bic[:, 0] - bic.min(axis=1))
+
+
+@lru_cache(maxsize=1024)
+def _null_gains_of_one_more(lengths: tuple[int, ...]) -> Array:
+    """Gains in BIC of one more break where regimes of these lengths hold all that there is: (NULL_DRAWS,)."""
+    rng, n = np.random.default_rng(0), sum(lengths)
+    before, best = np.zeros(NULL_DRAWS), np.zeros(NULL_DRAWS)
+    for length in lengths:
+        rss = _segment(rng.standard_normal((NULL_DRAWS, length)), 1)[0]
+        before += rss[:, 0]
+        best = np.maximum(best, rss[:, 0] - rss[:, 1])  # −∞ where a regime is too short for two
+    return np.asarray(n * np.log(before / (before - best)) - 3 * np.log(n))
 
 
 def _segment(series: Array, most: int) -> tuple[Array, NDArray[np.int64]]:

@@ -1,0 +1,158 @@
+"""Regimes along depth against brute force and noise; bootstrap intervals against scipy."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+import scipy.stats
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from engine.spectra.bootstrap import interval
+from engine.spectra.trends import SHORTEST, regimes, thirds, u_shape
+
+
+def test_thirds() -> None:
+    np.testing.assert_allclose(thirds(np.arange(6.0)), [0.5, 2.5, 4.5])
+    np.testing.assert_allclose(thirds(np.arange(8.0)), [0.5, 3.5, 6.5])  # 2, 4, 2 layers
+    both = thirds(np.stack([np.arange(9.0), np.full(9, np.nan)]))
+    np.testing.assert_allclose(both, [[1, 4, 7], [np.nan] * 3])
+    np.testing.assert_allclose(thirds(np.array([np.nan, 1.0, 2, 3, 4, 5])), [1, 2.5, 4.5])
+
+
+def test_u_shape() -> None:
+    assert u_shape(np.array([4.0, 1.0, 2.0, 100.0, 6.0])) == pytest.approx(5 / 2)
+    np.testing.assert_allclose(u_shape(np.stack([np.ones(5), 2 * np.ones(5)])), 1)
+    assert np.isnan(u_shape(np.ones(2)))
+    assert np.isnan(u_shape(np.array([1.0, np.nan, 1.0, 1.0])))
+
+
+def rss(x: np.ndarray, breaks: tuple[int, ...]) -> float:
+    return float(sum(np.square(part - part.mean()).sum() for part in np.split(x, breaks)))
+
+
+@pytest.mark.parametrize("n", [6, 9, 13])
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_the_breaks_are_the_best_of_all(n: int, count: int) -> None:
+    x = np.random.default_rng(n).standard_normal(n).cumsum()
+    choices = [b for b in combinations(range(1, n), count) if all(len(part) >= SHORTEST for part in np.split(x, b))]
+    found = regimes(x)
+    best = min(choices, key=lambda b: rss(x, b))
+    assert found.breaks[count] == best
+    assert found.rss[count] == pytest.approx(rss(x, best))
+    np.testing.assert_allclose(found.means[count], [part.mean() for part in np.split(x, best)])
+
+
+def test_three_regimes_are_found_and_called_three() -> None:
+    rng = np.random.default_rng(0)
+    levels = np.repeat([5.0, 1.0, 3.0], [5, 15, 12])  # S3's early, middle and late layers of Llama 3.1 8B
+    found = regimes(levels + 0.3 * rng.standard_normal(32))
+    assert found.supported == 2
+    assert found.breaks[2] == (5, 20)
+    assert max(found.p_values) < 0.01
+    assert not found.is_slope
+    assert regimes(levels).supported == 2  # without any noise
+
+
+def test_one_step_is_one_break_and_a_slope_is_a_slope() -> None:
+    rng = np.random.default_rng(1)
+    steps = [regimes(np.repeat([0.0, 3.0], [8, 16]) + 0.3 * rng.standard_normal(24)) for _ in range(200)]
+    assert all(found.breaks[1] == (8,) and not found.is_slope and found.supported for found in steps)
+    assert np.mean([found.supported == 2 for found in steps]) < 0.1  # 0.05 + 3 standard errors
+    slope = np.linspace(0, 3, 24) + 0.1 * rng.standard_normal(24)
+    assert regimes(slope).is_slope
+
+
+@pytest.mark.parametrize("n", [8, 12, 32])
+def test_white_noise_has_regimes_one_time_in_twenty(n: int) -> None:
+    noise = np.random.default_rng(n).standard_normal((400, n))
+    alarms = np.mean([regimes(x).supported > 0 for x in noise])
+    assert 0.01 < alarms < 0.085  # 0.05 ± 3 standard errors
+
+
+@given(st.integers(0, 10**6), st.floats(-1e6, 1e6), st.floats(1e-6, 1e6))
+@settings(max_examples=30, deadline=None)
+def test_regimes_know_neither_unit_nor_origin(seed: int, shift: float, scale: float) -> None:
+    x = np.random.default_rng(seed).standard_normal(12)
+    a, b = regimes(x), regimes(shift / 1e6 * scale + scale * x)
+    assert (a.supported, a.breaks) == (b.supported, b.breaks)
+    assert a.p_values == pytest.approx(b.p_values)
+
+
+def test_absent_layers_and_short_models() -> None:
+    levels = np.repeat([5.0, 1.0], [8, 8]) + 0.1 * np.random.default_rng(2).standard_normal(16)
+    levels[3] = np.nan
+    assert regimes(levels).breaks[1] == (8,)
+    for n in (1, 2, 3):
+        found = regimes(np.arange(float(n)))
+        assert (found.supported, len(found.breaks)) == (0, 1)
+    assert regimes(np.full(6, np.nan)).supported == 0
+    flat = regimes(np.ones(10))
+    assert (flat.supported, flat.p_values[0]) == (0, 1.0)
+
+
+@pytest.mark.parametrize("statistic", ["mean", "median"])
+def test_intervals_agree_with_scipy(statistic: str) -> None:
+    samples = np.random.default_rng(0).lognormal(size=(3, 150))
+    found = interval(samples, np.random.default_rng(1), statistic, draws=20_000)
+    for row, ends in zip(samples, found, strict=True):
+        expected = scipy.stats.bootstrap(
+            (row,),
+            getattr(np, statistic),
+            n_resamples=20_000,
+            batch=2000,
+            method="percentile",
+            rng=np.random.default_rng(2),
+        )
+        width = expected.confidence_interval.high - expected.confidence_interval.low
+        np.testing.assert_allclose(ends, expected.confidence_interval, atol=0.06 * width)
+
+
+@pytest.mark.parametrize(("statistic", "truth"), [("mean", 0.0), ("median", 0.0)])
+def test_ninety_five_percent_is_ninety_five_percent(statistic: str, truth: float) -> None:
+    samples = np.random.default_rng(3).standard_normal((600, 80))
+    low, high = interval(samples, np.random.default_rng(4), statistic, draws=600).T
+    covered = np.mean((low <= truth) & (truth <= high))
+    assert 0.91 < covered < 0.975
+
+
+@pytest.mark.parametrize("n", [2, 5, 8])
+def test_medians_are_those_of_the_resamples(n: int) -> None:
+    """The ends lie among the medians of all resamples, which can be enumerated for small n."""
+    x = np.random.default_rng(n).standard_normal(n)
+    picks = np.stack(np.meshgrid(*[np.arange(n)] * n, indexing="ij"), -1).reshape(-1, n) if n < 8 else None
+    if picks is None:
+        picks = np.random.default_rng(9).integers(0, n, (200_000, n))
+    exact = np.quantile(np.median(x[picks], axis=1), [0.025, 0.975], method="inverted_cdf")
+    found = interval(x, np.random.default_rng(5), "median", draws=40_000)
+    np.testing.assert_allclose(found, exact, atol=1e-12)
+
+
+def test_samples_that_are_missing_or_infinite() -> None:
+    rng = np.random.default_rng(6)
+    row = rng.standard_normal(200) + 5
+    gaps = np.concatenate([row, np.full(100, np.nan)])
+    for statistic in ("mean", "median"):
+        whole = interval(row, np.random.default_rng(7), statistic)
+        np.testing.assert_allclose(interval(gaps, np.random.default_rng(7), statistic), whole, atol=0.05)
+        assert np.isnan(interval(np.array([1.0, np.nan, np.nan]), rng, statistic)).all()
+    singular = np.append(row, np.inf)
+    low, high = interval(singular, rng, "mean")
+    assert 4.5 < low < 5.5
+    assert high == np.inf
+    assert np.isfinite(interval(singular, rng, "median")).all()
+
+
+def test_same_seed_same_interval_and_rows_share_draws() -> None:
+    samples = np.random.default_rng(8).standard_normal((2, 3, 50))
+    samples[1] = samples[0]
+    found = interval(samples, np.random.default_rng(9))
+    assert found.shape == (2, 3, 2)
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found, interval(samples, np.random.default_rng(9)))
+
+
+def test_a_large_mean_costs_no_digits() -> None:
+    x = np.random.default_rng(10).standard_normal(100)
+    moved = interval(x + 1e9, np.random.default_rng(11)) - 1e9
+    np.testing.assert_allclose(moved, interval(x, np.random.default_rng(11)), atol=1e-6)
