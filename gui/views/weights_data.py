@@ -1,14 +1,13 @@
 """Slices of the weights dataset that its views share. Nothing here computes a result; it finds and labels them."""
 
-import json
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from gui.figure import Floats
 from gui.selection import Pick, Selection
+from gui.views.measured import Measured
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -53,53 +52,23 @@ def stored(matrix: Matrix, name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Weights:
+class Weights(Measured):
     """One model of a weights dataset, looked at for one of its two matrices."""
 
-    dataset: "xr.Dataset"
-    model: int
     matrix: Matrix = "QK"
 
     @classmethod
     def of(cls, dataset: "xr.Dataset", selection: Selection, matrix: Matrix = "QK") -> "Weights":
         return cls(dataset, min(selection.model, dataset.sizes["model"] - 1), matrix)
 
-    @cached_property
-    def infos(self) -> list[dict]:
-        return json.loads(self.dataset.attrs["models"])
-
-    @property
-    def info(self) -> dict:
-        return self.infos[self.model]
-
-    @property
-    def label(self) -> str:
-        return str(self.info["label"])
-
     @property
     def shape(self) -> tuple[int, int]:
-        """Layers and heads of this model (the dataset may be padded to a larger one)."""
-        return int(self.info["n_layers"]), int(self.info["n_heads"])
+        """Layers and heads of this model."""
+        return self.layers, int(self.info["n_heads"])
 
     @property
     def d_head(self) -> int:
         return int(self.info["d_head"])
-
-    @property
-    def twin(self) -> "Weights | None":
-        """The random-init twin of this model in the same dataset, if the request had one."""
-        for index, info in enumerate(self.infos):
-            if (
-                info["twin"]
-                and not self.info["twin"]
-                and (info["source"], info["revision"])
-                == (
-                    self.info["source"],
-                    self.info["revision"],
-                )
-            ):
-                return Weights(self.dataset, index, self.matrix)
-        return None
 
     def has(self, name: str) -> bool:
         return stored(self.matrix, name) in self.dataset
@@ -129,11 +98,6 @@ class Weights:
 
     def pick(self, layer: int, head: int) -> Pick:
         return Pick(model=self.model, layer=layer, head=head)
-
-    @property
-    def note(self) -> str:
-        """The caveats that belong under every plot of this model."""
-        return "  ·  ".join(json.loads(self.dataset.attrs.get("notes", "[]")))
 
 
 def clamp(weights: Weights, selection: Selection) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from pydantic import Field
 from gui.figure import Axis, Band, Figure, Floats, Image, Line, Mark, Panel, Points
 from gui.selection import Selection
 from gui.views.base import Options
+from gui.views.measured import colors
 from gui.views.weights_data import ELEMENTWISE, STATISTICS, Matrix, Weights, clamp
 
 if TYPE_CHECKING:
@@ -259,13 +260,10 @@ class CompareOptions(Options):
 def compare(dataset: "xr.Dataset", selection: Selection, options: CompareOptions) -> Figure:
     """Layer means of λ₁, NPR, entropy and κ against relative depth, one line for each model (S4 figs 13–16)."""
     models = [Weights(dataset, index, options.matrix) for index in range(dataset.sizes["model"])]
-    colours: dict[tuple[str, str | None], str] = {}
     panels = []
     for name in ("leading", "npr", "entropy", "kappa"):
         marks: list[Mark] = []
-        for weights in models:
-            identity = (weights.info["source"], weights.info["revision"])
-            colour = colours.setdefault(identity, f"c{len(colours) % 8}")
+        for weights, colour in zip(models, colors(models[0].infos), strict=True):
             layers = weights.shape[0]
             depth = np.arange(layers) / max(layers - 1, 1)
             picks = tuple(weights.pick(layer, clamp(weights, selection)[1]) for layer in range(layers))
