@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.spectra.bootstrap import interval
-from engine.spectra.trends import SHORTEST, regimes, thirds, u_shape
+from engine.spectra.trends import regimes, thirds, u_shape
 
 
 def test_thirds() -> None:
@@ -35,7 +35,7 @@ def rss(x: np.ndarray, breaks: tuple[int, ...]) -> float:
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_the_breaks_are_the_best_of_all(n: int, count: int) -> None:
     x = np.random.default_rng(n).standard_normal(n).cumsum()
-    choices = [b for b in combinations(range(1, n), count) if all(len(part) >= SHORTEST for part in np.split(x, b))]
+    choices = combinations(range(1, n), count)
     found = regimes(x)
     best = min(choices, key=lambda b: rss(x, b))
     assert found.breaks[count] == best
@@ -77,6 +77,12 @@ def test_regimes_know_neither_unit_nor_origin(seed: int, shift: float, scale: fl
     a, b = regimes(x), regimes(shift / 1e6 * scale + scale * x)
     assert (a.supported, a.breaks) == (b.supported, b.breaks)
     assert a.p_values == pytest.approx(b.p_values)
+
+
+def test_the_first_layer_may_be_a_regime_of_its_own() -> None:
+    found = regimes(np.array([0.872, 0.131, 0.158, 0.163, 0.165, 0.131]))  # Henrici departure of a small trained GPT-2
+    assert found.supported == 1
+    assert found.breaks[1] == (1,)
 
 
 def test_absent_layers_and_short_models() -> None:
