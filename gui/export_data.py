@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from gui.export import write
-from gui.figure import Band, Figure, Image, Line, Mark, Panel, Points, Rule, Steps
+from gui.figure import Band, Boxes, Figure, Image, Line, Mark, Panel, Points, Rule, Steps
 
-COLUMNS = ("panel", "title", "mark", "kind", "label", "x", "x_end", "y", "y_end", "low", "high", "z")
-"""Of the CSV. Histogram bars and heatmap cells reach from `x` to `x_end`; `z` is a heatmap's or a colour's value."""
+COLUMNS = ("panel", "title", "mark", "kind", "label", "x", "x_end", "y", "y_end", "low", "high", "z", "q1", "q3")
+"""Of the CSV. Histogram bars and heatmap cells reach from `x` to `x_end`; so do boxes, with the median in
+`y` and whiskers from `low` to `high`; `z` is a heatmap's or a colour's value."""
 
 Row = tuple[object, ...]
 
@@ -32,6 +33,7 @@ def mark_arrays(mark: Mark) -> dict[str, npt.NDArray[np.floating]]:
         Points: ("x", "y", "values"),
         Band: ("x", "low", "high"),
         Steps: ("edges", "height"),
+        Boxes: ("x", "low", "q1", "median", "q3", "high", "width"),
         Image: ("z", "x_edges", "y_edges"),
         Rule: ("at",),
     }[type(mark)]
@@ -84,7 +86,7 @@ def write_csv(figure: Figure, path: Path) -> None:
     for name, panel in panels(figure):
         for i, mark in enumerate(panel.marks):
             first = (name, panel.title, i, type(mark).__name__.lower(), mark.label)
-            table.writerows((*first, *row) for row in _rows(mark))
+            table.writerows(_padded((*first, *row)) for row in _rows(mark))
     write(path, text.getvalue().encode())
 
 
@@ -96,8 +98,12 @@ def _comments(figure: Figure) -> Iterator[str]:
     yield from (f"{name}: x is {panel.x.label}, y is {panel.y.label}" for name, panel in panels(figure))
 
 
+def _padded(row: Row) -> Row:
+    return (*row, *[""] * (len(COLUMNS) - len(row)))
+
+
 def _rows(mark: Mark) -> Iterable[Row]:
-    """x, x_end, y, y_end, low, high, z of every element of a mark; Python floats, which are written in full."""
+    """x, x_end, y, y_end, low, high, z (and q1, q3) of every element; Python floats, which are written in full."""
     a = {name: array.tolist() for name, array in mark_arrays(mark).items()}
     none = ""
     match mark:
@@ -111,6 +117,10 @@ def _rows(mark: Mark) -> Iterable[Row]:
         case Steps():
             edges = zip(a["edges"], a["edges"][1:], a["height"], strict=False)
             return ((left, right, y, none, none, none, none) for left, right, y in edges)
+        case Boxes():
+            half = mark.width / 2
+            groups = zip(*(a[name] for name in ("x", "median", "low", "high", "q1", "q3")), strict=True)
+            return ((x - half, x + half, y, none, low, high, none, q1, q3) for x, y, low, high, q1, q3 in groups)
         case Image():
             x, y = a["x_edges"], a["y_edges"]
             return (

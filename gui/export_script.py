@@ -12,7 +12,7 @@ from gui import theme
 from gui.drawing.scale import Scale, coloured, scales_of
 from gui.export import write
 from gui.export_data import arrays, key, panels
-from gui.figure import Axis, Band, Figure, Image, Line, Mark, Panel, Points, Rule, Steps
+from gui.figure import Axis, Band, Boxes, Figure, Image, Line, Mark, Panel, Points, Rule, Steps
 
 _HEAD = '''"""{about}
 
@@ -191,6 +191,19 @@ def _mark(mark: Mark, name: str, panel: Panel, scale: Scale | None) -> Iterator[
             bars = f"{get('height')}, {get('edges')}"
             yield f"ax.stairs({bars}, fill=True, color={color}, alpha=0.24{label})"
             yield f"ax.stairs({bars}, color={color}, lw=0.75)"
+        case Boxes():
+            sides = ("low", "q1", "median", "q3", "high")
+            yield f"groups = np.stack([{', '.join(map(get, sides))}], axis=1)"
+            yield "shown = np.isfinite(groups).all(axis=1)"
+            yield "names = ('whislo', 'q1', 'med', 'q3', 'whishi')"
+            yield "ax.bxp("
+            yield f"    [dict(zip(names, group)) for group in groups[shown]], positions={get('x')}[shown],"
+            yield f"    widths=float({get('width')}), showfliers=False, patch_artist=True, manage_ticks=False,"
+            line = f"'color': {color}, 'lw': 0.75"
+            yield f"    boxprops={{'facecolor': ({color}, 0.28), 'edgecolor': {color}, 'lw': 0.75}},"
+            yield f"    whiskerprops={{{line}}}, capprops={{{line}}}, "
+            yield f"    medianprops={{'color': {color}, 'lw': 1.6}},{label[1:]}"
+            yield ")"
         case Image():
             yield from _image(mark, get("z"), get("x_edges"), get("y_edges"), panel, scale)
         case Rule():

@@ -74,6 +74,27 @@ class Steps:
 
 
 @dataclass(frozen=True, eq=False)
+class Boxes:
+    """Box plots at `x`: the middle half of each group with its median, and whiskers that end at `low` and `high`.
+
+    `width` is in data units. What lies beyond the whiskers belongs in a `Points` of its own; a group of NaN is
+    left out.
+    """
+
+    x: Floats
+    low: Floats
+    q1: Floats
+    median: Floats
+    q3: Floats
+    high: Floats
+    width: float = 0.6
+    label: str = ""
+    color: str = "data"
+    picks: tuple[Pick, ...] = ()
+    hover: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Image:
     """A heatmap: ``z[row, column]``; `x_edges` (columns + 1) and `y_edges` (rows + 1) in data units.
 
@@ -103,7 +124,7 @@ class Rule:
     dash: bool = True
 
 
-Mark = Line | Points | Band | Steps | Image | Rule
+Mark = Line | Points | Band | Steps | Boxes | Image | Rule
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPen
 
 from gui import theme
-from gui.figure import Band, Image, Line, Mark, Points, Steps
+from gui.figure import Band, Boxes, Image, Line, Mark, Points, Steps
 
 SWATCH, GAP, BETWEEN = 22.0, 6.0, 18.0
 
@@ -53,7 +53,7 @@ class Legend:
             shown = entry.label not in hidden
             painter.setOpacity(1.0 if shown else 0.4)
             swatch = QRectF(entry.rect.left(), entry.rect.top(), SWATCH, entry.rect.height())
-            for mark in sorted(entry.marks, key=lambda m: not isinstance(m, Band | Steps)):
+            for mark in sorted(entry.marks, key=lambda m: not isinstance(m, Band | Steps | Boxes)):
                 _swatch(painter, mark, swatch, dark)
             painter.setPen(QColor(theme.resolve("ink", dark)))
             text = entry.rect.adjusted(SWATCH + GAP, 0, 0, 0)
@@ -77,10 +77,13 @@ def _swatch(painter: QPainter, mark: Mark, rect: QRectF, dark: bool) -> None:
     pale.setAlpha(70)
     if isinstance(mark, Band):
         painter.fillRect(rect.adjusted(0, 4, 0, -4), pale)
-    elif isinstance(mark, Steps):
+    elif isinstance(mark, Steps | Boxes):
         painter.setPen(QPen(color, 1))
         painter.setBrush(pale)
         painter.drawRect(rect.adjusted(5.5, 4.5, -5.5, -4.5))
+        if isinstance(mark, Boxes):
+            painter.setPen(QPen(color, 2))
+            painter.drawLine(QPointF(rect.left() + 6, middle.y()), QPointF(rect.right() - 6, middle.y()))
     elif isinstance(mark, Points):
         painter.setPen(Qt.PenStyle.NoPen if mark.filled else QPen(color, 1.6))
         painter.setBrush(color if mark.filled else Qt.BrushStyle.NoBrush)

@@ -14,6 +14,7 @@ from PySide6.QtGui import QBrush, QColor, QPainterPath, QPen
 
 from gui import theme
 from gui.drawing.axes import number
+from gui.drawing.boxes import DrawnBoxes
 from gui.drawing.drawn import (
     REACH,
     Bounds,
@@ -32,7 +33,7 @@ from gui.drawing.drawn import (
 )
 from gui.drawing.items import HeatItem, PathItem
 from gui.drawing.scale import STEPS, Scale
-from gui.figure import Band, Image, Line, Points, Rule, Steps
+from gui.figure import Band, Boxes, Image, Line, Points, Rule, Steps
 
 DENSE = 20_000
 """Clouds of more points than this are drawn as an image of counts: as a scatter they pan at 44 ms for 10⁵ points."""
@@ -332,6 +333,7 @@ KINDS: dict[type, type[Drawn]] = {
     Points: DrawnPoints,
     Band: DrawnBand,
     Steps: DrawnSteps,
+    Boxes: DrawnBoxes,
     Image: DrawnImage,
     Rule: DrawnRule,
 }

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gui.figure import Axis, Band, Figure, Image, Line, Panel, Points, Rule, Steps
+from gui.figure import Axis, Band, Boxes, Figure, Image, Line, Panel, Points, Rule, Steps
 from gui.selection import Pick
 
 RANK = np.arange(1.0, 65)
@@ -110,3 +110,13 @@ def mixed() -> Figure:
         note="A note with “quotes” & <signs>.",
         provenance={"model": "builtin", "seed": "0"},
     )
+
+
+def boxes(log: bool = False) -> Figure:
+    """Three groups, the second of them absent, with a point beyond a whisker."""
+    low, q1, median, q3, high = np.array([[1.0, 2, 4, 8, 16], [np.nan] * 5, [2.0, 3, 5, 6, 7]]).T
+    marks = (
+        Boxes(np.arange(3.0), low, q1, median, q3, high, 0.5, "groups", "c0", tuple(Pick(layer=i) for i in range(3))),
+        Points(np.array([0.0]), np.array([40.0]), "beyond", "c0", picks=(Pick(layer=0, sample=7),)),
+    )
+    return Figure(((Panel(Axis("layer"), Axis("σ₁", log=log), marks),),), title="Boxes")
