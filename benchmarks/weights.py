@@ -114,7 +114,7 @@ def weights_llama(
     began = time.perf_counter()
     with PeakMemory("cpu") as peak:
         for unit in analysis.units(request, params, [info]):
-            units[unit.key] = analysis.compute(unit, request, params, model, unit_rng(request, unit))
+            units[unit.key] = analysis.compute(unit, request, params, model, unit_rng(request, unit), units)
         ds = analysis.finish(request, params, [info], units)
     taken = time.perf_counter() - began
 

@@ -71,9 +71,18 @@ class Analysis(ABC, Generic[P]):
 
     @abstractmethod
     def compute(
-        self, unit: Unit, request: Request, params: P, model: "OpenModel", rng: np.random.Generator
+        self,
+        unit: Unit,
+        request: Request,
+        params: P,
+        model: "OpenModel",
+        rng: np.random.Generator,
+        done: Mapping[str, "xr.Dataset"],
     ) -> "xr.Dataset":
-        """Carry out one unit. Everything random comes from `rng`, so that a resumed run is the same run."""
+        """Carry out one unit. Everything random comes from `rng`, so that a resumed run is the same run.
+
+        `done` has what is committed of the run: at least all units that stand before this one in the plan.
+        """
 
     @abstractmethod
     def finish(

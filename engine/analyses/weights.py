@@ -118,6 +118,7 @@ class Weights(Analysis[WeightsParams]):
         params: WeightsParams,
         model: "OpenModel",
         rng: np.random.Generator,
+        done: Mapping[str, "xr.Dataset"],
     ) -> "xr.Dataset":
         import xarray as xr
 

@@ -169,7 +169,7 @@ def _complete(run: Run, emit: Callable[[Event], None], cancelled: Callable[[], b
             emit(Progress(run.id, len(done), len(units), f"{planned.label} · {unit.title}", remaining))
             began = time.monotonic()
             with memory.PeakMemory(device) as peak:
-                done[unit.key] = analysis.compute(unit, request, params, model, unit_rng(request, unit))
+                done[unit.key] = analysis.compute(unit, request, params, model, unit_rng(request, unit), done)
         except Exception as error:
             error.add_note(f"{unit.title} of {planned.label}")
             raise

@@ -46,7 +46,13 @@ class Steps(Analysis[StepsParams]):
         return 1000
 
     def compute(
-        self, unit: Unit, request: Request, params: StepsParams, model: OpenModel, rng: np.random.Generator
+        self,
+        unit: Unit,
+        request: Request,
+        params: StepsParams,
+        model: OpenModel,
+        rng: np.random.Generator,
+        done: Mapping[str, xr.Dataset],
     ) -> xr.Dataset:
         assert unit.layer is not None
         values = torch.linalg.svdvals(model.block(unit.layer).heads.w_q.double()).numpy()

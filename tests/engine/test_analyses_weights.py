@@ -69,7 +69,7 @@ class Job:
 
     def compute(self, unit: Unit) -> xr.Dataset:
         model = open_model(self.request.models[unit.model], seed=self.request.seed)
-        return self.analysis.compute(unit, self.request, self.params, model, unit_rng(self.request, unit))
+        return self.analysis.compute(unit, self.request, self.params, model, unit_rng(self.request, unit), {})
 
     def finish(self, units: dict[str, xr.Dataset]) -> xr.Dataset:
         return self.analysis.finish(self.request, self.params, self.infos, units)

@@ -61,7 +61,7 @@ def measured(keep: slice = slice(None)) -> xr.Dataset:
     analysis = WeightsAnalysis()
     models = [RandomModel(info, seed, planted=seed == 0) for seed, info in enumerate(infos)]
     units = {
-        unit.key: analysis.compute(unit, request, params, models[unit.model], np.random.default_rng(1))
+        unit.key: analysis.compute(unit, request, params, models[unit.model], np.random.default_rng(1), {})
         for unit in analysis.units(request, params, infos)[keep]
     }
     return assemble(request, params, infos, units)
