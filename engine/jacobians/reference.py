@@ -141,7 +141,7 @@ def _jacobian(call: Call, hidden: Tensor, position: int, component: Component, s
         return call(tokens(x)[None])[0, position]
 
     if component in ("block", "residual"):
-        matrix = torch.func.jacrev(block, chunk_size=ROWS)(hidden[position])
+        matrix = _jacrev(block, hidden[position])
         return matrix - torch.eye(len(matrix)).to(matrix) if component == "residual" else matrix
     assert sublayers is not None
     attn_path, mlp_path, joined = sublayers.attn, sublayers.mlp, sublayers.joined
@@ -156,12 +156,24 @@ def _jacobian(call: Call, hidden: Tensor, position: int, component: Component, s
         return _output(call, given, mlp_path, change)[position]
 
     if component == "attn":
-        return torch.func.jacrev(attn, chunk_size=ROWS)(hidden[position])
+        return _jacrev(attn, hidden[position])
     if joined is not None:
         stream = _output(call, hidden, joined, {})
     else:
         stream = hidden if sublayers.parallel else hidden + _output(call, hidden, attn_path, {})
-    return torch.func.jacrev(mlp, chunk_size=ROWS)(stream[position])
+    return _jacrev(mlp, stream[position])
+
+
+def _jacrev(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """J of a function at x, row by row where the library's code is not made for ``torch.func`` (BLOOM's own GELU)."""
+    try:
+        return torch.func.jacrev(function, chunk_size=ROWS)(x)
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError:
+        with torch.enable_grad():
+            jacobian: Tensor = torch.autograd.functional.jacobian(function, x)
+        return jacobian
 
 
 def _output(call: Call, hidden: Tensor, path: str, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> Tensor:
