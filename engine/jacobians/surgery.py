@@ -114,7 +114,12 @@ def operate(
             elif construction == 2:
                 q = haar_unitary(q, generator)
             before = rows.get((construction, draw))
-            after = _top(form.eigenvalues, n, alpha, rank) if before is None else _below(before, q, form, n, alpha)
+            if before is not None:
+                after = _below(before, q, form, n, alpha)
+            elif construction == 2:
+                after = rows[0, 0].times(form.q)  # the last layer is the model's own in another basis: one truncation
+            else:
+                after = _top(form.eigenvalues, n, alpha, rank)
             rows[construction, draw] = after = Rows.of(after.matrix @ q.mH, after.log_scale)
             ranks[-1][construction, :, draw] = after.effective_rank().cpu().numpy()
             sizes[-1][construction, :, draw] = after.log_frobenius().cpu().numpy()
@@ -164,4 +169,6 @@ def seconds(
     thin = 3 * min(rank, d) / d * doses * (1 + 2 * draws)
     full = 4 * draws  # a Haar matrix: as long as about four products
     product = (thin + full) * cost.seconds("complex_product", d, device)
-    return layers * (cost.seconds("schur", d) + cost.seconds("complex_eigenvalues", d, device) + product)
+    each = cost.seconds("schur", d) + cost.seconds("complex_eigenvalues", d, device) + product
+    truncation = doses * (1 + draws) * cost.seconds("hermitian", d, device) if d > rank else 0.0
+    return layers * each + truncation

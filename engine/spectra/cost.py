@@ -8,7 +8,7 @@ import torch
 from scipy.linalg import schur
 from torch import Tensor
 
-Work = Literal["eigenvalues", "complex_eigenvalues", "svd", "schur", "complex_product"]
+Work = Literal["eigenvalues", "complex_eigenvalues", "svd", "schur", "hermitian", "complex_product"]
 
 SMALL = 384
 
@@ -25,7 +25,7 @@ def seconds(work: Work, d: int, device: str = "cpu") -> float:
 def _measured(work: Work, device: str, threads: int) -> float:
     generator = torch.Generator().manual_seed(0)
     matrix = (torch.randn(SMALL, SMALL, generator=generator, dtype=torch.float64) / SMALL**0.5).to(device)
-    matrix = matrix.to(torch.complex128) if work.startswith("complex") else matrix
+    matrix = matrix.to(torch.complex128) if work in ("hermitian", "complex_eigenvalues", "complex_product") else matrix
     return min(_once(work, matrix) for _ in range(3))  # the first run also loads libraries
 
 
@@ -36,6 +36,8 @@ def _once(work: Work, matrix: Tensor) -> float:
             torch.linalg.eigvals(matrix)
         case "svd":
             torch.linalg.svd(matrix)
+        case "hermitian":
+            torch.linalg.eigh(matrix @ matrix.mH)
         case "schur":
             schur(matrix.numpy())
         case "complex_product":

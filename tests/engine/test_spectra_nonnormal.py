@@ -175,5 +175,5 @@ def test_predicted_times_are_measured_ones_scaled() -> None:
 
     assert small < 10 * min(again() for _ in range(3))
     assert small > 0
-    for other in ("eigenvalues", "complex_eigenvalues", "schur", "complex_product"):
+    for other in ("eigenvalues", "complex_eigenvalues", "schur", "hermitian", "complex_product"):
         assert cost.seconds(other, 64) > 0
