@@ -73,7 +73,10 @@ def reference_operators(
         with torch.no_grad(), InFloat64():
             call = blocks.call(layer, _one(inputs, 0, length))[1].to(torch.float64)
             sublayers = find_sublayers(call, state.hidden[0, :length].double())
-    found: dict[Component, list[Tensor]] = {component: [] for component in components}
+    wanted: list[Component] = [component for component in components if component != "residual"]
+    if "residual" in components and "block" not in wanted:
+        wanted.append("block")
+    found: dict[Component, list[Tensor]] = {component: [] for component in wanted}
     wide: AbstractContextManager[Any] = InFloat64() if state.hidden.dtype == torch.float64 else nullcontext()
     with torch.no_grad(), wide:
         for sample in range(len(state)):
@@ -84,7 +87,10 @@ def reference_operators(
             call = blocks.call(layer, _one(inputs, sample, length))[1].to(hidden.dtype)
             for component, matrices in found.items():
                 matrices.append(_jacobian(call, hidden, position, component, sublayers))
-    return {component: Dense(torch.stack(matrices)) for component, matrices in found.items()}
+    stacked = {component: torch.stack(matrices) for component, matrices in found.items()}
+    if "residual" in components:
+        stacked["residual"] = stacked["block"] - torch.eye(state.hidden.shape[-1]).to(stacked["block"])
+    return {component: Dense(stacked[component]) for component in components}
 
 
 def find_sublayers(call: Call, hidden: Tensor) -> Sublayers:
@@ -132,7 +138,7 @@ def find_sublayers(call: Call, hidden: Tensor) -> Sublayers:
 
 
 def _jacobian(call: Call, hidden: Tensor, position: int, component: Component, sublayers: Sublayers | None) -> Tensor:
-    """(d, d) for one sample's hidden (T, d)."""
+    """(d, d) for one sample's hidden (T, d), of a component other than ``residual``."""
 
     def tokens(x: Tensor) -> Tensor:
         return torch.cat((hidden[:position], x[None], hidden[position + 1 :]))
@@ -140,9 +146,8 @@ def _jacobian(call: Call, hidden: Tensor, position: int, component: Component, s
     def block(x: Tensor) -> Tensor:
         return call(tokens(x)[None])[0, position]
 
-    if component in ("block", "residual"):
-        matrix = _jacrev(block, hidden[position])
-        return matrix - torch.eye(len(matrix)).to(matrix) if component == "residual" else matrix
+    if component == "block":
+        return _jacrev(block, hidden[position])
     assert sublayers is not None
     attn_path, mlp_path, joined = sublayers.attn, sublayers.mlp, sublayers.joined
 

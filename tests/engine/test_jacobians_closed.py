@@ -7,7 +7,9 @@ casts to fp64 where it is asked for fp64, so that 1e-9 can be held; that it is t
 
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import fields, is_dataclass, replace
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -21,6 +23,7 @@ from engine.jacobians.reference import reference_operators
 from engine.jacobians.state import State
 from engine.jacobians.stream import ResidualStream
 from engine.jacobians.tracing import Blocks, InFloat64
+from engine.models.adapters import Rotary
 
 torch.set_num_threads(1)
 
@@ -154,3 +157,22 @@ def test_later_tokens_matter_to_bidirectional_models_only(name: str, matters: bo
 def test_heads_alone_have_no_jacobian() -> None:
     with pytest.raises(UserError, match="Only the heads"):
         component_operator(block_of("gpt2", 0), one_state("gpt2"), "attn", "isolated")
+
+
+def on(device: str, part: Any) -> Any:
+    """A dataclass with its tensors, however deep, on another device; rotary tables stay on the CPU, as adapters do."""
+    if isinstance(part, Tensor):
+        return part.to(device)
+    if not is_dataclass(part) or isinstance(part, Rotary):
+        return part
+    return replace(part, **{field.name: on(device, getattr(part, field.name)) for field in fields(part)})
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama-yarn", "olmo2", "gemma2", "gemma3_text", "gemma4_text", "bert"])
+def test_nothing_is_left_on_the_cpu(name: str) -> None:
+    # The meta device refuses to be mixed with another, so it stands for any.
+    block, state = on("meta", block_of(name, 0, "all")), on("meta", one_state(name))
+    for context in CONTEXTS:
+        for operator in component_operators(block, state, context).values():
+            assert operator.dense().device.type == "meta"
+            assert operator.rmatmul(operator.matmul(state.chosen[..., None])).shape == (len(state), 24, 1)
