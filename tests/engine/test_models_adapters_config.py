@@ -43,14 +43,14 @@ def test_facts_agree_with_the_model(name: str) -> None:
         assert facts["context"] == (62 if name == "roberta" else 64)
 
 
-def test_storage_dtype_is_kept_and_gemmas_gain_is_fp32() -> None:
+def test_storage_dtype_is_kept_and_gemmas_gain_is_fp64() -> None:
     for name in ("gpt2", "gpt_neox", "llama", "gemma2"):
         config, state = CASES[name].config, run(name).model.state_dict()
         block = ADAPTERS[name].block(config, 0, lambda tensor, state=state: state[tensor].bfloat16())
         assert {w.dtype for w in vars(block.heads).values() if w is not None} == {torch.bfloat16}
         assert block.attn_norm is not None
         assert block.attn_norm.gain is not None
-        assert block.attn_norm.gain.dtype == (torch.float32 if name == "gemma2" else torch.bfloat16)
+        assert block.attn_norm.gain.dtype == (torch.float64 if name == "gemma2" else torch.bfloat16)
 
 
 def test_notices_say_what_the_matrices_do_not_show() -> None:

@@ -14,8 +14,8 @@ import pytest
 import torch
 from adapter_models import BLOCKS, T, block_of, inputs_of, model_of
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
+from engine.jacobians.tracing import InFloat64
 from engine.models.adapters import Block, HeadNorm, Mlp, Norm, Rotary
 
 torch.set_num_threads(1)
@@ -28,19 +28,6 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "silu": lambda z: z / (1 + torch.exp(-z)),
     "relu": lambda z: z.clamp(min=0),
 }
-
-
-class InDouble(TorchFunctionMode):
-    """The library computes norms, softmax and angles in fp32 whatever the model's dtype; here, in fp64."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is Tensor.float:
-            return args[0].double()
-
-        def widened(value: Any) -> Any:
-            return torch.float64 if value is torch.float32 else value
-
-        return func(*map(widened, args), **{key: widened(value) for key, value in (kwargs or {}).items()})
 
 
 @cache
@@ -62,7 +49,7 @@ def seen(name: str) -> list[tuple[Tensor, Tensor]]:
 
     for layer in model.get_submodule(BLOCKS[name].layers):
         handles += [layer.register_forward_pre_hook(put, with_kwargs=True), layer.register_forward_hook(keep)]
-    with torch.no_grad(), InDouble():
+    with torch.no_grad(), InFloat64():
         model(**inputs_of(name))
     for handle in handles:
         handle.remove()

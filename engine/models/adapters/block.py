@@ -47,8 +47,7 @@ class Heads:
 class Norm:
     """A norm over the residual width: n(x) = gain ∘ x̂ + bias, x̂ centred for LayerNorm only.
 
-    `gain` (d,) is what multiplies x̂ (Gemma's stored w is returned as 1 + w, in fp32 or wider); None where nothing is
-    learned.
+    `gain` (d,) is what multiplies x̂ (Gemma's stored w is returned as 1 + w, in fp64); None where nothing is learned.
     """
 
     kind: NormKind

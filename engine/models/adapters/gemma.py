@@ -4,7 +4,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from engine.errors import UserError
@@ -23,7 +22,7 @@ QK_NORMS = {"q_norm": "self_attn.q_norm", "k_norm": "self_attn.k_norm"}
 class Gemma2(Llama):
     """Norms on both sides of attention and MLP; scores are scaled by a config value and soft-capped.
 
-    RMSNorm stores w and multiplies by 1 + w, added in fp32.
+    RMSNorm stores w and multiplies by 1 + w, which the library adds in fp32 whatever the dtype of w.
     """
 
     family = "gemma2"
@@ -34,7 +33,7 @@ class Gemma2(Llama):
         return attention_bias(config)
 
     def gain(self, weight: Tensor) -> Tensor:
-        return 1 + weight.to(torch.promote_types(weight.dtype, torch.float32))
+        return 1 + weight.double()  # so that it is exact in fp64, and rounds to the library's sum in fp32
 
     def activation(self, config: Any) -> str:
         return config.hidden_activation
