@@ -58,10 +58,13 @@ class Blocks:
     """
 
     def __init__(self, module: nn.Module, inputs: dict[str, Tensor]) -> None:
-        self.model: nn.Module = getattr(module, "base_model", module)
+        self.model: Any = getattr(module, "base_model", module)
         self.config: Any = self.model.config
+        if hasattr(self.model, "set_experts_implementation"):
+            self.model.set_experts_implementation("eager")  # the fused one knows no float64
         self._layers = self._find()
-        self._tuples = [False] * len(self)
+        # What each block returns beside the residual stream, as Nones; None itself where it returns that alone.
+        self._beside: list[tuple[None, ...] | None] = [None] * len(self)
         self._check(inputs)
 
     def __len__(self) -> int:
@@ -87,7 +90,8 @@ class Blocks:
                     hidden = kwargs.pop("hidden_states")
                 if index in (0, layer):
                     caught[index] = hidden, Call(self._layers[index], args, without_cache(kwargs))
-                return (hidden,) if self._tuples[index] else hidden
+                beside = self._beside[index]
+                return hidden if beside is None else (hidden, *beside)
 
             return forward
 
@@ -135,7 +139,7 @@ class Blocks:
             def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
                 entered.append((args[0] if args else kwargs["hidden_states"]).clone())
                 left.append(first(output))
-                self._tuples[index] = isinstance(output, tuple)
+                self._beside[index] = (None,) * (len(output) - 1) if isinstance(output, tuple) else None
 
             return hook
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 import transformers as hf
-from adapter_models import GQA, model_of
+from adapter_models import GQA, SMALL, model_of
 from opening_models import pristine
 from torch import Tensor, nn
 
@@ -105,6 +105,8 @@ OTHERS: dict[str, hf.PreTrainedConfig] = {
     "phi": hf.PhiConfig(**GQA),
     "falcon": hf.FalconConfig(hidden_size=24, num_hidden_layers=2, num_attention_heads=4, vocab_size=50, alibi=True),
     "bloom": hf.BloomConfig(hidden_size=24, n_layer=2, n_head=4, vocab_size=50),
+    "mixtral": hf.MixtralConfig(**GQA, num_local_experts=4),
+    "deberta": hf.DebertaV2Config(**SMALL, intermediate_size=32),
     "granite": hf.GraniteConfig(**GQA, residual_multiplier=0.5),
 }
 
