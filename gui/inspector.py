@@ -61,7 +61,7 @@ class Inspector(QWidget):
         self.verdict.setVisible(bool(shown.verdict))
         self.help.setVisible(reading is not None)
         self._table.setVisible(bool(shown.rows))
-        self._fill([shown.columns, *map(self._texts, shown.rows)])
+        self._fill([row[: len(shown.columns)] for row in (shown.columns, *map(self._texts, shown.rows))])
         for cells, row in zip(self._cells[1:], shown.rows, strict=False):
             for cell in cells:
                 cell.setToolTip(row.meaning)
@@ -70,7 +70,8 @@ class Inspector(QWidget):
         """The reading as tab-separated lines, for a spreadsheet."""
         if self.reading is None:
             return ""
-        rows = ["\t".join((r.symbol, *map(repr, (r.value, r.null, r.p, r.q)))) for r in self.reading.rows]
+        width = len(self.reading.columns)
+        rows = ["\t".join((r.symbol, *map(repr, (r.value, r.null, r.p, r.q)))[:width]) for r in self.reading.rows]
         head = f"{self.reading.subtitle}\t{self.reading.title}"
         return "\n".join([head, "\t".join(self.reading.columns), *rows, self.reading.verdict])
 
@@ -89,12 +90,13 @@ class Inspector(QWidget):
     def _fill(self, rows: list[tuple[str, ...]]) -> None:
         while len(self._cells) < len(rows):
             at = len(self._cells)
-            self._cells.append([QLabel() for _ in rows[0]])
+            self._cells.append([QLabel() for _ in Reading.columns])
             for column, cell in enumerate(self._cells[-1]):
                 side = Qt.AlignmentFlag.AlignRight if column else Qt.AlignmentFlag.AlignLeft
                 cell.setProperty("role", "muted" if at == 0 else "number" if column else "")
                 self._grid.addWidget(cell, at, column, side)
         for at, cells in enumerate(self._cells):
             for column, cell in enumerate(cells):
-                cell.setText(rows[at][column] if at < len(rows) else "")
-                cell.setVisible(at < len(rows))
+                shown = at < len(rows) and column < len(rows[at])
+                cell.setText(rows[at][column] if shown else "")
+                cell.setVisible(shown)

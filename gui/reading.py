@@ -17,7 +17,10 @@ class Row:
 
 @dataclass(frozen=True)
 class Reading:
-    """`verdict` is a plain sentence; `outside` says whether the selected thing leaves its null, None if unknown."""
+    """`verdict` is a plain sentence; `outside` says whether the selected thing leaves its null, None if unknown.
+
+    `columns` names what a row shows, in the order of its fields; with three of them `null` is the last one shown.
+    """
 
     title: str
     subtitle: str = ""
