@@ -102,11 +102,10 @@ class Weights(Analysis[WeightsParams]):
         head = model.d_head * model.d_model
         n_weights = 2 * (model.n_heads + model.n_kv_heads) * head
         stored = {"float64": 8, "float32": 4}.get(model.storage_dtype, 2)
-        # The layer's tensors and a copy in head order; per thread one key/value head with its queries, in fp64, about
-        # four times over (folded, shuffled, inside the QR); the null's factors.
-        together = 2 * (model.n_heads // model.n_kv_heads + 1)
+        # The layer's tensors and a copy in head order; per thread a key/value head and one query head at a time in
+        # fp64, with what the QR and the moments need, about twelve such matrices; the null's factors.
         threads = min(model.n_kv_heads, os.cpu_count() or 1)
-        working = threads * together * head * 8 * 4
+        working = threads * 12 * head * 8
         if request.device != "cpu":
             working = max(working, 4 * (1 << 29))
         return 2 * n_weights * stored + working + (256 << 20)

@@ -22,14 +22,16 @@ class Moments(NamedTuple):
 
 def entry_moments(w: Tensor) -> Moments:
     """Moments of the entries of each matrix of `w` (H, r, d)."""
-    x = w.double().flatten(1)
-    mean = x.mean(1)
-    x = x - mean[:, None]
+    return Moments(*torch.stack([_moments(x.double()) for x in w]).unbind(1))
+
+
+def _moments(x: Tensor) -> Tensor:
+    mean = x.mean()
+    x = x - mean
     square = x.square()
-    std = square.mean(1).sqrt()
-    x = x * square
-    skew = x.mean(1) / std**3
-    return Moments(mean, std, skew, square.square().mean(1) / std**4 - 3)
+    std = square.mean().sqrt()
+    skew, kurtosis = (x * square).mean() / std**3, square.square_().mean() / std**4 - 3
+    return torch.stack((mean, std, skew, kurtosis))
 
 
 def entry_quantiles(w: Tensor, probabilities: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -52,8 +54,8 @@ def product_moments(a: Tensor, b: Tensor, rows: Tensor | None = None) -> Moments
     """Moments of the entries w_ij = a_i·b_j of each A_hᵀ B_h.
 
     Mean and standard deviation have closed forms in fp64: mean (Σa_i)·(Σb_j)/d², mean square tr(AAᵀBBᵀ)/d². The third
-    and fourth need the entries: they are made in fp32, already standardised, in blocks that fit the cache, and summed by
-    rows in fp32, over rows in fp64.
+    and fourth need the entries: they are made in fp32, already standardised, in blocks that fit the cache, and
+    summed by rows in fp32, over rows in fp64.
 
     Parameters
     ----------
@@ -93,11 +95,11 @@ def product_quantiles(a: Tensor, b: Tensor, probabilities: Tensor, count: int, g
     each block, the same in every product.
     """
     group, d, side = len(a) // len(b), a.shape[-1], 64
-    a, b = a.double(), b.double().repeat_interleave(group, 0)
     if d * d <= count:
-        return _standard_quantiles((a.mT @ b).flatten(1), probabilities)
+        product = a.double().mT @ b.double().repeat_interleave(group, 0)
+        return _standard_quantiles(product.flatten(1), probabilities)
     blocks = max(1, count // side**2)
     i, j = torch.randint(d, (2, blocks * side), generator=generator).to(a.device)
-    left = a[:, :, i].unflatten(-1, (blocks, side))
-    right = b[:, :, j].unflatten(-1, (blocks, side))
+    left = a[:, :, i].double().unflatten(-1, (blocks, side))
+    right = b[:, :, j].double().repeat_interleave(group, 0).unflatten(-1, (blocks, side))
     return _standard_quantiles(torch.einsum("hrni,hrnj->hnij", left, right).flatten(1), probabilities)

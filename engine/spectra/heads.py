@@ -70,17 +70,41 @@ def measure(
     seeds = np.random.SeedSequence(seed).generate_state(len(w_k) + 1, np.uint64) >> np.uint64(1)
 
     def part(heads: range) -> dict[str, Tensor]:
-        kv = slice(heads.start, heads.stop)
-        query = slice(heads.start * group, heads.stop * group)
-        q, k, v, o = w_q[query], w_k[kv], w_v[kv], w_o[query].mT
-        found = _spectra(folded(q), folded(k), folded(v), o.double(), rotation, int(seeds[-1]))
+        kv, query = slice(heads.start, heads.stop), slice(heads.start * group, heads.stop * group)
+        k, v = folded(w_k[kv]), folded(w_v[kv])
+        r_k, r_v = factored.triangular(k), factored.triangular(v)
+        # On the CPU one query head at a time: it is as fast, and its fp64 copies are all that is held.
+        step = len(w_q) if w_q.is_cuda else 1
+        pieces = []
+        for stored_q, stored_o in zip(w_q[query].split(step), w_o[query].split(step), strict=True):
+            q, o = folded(stored_q), stored_o.mT.double()
+            sigma = factored.core_singular_values(factored.triangular(q), r_k, rotation)
+            ov_sigma = factored.core_singular_values(factored.triangular(o), r_v)
+            pieces.append(
+                {
+                    "qk_eigenvalues": sigma.square(),
+                    "ov_eigenvalues": ov_sigma.square(),
+                    "qk_complex_eigenvalues": factored.eigenvalues(q, k, rotation),
+                    "ov_complex_eigenvalues": factored.eigenvalues(o, v),
+                    "unit_scale": _unit_scale(q, k),
+                    "ov_unit_scale": _unit_scale(o, v),
+                    **_entries("wq", q, int(seeds[-1])),
+                    **_product_entries(q, k if rotation is None else rotation.to(k) @ k, int(seeds[-1])),
+                }
+            )
+        found = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+        found |= {name: x.repeat_interleave(group, 0) for name, x in _entries("wk", k, int(seeds[-1])).items()}
         if shuffle:
-            generators = [torch.Generator().manual_seed(int(seeds[i])) for i in heads]
-            q = torch.cat([_permuted(x, g) for x, g in zip(q.split(group), generators, strict=True)])
-            k = torch.cat([_permuted(x, g) for x, g in zip(k.split(1), generators, strict=True)])
-            sigma = factored.singular_values(folded(q), folded(k), rotation)
-            found["shuffled_qk_eigenvalues"] = sigma.square()
+            shuffled = [shuffled_sigma(i) for i in heads]
+            found["shuffled_qk_eigenvalues"] = torch.cat(shuffled).square()
         return found
+
+    def shuffled_sigma(kv: int) -> Tensor:
+        generator = torch.Generator().manual_seed(int(seeds[kv]))
+        r_k = factored.triangular(folded(permuted(w_k[kv], generator))[None])
+        queries = w_q[kv * group : (kv + 1) * group]
+        r_q = torch.stack([factored.triangular(folded(permuted(q, generator))) for q in queries])
+        return factored.core_singular_values(r_q, r_k, rotation)
 
     if w_q.is_cuda:
         step = max(1, BATCH_BYTES * len(w_k) // (8 * (w_q.numel() + w_k.numel())))
@@ -102,40 +126,30 @@ def measure(
     return out
 
 
-def _permuted(w: Tensor, generator: torch.Generator) -> Tensor:
-    """Each matrix of `w` (H, r, d) with its entries in random order."""
-    orders = [torch.randperm(x.numel(), generator=generator).to(w.device) for x in w]
-    return torch.stack([x.flatten()[order].view_as(x) for x, order in zip(w, orders, strict=True)])
+def permuted(w: Tensor, generator: torch.Generator) -> Tensor:
+    """The matrix `w` (r, d) with its entries in random order."""
+    return w.flatten()[torch.randperm(w.numel(), generator=generator).to(w.device)].view_as(w)
 
 
-def _spectra(q: Tensor, k: Tensor, v: Tensor, o: Tensor, rotation: Tensor | None, seed: int) -> dict[str, Tensor]:
-    """Of query heads `q`, `o` (H, d_h, d) with their key/value heads `k`, `v` (H_kv, d_h, d), all fp64."""
-    d = q.shape[-1]
-    found = {
-        "qk_eigenvalues": factored.singular_values(q, k, rotation).square(),
-        "ov_eigenvalues": factored.singular_values(o, v).square(),
-        "qk_complex_eigenvalues": factored.eigenvalues(q, k, rotation),
-        "ov_complex_eigenvalues": factored.eigenvalues(o, v),
-        "unit_scale": _unit_scale(q, k),
-        "ov_unit_scale": _unit_scale(o, v),
-    }
+def _entries(name: str, w: Tensor, seed: int) -> dict[str, Tensor]:
+    """Moments and quantiles of the entries of each matrix of `w`, under names that begin with `name`."""
     generator = torch.Generator().manual_seed(seed)
-    rotated = k if rotation is None else rotation.to(k) @ k
+    quantiles = elementwise.entry_quantiles(w, torch.from_numpy(PROBABILITIES), QUANTILE_ENTRIES, generator)
+    moments = elementwise.entry_moments(w)._asdict()
+    return {f"{name}_{m}": x for m, x in moments.items()} | {f"{name}_quantiles": quantiles}
+
+
+def _product_entries(q: Tensor, k: Tensor, seed: int) -> dict[str, Tensor]:
+    """The same of each W_QK."""
+    generator, d = torch.Generator().manual_seed(seed), q.shape[-1]
+    quantiles = elementwise.product_quantiles(q, k, torch.from_numpy(PROBABILITIES), QUANTILE_ENTRIES, generator)
     rows = torch.randperm(d, generator=generator)[: MOMENT_ENTRIES // d] if d * d > MOMENT_ENTRIES else None
-    probabilities = torch.from_numpy(PROBABILITIES)
-    for name, w in (("wq", q), ("wk", k)):
-        repeat = len(q) // len(w)
-        x = elementwise.entry_quantiles(w, probabilities, QUANTILE_ENTRIES, generator)
-        found[f"{name}_quantiles"] = x.repeat_interleave(repeat, 0)
-        moments = elementwise.entry_moments(w)._asdict()
-        found |= {f"{name}_{m}": x.repeat_interleave(repeat, 0) for m, x in moments.items()}
-    found |= {f"wqk_{m}": x for m, x in elementwise.product_moments(q, rotated, rows)._asdict().items()}
-    found["wqk_quantiles"] = elementwise.product_quantiles(q, rotated, probabilities, QUANTILE_ENTRIES, generator)
-    return found
+    moments = elementwise.product_moments(q, k, rows)._asdict()
+    return {f"wqk_{m}": x for m, x in moments.items()} | {"wqk_quantiles": quantiles}
 
 
 def _spread(fold: factored.Fold | None) -> float:
-    """D Σγ⁴/(Σγ²)²: by how much a gain on both sides widens the disc of radius √(d·d_h) σ_Qσ_K that Gaussians fill."""
+    """How much a gain on both sides widens the disc of radius √(d·d_h) σ_Qσ_K that Gaussians fill: d Σγ⁴/(Σγ²)²."""
     if fold is None or fold.gain is None:
         return 1.0
     square = fold.gain.double().square()

@@ -13,7 +13,7 @@ from engine.spectra.threads import over_threads
 
 Array = NDArray[np.float64]
 
-BATCH_BYTES = 32 << 20  # of the factors drawn at once
+BATCH_BYTES = 16 << 20  # of the factors drawn at once
 
 
 def marchenko_pastur_edges(c: float) -> tuple[float, float]:

@@ -179,6 +179,15 @@ def test_p_and_q_are_those_of_the_null_that_is_drawn(
         )
 
 
+def test_folded_null_of_ov_has_the_gain_on_one_side_only(run: Callable[..., xr.Dataset]) -> None:
+    """A gain leaves a factor fewer directions, so NPR falls: most for W_QK, less for W_OV, whose W_O reads no norm."""
+    plain, folded = run("gpt2"), run("gpt2", fold_norm=True)
+    for layer in range(3):
+        both, one = (folded[f"{prefix}null_npr"].values[0, layer, 1] for prefix in ("", "ov_"))
+        assert both < one - 0.005 < plain["null_npr"].values[0, 1] - 0.01
+    np.testing.assert_array_equal(plain["null_npr"], plain["ov_null_npr"])
+
+
 def test_the_made_up_head_is_the_one_found(run: Callable[..., xr.Dataset]) -> None:
     ds = run("gpt2", null_draws=2000)
     found = (ds["q_npr"].values[0] < 0.05) & (ds["q_kappa"].values[0] < 0.05)

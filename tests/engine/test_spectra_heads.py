@@ -76,10 +76,9 @@ def test_shuffling_keeps_the_entries_and_loses_the_structure() -> None:
     np.testing.assert_array_equal(found["shuffled_qk_eigenvalues"], again["shuffled_qk_eigenvalues"])
     other = heads.measure(q, q, q, o, seed=4)
     assert not np.array_equal(found["shuffled_qk_eigenvalues"], other["shuffled_qk_eigenvalues"])
-    generator = torch.Generator().manual_seed(0)
-    permuted = heads._permuted(q, generator)
-    torch.testing.assert_close(permuted.flatten().sort().values, q.flatten().sort().values)
-    assert not torch.equal(permuted, q)
+    permuted = heads.permuted(q[0], torch.Generator().manual_seed(0))
+    assert permuted.flatten().sort().values.equal(q.flatten().sort().values)
+    assert not permuted.equal(q[0])
     assert "shuffled_qk_eigenvalues" not in heads.measure(q, q, q, o, shuffle=False)
 
 
