@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     import xarray as xr
 
 ALIGNMENTS = ("self_alignment", "forward_alignment")
-COLUMNS = 4
 
 
 class DepthOptions(Options):
@@ -44,7 +43,8 @@ def profiles(dataset: "xr.Dataset", selection: Selection, options: DepthOptions)
     jacobians = Jacobians.of(dataset, selection)
     if options.component not in jacobians.measured("henrici"):
         return Figure(empty=jacobians.missing("henrici", options.component, "mean Jacobian"))
-    panels = [_profile(jacobians, name, selection, options) for name in OPERATOR]
+    there = [name for name in OPERATOR if options.component in jacobians.measured(name)]
+    panels = [_profile(jacobians, name, selection, options) for name in there]
     title = jacobians.title(f"the mean Jacobian of the {COMPONENTS[options.component]} by layer")
     note = "U: mean of the first and last layer over the median of the others"
     if options.regimes == "change points" and np.isnan(jacobians.values("henrici", options.component)).any():
@@ -53,7 +53,9 @@ def profiles(dataset: "xr.Dataset", selection: Selection, options: DepthOptions)
 
 
 def _rows(panels: list[Panel]) -> tuple[tuple[Panel, ...], ...]:
-    return tuple(tuple(panels[i : i + COLUMNS]) for i in range(0, len(panels), COLUMNS))
+    """Two rows of panels."""
+    columns = (len(panels) + 1) // 2
+    return tuple(row for row in (tuple(panels[:columns]), tuple(panels[columns:])) if row)
 
 
 def _profile(jacobians: Jacobians, name: str, selection: Selection, options: DepthOptions) -> Panel:
@@ -75,7 +77,7 @@ def _profile(jacobians: Jacobians, name: str, selection: Selection, options: Dep
             marks.append(_levels(values, starts, levels, "regimes"))
             marks += [Rule("x", start - 0.5, "change point", "accent") for start in starts]
     picks = tuple(jacobians.pick(i) for i in range(len(values)))
-    marks.append(Rule("x", float(jacobians.layer(selection)), "selected layer", "ink"))
+    marks.append(Rule("x", float(jacobians.layer(selection)), "selected layer", "muted"))
     marks.append(Line(x, values, "mean Jacobian", "data", 2, markers=True, picks=picks))
     return Panel(layer_axis(jacobians.layers), Axis(kind.label, log=kind.log), tuple(marks), title="  ·  ".join(title))
 

@@ -182,7 +182,7 @@ def _fit(jacobians: Jacobians, component: str, layer: int, sigma: Floats) -> tup
     last = len(positive) if positive.all() else int(np.argmin(positive))  # the fit ends before the first zero
     x, y = np.log(rank[:last]), np.log(inside[:last])
     line = np.exp(y.mean() - alpha / 2 * (x - x.mean()))
-    label = f"fit σ² ∝ i^−α, α = {alpha:.3g} ± {error:.1g}"
+    label = f"fit σᵢ² ∝ i^(−α), α = {alpha:.3g} ± {error:.1g}"
     note = f"α by least squares over ranks {rank[0]} to {rank[last - 1]}, R² = {r2:.4f}"
     return [Line(rank[:last].astype(float), line, label, "accent", 2, dash=True)], note
 

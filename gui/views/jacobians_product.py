@@ -35,7 +35,7 @@ def funnel(dataset: "xr.Dataset", selection: Selection, options: FunnelOptions) 
         return Figure(empty=jacobians.absent(RANK, PRODUCT))
     layer = jacobians.layer(selection)
     shown = [one for one in jacobians.every if options.others or one.model == jacobians.model]
-    marks: tuple[list[Mark], list[Mark], list[Mark]] = ([Rule("x", layer, "selected layer", "ink")], [], [])
+    marks: tuple[list[Mark], list[Mark], list[Mark]] = ([Rule("x", layer, "selected layer", "muted")], [], [])
     for one in shown:
         color, chosen = colors(jacobians.infos)[one.model], one.model == jacobians.model
         width, dash = 2.0 if chosen else 1.0, bool(one.info["twin"])
@@ -62,7 +62,7 @@ def funnel(dataset: "xr.Dataset", selection: Selection, options: FunnelOptions) 
         Panel(Axis("rank i", log=True), Axis("ln σᵢ per layer"), tuple(marks[2]), title=f"from layer {layer}"),
     )
     ranks = jacobians.product(RANK)
-    note = f"From layer {layer} on {ranks[layer]:.4g} directions are left of {jacobians.width:,}"
+    note = f"From layer {layer} to the last about {ranks[layer]:.3g} of {jacobians.width:,} directions are left"
     title = jacobians.title("the funnel, effective rank of the product of mean Jacobians")
     return Figure((panels,), title=title, note=jacobians.caveats(note))
 

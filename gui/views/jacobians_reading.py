@@ -22,7 +22,7 @@ def read_sample(dataset: "xr.Dataset", selection: Selection) -> Reading:
     sampled = [c for c in jacobians.measured("rho") if np.isfinite(jacobians.values("rho", c)[layer]).any()]
     if not sampled:
         return Reading(title, subtitle, COLUMNS, verdict="This layer has not been computed yet.", help="jacobians")
-    sublayers = [c for c in ("attn", "mlp") if c in sampled] or sampled
+    sublayers = [c for c in sampled if c in ("attn", "mlp")] or sampled
     rows = [_row(jacobians, name, c, layer, sample) for c in sublayers for name in SAMPLED]
     operator = next((c for c in ("block", "attn", "mlp", "residual") if c in jacobians.measured("henrici")), "")
     rows += [_row(jacobians, name, operator, layer) for name in OPERATOR if operator]
