@@ -28,9 +28,9 @@ STATISTICS: dict[str, Statistic] = {
     "lambda_sum": Statistic("Σλ", log=True),
     "lambda_sq_sum": Statistic("Σλ²", log=True),
     "pr": Statistic("participation ratio"),
-    "npr": Statistic("normalised participation ratio"),
+    "npr": Statistic("NPR (PR / d_h)"),
     "entropy": Statistic("spectral entropy (nats)"),
-    "kappa": Statistic("condition number κ = λ₁/λ_dh", log=True),
+    "kappa": Statistic("condition number κ", log=True),
 }
 ELEMENTWISE: dict[str, Statistic] = {
     f"{weight}_{moment}": Statistic(f"{label} of the entries of {name}", log=moment == "std")
