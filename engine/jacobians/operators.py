@@ -5,7 +5,8 @@ less a rank-one term; a Jacobian is a `Chain` and `Sum` of them. All act on colu
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -31,6 +32,10 @@ class Operator(ABC):
     def dense(self) -> Tensor:
         """J itself, (N, d_out, d_in); may be a view of shared memory, not to be written to."""
 
+    @abstractmethod
+    def __getitem__(self, samples: Tensor) -> Self:
+        """The maps of some samples: their numbers (n,)."""
+
 
 @dataclass(frozen=True)
 class Shared(Operator):
@@ -43,15 +48,18 @@ class Shared(Operator):
     def shape(self) -> tuple[int, int, int]:
         return self.n, *self.weight.shape
 
-    # Transposed, so that all samples and columns together are one large product instead of N small ones.
+    # Transposed and flattened, so that all samples and columns are one large product instead of N small ones.
     def matmul(self, v: Tensor) -> Tensor:
-        return (v.mT @ self.weight.T).mT
+        return (v.mT.flatten(0, 1) @ self.weight.T).unflatten(0, (v.shape[0], v.shape[2])).mT
 
     def rmatmul(self, u: Tensor) -> Tensor:
-        return (u.mT @ self.weight).mT
+        return (u.mT.flatten(0, 1) @ self.weight).unflatten(0, (u.shape[0], u.shape[2])).mT
 
     def dense(self) -> Tensor:
         return self.weight.expand(self.n, -1, -1)
+
+    def __getitem__(self, samples: Tensor) -> Self:
+        return replace(self, n=len(samples))
 
 
 @dataclass(frozen=True)
@@ -74,6 +82,9 @@ class Dense(Operator):
     def dense(self) -> Tensor:
         return self.matrices
 
+    def __getitem__(self, samples: Tensor) -> Self:
+        return replace(self, matrices=self.matrices[samples])
+
 
 @dataclass(frozen=True)
 class Diagonal(Operator):
@@ -94,6 +105,9 @@ class Diagonal(Operator):
 
     def dense(self) -> Tensor:
         return torch.diag_embed(self.values)
+
+    def __getitem__(self, samples: Tensor) -> Self:
+        return replace(self, values=self.values[samples])
 
 
 @dataclass(frozen=True)
@@ -118,6 +132,9 @@ class Identity(Operator):
     def dense(self) -> Tensor:
         eye = torch.eye(self.d, dtype=self.like.dtype, device=self.like.device)
         return (self.scale * eye).expand(self.n, -1, -1)
+
+    def __getitem__(self, samples: Tensor) -> Self:
+        return replace(self, n=len(samples))
 
 
 @dataclass(frozen=True)
@@ -156,6 +173,9 @@ class NormJacobian(Operator):
         n, d, _ = self.shape
         return self.matmul(torch.eye(d, dtype=self.unit.dtype, device=self.unit.device).expand(n, d, d))
 
+    def __getitem__(self, samples: Tensor) -> Self:
+        return replace(self, scale=self.scale[samples], unit=self.unit[samples])
+
     def _project(self, v: Tensor) -> Tensor:
         along = torch.einsum("nd,ndk->nk", self.unit, v) / v.shape[1]
         rest = v - self.unit[:, :, None] * along[:, None]
@@ -190,6 +210,9 @@ class HeadBlocks(Operator):
         out[:, every, :, every] = self.blocks.transpose(0, 1)
         return out.reshape(n, heads * a, heads * b)
 
+    def __getitem__(self, samples: Tensor) -> Self:
+        return replace(self, blocks=self.blocks[samples])
+
 
 @dataclass(frozen=True)
 class HeadOuter(Operator):
@@ -220,7 +243,10 @@ class HeadOuter(Operator):
         return (right.mT @ inner).flatten(1, 2)
 
     def dense(self) -> Tensor:
-        return _grouped(self.left[..., None] * self.right[:, :, None], self.n_kv)
+        return grouped(self.left[..., None] * self.right[:, :, None], self.n_kv)
+
+    def __getitem__(self, samples: Tensor) -> Self:
+        return replace(self, left=self.left[samples], right=self.right[samples])
 
 
 @dataclass(frozen=True)
@@ -248,7 +274,10 @@ class HeadScale(Operator):
 
     def dense(self) -> Tensor:
         eye = torch.eye(self.d_head, dtype=self.values.dtype, device=self.values.device)
-        return _grouped(self.values[..., None, None] * eye, self.n_kv)
+        return grouped(self.values[..., None, None] * eye, self.n_kv)
+
+    def __getitem__(self, samples: Tensor) -> Self:
+        return replace(self, values=self.values[samples])
 
 
 @dataclass(frozen=True)
@@ -283,6 +312,9 @@ class Chain(Operator):
             product = factor.rmatmul(product.mT).mT
         return product
 
+    def __getitem__(self, samples: Tensor) -> Self:
+        return replace(self, factors=tuple(factor[samples] for factor in self.factors))
+
 
 @dataclass(frozen=True)
 class Sum(Operator):
@@ -312,6 +344,9 @@ class Sum(Operator):
             total = total + term.dense()
         return total
 
+    def __getitem__(self, samples: Tensor) -> Self:
+        return replace(self, terms=tuple(term[samples] for term in self.terms))
+
 
 def chain(*factors: Operator | None) -> Operator:
     """The product of the factors that are there, nested chains opened up."""
@@ -322,7 +357,7 @@ def chain(*factors: Operator | None) -> Operator:
     return flat[0] if len(flat) == 1 else Chain(tuple(flat))
 
 
-def _grouped(blocks: Tensor, n_kv: int) -> Tensor:
+def grouped(blocks: Tensor, n_kv: int) -> Tensor:
     """Lay blocks (N, H, a, b), block h against the key/value head that h reads, out as (N, H·a, n_kv·b)."""
     n, heads, a, b = blocks.shape
     group = heads // n_kv
