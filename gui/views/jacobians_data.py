@@ -1,6 +1,7 @@
 """Slices of the jacobians dataset that its views share. Nothing here computes a result; it finds and labels them."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -73,6 +74,10 @@ class Jacobians(Measured):
         return int(self.info["d_model"])
 
     @property
+    def samples(self) -> int:
+        return int(self.dataset.sizes["sample"])
+
+    @property
     def context(self) -> str:
         return CONTEXTS[str(self.dataset.attrs["context"])]
 
@@ -86,7 +91,7 @@ class Jacobians(Measured):
 
     def sample(self, selection: Selection) -> int:
         """The selected sample, inside this dataset."""
-        return min(selection.sample, self.dataset.sizes.get("sample", 1) - 1)
+        return min(selection.sample, self.samples - 1)
 
     def values(self, name: str, component: str) -> np.ndarray:
         """Variable `name` of `component`, (layers, …); NaN where it is not there or has not arrived."""
@@ -145,13 +150,14 @@ class Jacobians(Measured):
     def pick(self, layer: int, sample: int | None = None) -> Pick:
         return Pick(model=self.model, layer=layer, sample=sample)
 
-    def text(self, sample: int) -> tuple[str, str]:
-        """A sample's text and the token at which its Jacobians were taken; empty where they are not kept."""
-        found = []
-        for name in ("sample_text", "sample_token"):
-            value = self.dataset[name].values[self.model, sample] if name in self.dataset else ""
-            found.append(value if isinstance(value, str) else "")
-        return found[0], found[1]
+    @cached_property
+    def texts(self) -> list[tuple[str, str]]:
+        """Every sample's text and the token at which its Jacobians were taken; empty where they are not kept."""
+        kept = [
+            self.dataset[name].values[self.model].tolist() if name in self.dataset else [""] * self.samples
+            for name in ("sample_text", "sample_token")
+        ]
+        return [(str(text or ""), str(token or "")) for text, token in zip(*kept, strict=True)]
 
     def caveats(self, *more: str) -> str:
         """`more`, then what belongs under every plot, such as how well the closed forms were verified."""

@@ -131,8 +131,8 @@ def _density(values: Complex) -> Floats:
     side = max(high_x - low_x, high_y - low_y) / CELLS or 1.0
     cells = np.stack([np.floor((values.real - low_x) / side), np.floor((values.imag - low_y) / side)])
     inside = np.clip(cells, -2, CELLS + 2).astype(int) + 3  # a rim of two cells holds what lies further out
-    counts = np.zeros((CELLS + 7, CELLS + 7))
-    np.add.at(counts, tuple(inside), 1.0)
+    size = CELLS + 7
+    counts = np.bincount(inside[0] * size + inside[1], minlength=size**2).reshape(size, size)
     around = sum(np.roll(counts, (i, j), (0, 1)) for i in (-1, 0, 1) for j in (-1, 0, 1))
     return np.log10(np.asarray(around)[tuple(inside)] / (9 * side**2))
 

@@ -63,6 +63,6 @@ def _verdict(jacobians: Jacobians, components: list[str], layer: int, sample: in
             places.append(f"{COMPONENTS[component]} {np.mean(others <= own):.0%}")
     if not places:
         return "This sample was left out: its activations are not finite."
-    text, token = jacobians.text(sample)
+    text, token = jacobians.texts[sample]
     said = f"Taken at “{token}” of {quote(text)} " if text or token else ""
     return f"{said}Share of samples whose σ₁ here is at most this one’s: {', '.join(places)}."

@@ -1,5 +1,6 @@
 """Views of single samples: box plots by layer, and one sample through all layers (S0 figs 2 and 3)."""
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -27,6 +28,8 @@ Pair = Literal["sublayers", "block"]
 PAIRS: dict[str, tuple[str, str]] = {"sublayers": ("attn", "mlp"), "block": ("block", "residual")}
 PAIR_LABELS: dict[str, Any] = {"labels": {"sublayers": "attention, MLP", "block": "block, block − I"}}
 TWIN = "random-init twin"
+MOST = 30_000
+"""More points than this in one figure take too long to draw at every step: then outliers alone are drawn."""
 
 
 class BoxOptions(Options):
@@ -51,6 +54,8 @@ def boxplots(dataset: "xr.Dataset", selection: Selection, options: BoxOptions) -
         groups = [g for group in groups for g in (group, (twin, group[1], TWIN, "twin"))]
     width = 0.84 / len(groups)
     places = [(i - (len(groups) - 1) / 2) * width for i in range(len(groups))]
+    crowded = len(groups) * jacobians.layers * jacobians.samples > MOST
+    everything = options.points == "all" and not crowded
     marks: list[Mark] = []
     selected: list[tuple[float, float]] = []
     sample = jacobians.sample(selection)
@@ -59,9 +64,10 @@ def boxplots(dataset: "xr.Dataset", selection: Selection, options: BoxOptions) -
         x = depth(len(values)) + offset
         box = _box(values)
         picks = tuple(Pick(layer=i) for i in range(len(values)))
-        hover = tuple(f"{COMPONENTS[component]}, layer {i}" for i in range(len(values)))
+        name = "" if label == COMPONENTS[component] else f"{COMPONENTS[component]}, "
+        hover = tuple(f"{name}layer {i}" for i in range(len(values)))
         marks.append(Boxes(x, *box, width=0.86 * width, label=label, color=color, picks=picks, hover=hover))
-        marks.append(_points(of, component, values, box, x, width, options.points == "all", color, kind.symbol))
+        marks.append(_points(of, values, box, x, width, everything, (label, color, name, kind.symbol)))
         if of is jacobians:
             selected += zip(x, values[:, sample], strict=True)
     x, y = np.array(selected).T
@@ -69,7 +75,8 @@ def boxplots(dataset: "xr.Dataset", selection: Selection, options: BoxOptions) -
     panel = Panel(layer_axis(jacobians.layers), Axis(kind.label, log=kind.log), tuple(marks))
     count = int(np.isfinite(jacobians.values(options.statistic, shown[0])).sum(axis=1).max())
     title = jacobians.title(f"{kind.symbol} of {count} samples by layer")
-    note = jacobians.caveats(_sentence(jacobians, sample), kind.note)
+    few = f"More than {MOST:,} points: only outliers are drawn" if crowded and options.points == "all" else ""
+    note = jacobians.caveats(_sentence(jacobians, sample), kind.note, few)
     return Figure(((panel,),), title=title, note=note)
 
 
@@ -90,16 +97,18 @@ def _box(values: Floats) -> Box:
 
 def _points(
     jacobians: Jacobians,
-    component: str,
     values: Floats,
     box: Box,
     x: Floats,
     width: float,
     everything: bool,
-    color: str,
-    symbol: str,
+    words: tuple[str, str, str, str],
 ) -> Points:
-    """The samples beyond the whiskers, or all of them spread over the width of their box."""
+    """The samples beyond the whiskers, or all of them spread over the width of their box.
+
+    `words` are label, colour, what stands before a point's layer in its hover text, and the statistic's symbol.
+    """
+    label, color, name, symbol = words
     outside = (values < box[0][:, None]) | (values > box[4][:, None])
     layer, sample = np.nonzero(np.isfinite(values) & (outside | everything))
     at, y = x[layer], values[layer, sample]
@@ -107,18 +116,22 @@ def _points(
         at = at + 0.7 * width * ((sample * 0.6180339887) % 1 - 0.5)
     places = list(zip(layer.tolist(), sample.tolist(), strict=True))
     # A click on the twin's point reads the same sample: the model stays
-    picks = tuple(Pick(layer=i, sample=s) for i, s in places)
-    tokens = [jacobians.text(s)[1] for s in range(values.shape[1])]
-    name = COMPONENTS[component]
+    picks = tuple(_pick(i, s) for i, s in places)
+    tokens = [token for _, token in jacobians.texts]
     hover = tuple(
-        f"{name}, layer {i}, sample {s} at “{tokens[s]}”: {symbol} = {v:.4g}"
+        f"{name}layer {i}, sample {s} at “{tokens[s]}”: {symbol} = {v:.4g}"
         for (i, s), v in zip(places, y.tolist(), strict=True)
     )
-    return Points(at, y, color=color, size=4.0 if everything else 5.0, picks=picks, hover=hover)
+    return Points(at, y, label, color, size=4.0 if everything else 5.0, picks=picks, hover=hover)
+
+
+@lru_cache(maxsize=MOST)
+def _pick(layer: int, sample: int) -> Pick:
+    return Pick(layer=layer, sample=sample)
 
 
 def _sentence(jacobians: Jacobians, sample: int) -> str:
-    text, token = jacobians.text(sample)
+    text, token = jacobians.texts[sample]
     if not text and not token:
         return ""
     return f"Sample {sample}, at “{token}”: {quote(text)}"
@@ -156,7 +169,7 @@ def one_sample(dataset: "xr.Dataset", selection: Selection, options: SampleOptio
         ring = np.array([values[layer, sample]])
         marks.append(Points(np.array([float(layer)]), ring, "selected layer", "ink", size=15, filled=False))
         panels.append(Panel(layer_axis(jacobians.layers), axis, tuple(marks), title=COMPONENTS[component]))
-    token = jacobians.text(sample)[1]
+    token = jacobians.texts[sample][1]
     title = jacobians.title(f"{kind.symbol} of sample {sample}" + (f", at “{token}”" if token else ""))
     note = jacobians.caveats(_sentence(jacobians, sample), kind.note)
     return Figure((tuple(panels),), title=title, note=note)

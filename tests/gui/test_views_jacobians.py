@@ -152,6 +152,14 @@ def test_all_points_are_every_finite_sample_inside_the_width_of_its_box(dataset)
     assert np.isfinite(box.q3).all()
 
 
+def test_too_many_points_are_left_out_and_the_note_says_so(dataset, monkeypatch):
+    monkeypatch.setattr("gui.views.jacobians_samples.MOST", 4 * LAYERS * SAMPLES - 1)
+    figure = draw("boxes", dataset, points="all")
+    assert "only outliers are drawn" in figure.note
+    assert len(marks(figure, Points)[0].x) < SAMPLES
+    assert len(marks(draw("boxes", dataset, points="all", twin=False), Points)[0].x) == LAYERS * SAMPLES
+
+
 def test_an_outlier_of_the_twin_selects_its_sample_and_keeps_the_model(dataset):
     figure = draw("boxes", dataset)
     twin = [m for m in marks(figure, Points) if m.color == "twin" and m.picks]
