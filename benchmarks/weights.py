@@ -83,7 +83,7 @@ class RandomModel:
         info, generator = self.info, torch.Generator().manual_seed(layer)
 
         def draw(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=generator, dtype=torch.float32).mul_(0.02).bfloat16()
+            return torch.randn(shape, generator=generator, dtype=torch.bfloat16).mul_(0.02)
 
         d, r = info.d_model, info.d_head
         heads = Heads(
