@@ -89,7 +89,7 @@ def make_model(folder: Path, seed: int = 0, width: int = 16) -> Path:
 
 
 def register() -> None:
-    analyses.ANALYSES["steps"] = "runs_helpers:Steps"
+    analyses.ANALYSES["steps"] = "runs_helpers:Steps"  # in a process of its own
 
 
 def serve_steps(connection: Connection) -> None:

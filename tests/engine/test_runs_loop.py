@@ -186,12 +186,11 @@ def test_a_full_disk_fails_the_run_and_keeps_what_is_committed(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(handle)
 
-    monkeypatch.setattr(files.os, "fsync", full)
-    failed = run_through(session, run)[-1]
+    with monkeypatch.context() as patch:
+        patch.setattr(files.os, "fsync", full)
+        failed = run_through(session, run)[-1]
     assert isinstance(failed, events.Failed)
     assert "disk is full" in failed.message
-    monkeypatch.undo()
-    analyses.ANALYSES["steps"] = "runs_helpers:Steps"
     assert run.committed() == {"m0-l0", "m0-l1"}
     assert isinstance(run_through(session, run)[-1], events.Finished)
 
