@@ -50,7 +50,7 @@ OPERATOR: dict[str, Statistic] = {
     "henrici": Statistic("Henrici departure", "Henrici"),
     "self_alignment": Statistic("self-alignment", "self-align."),
     "forward_alignment": Statistic("forward alignment", "forward align."),
-    "residual_norm": Statistic("‖J − I‖_F/√d", "‖J − I‖_F/√d"),
+    "residual_norm": Statistic("‖J − I‖_F/√d", "‖J − I‖_F/√d", log=True),
 }
 SampledName = Literal["rho", "delta", "kappa", "pr", "frobenius"]
 SAMPLED_LABELS: dict[str, Any] = {"labels": {name: kind.label for name, kind in SAMPLED.items()}}

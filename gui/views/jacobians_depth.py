@@ -65,7 +65,7 @@ def _profile(jacobians: Jacobians, name: str, selection: Selection, options: Dep
     if options.twin and (twin := jacobians.twin) is not None:
         other = twin.values(name, options.component)
         marks.append(Line(depth(len(other)), other, "random-init twin", "twin", dash=True))
-    title = [f"U = {u:.2f}"] if np.isfinite(u := float(u_shape(values))) else []
+    title = [f"U = {u:.3g}"] if np.isfinite(u := float(u_shape(values))) else []
     if options.regimes == "thirds":
         edge = len(values) // 3
         marks.append(_levels(values, (edge, len(values) - edge), tuple(thirds(values)), "mean of each third"))

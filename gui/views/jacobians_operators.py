@@ -58,7 +58,7 @@ def cloud(dataset: "xr.Dataset", selection: Selection, options: CloudOptions) ->
     hover = tuple(
         f"λ = {z.real:.4g} {'+' if z.imag >= 0 else '−'} {abs(z.imag):.4g}i, |λ| = {abs(z):.4g}" for z in values
     )
-    marks.append(_points(values, options.density, 6.0, hover))
+    marks.append(_points(values, options.density, 5.0, hover))
     at = f"of the {COMPONENTS[component]}, layer {layer}"
     found = {name: float(jacobians.values(name, component)[layer]) for name in ("complex_fraction", "henrici")}
     expanding = int((np.abs(values) > 1).sum())
@@ -74,7 +74,7 @@ def cloud(dataset: "xr.Dataset", selection: Selection, options: CloudOptions) ->
 class CloudsOptions(Options):
     component: Component = Field("block", title="Of", json_schema_extra=LABELS)
     range: Literal["shared", "own"] = Field(
-        "shared", title="Range", json_schema_extra={"labels": {"shared": "one for all layers", "own": "each its own"}}
+        "own", title="Range", json_schema_extra={"labels": {"shared": "one for all layers", "own": "each its own"}}
     )
 
 
@@ -189,6 +189,7 @@ def _fit(jacobians: Jacobians, component: str, layer: int, sigma: Floats) -> tup
 
 class ColumnOptions(Options):
     component: Component = Field("block", title="Of", json_schema_extra=LABELS)
+    relative: bool = Field(True, title="Relative", description="Each norm over the median of its layer")
 
 
 def columns(dataset: "xr.Dataset", selection: Selection, options: ColumnOptions) -> Figure:
@@ -199,10 +200,13 @@ def columns(dataset: "xr.Dataset", selection: Selection, options: ColumnOptions)
         return Figure(empty=jacobians.missing("column_norm", component, "mean Jacobian"))
     z = jacobians.values("column_norm", component)[:, : jacobians.width]
     layers, width = z.shape
+    label = "‖J eᵢ‖"
+    if options.relative:
+        z, label = z / np.median(z, axis=1, keepdims=True), "‖J eᵢ‖ over the layer’s median"
     layer = jacobians.layer(selection)
     edges = np.arange(width + 1) - 0.5
     picks = tuple((jacobians.pick(i),) * width for i in range(layers))
-    image = Image(z, edges, np.arange(layers + 1) - 0.5, "‖J eᵢ‖", log=True, picks=picks)
+    image = Image(z, edges, np.arange(layers + 1) - 0.5, label, log=True, picks=picks)
     frame = Line(edges[[0, -1, -1, 0, 0]], layer + np.array([-0.5, -0.5, 0.5, 0.5, -0.5]), "", "accent", 2)
     ticks = layer_axis(layers).ticks
     y = Axis("layer", ticks=ticks, limits=(-0.5, layers - 0.5), inverted=True)
