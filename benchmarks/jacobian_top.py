@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from benchmarks.harness import Result, largest_difference, seconds
 from benchmarks.jacobian_mean import gpt2_block
 from engine.jacobians.closed import Component, component_operator
-from engine.jacobians.spectra import sample_statistics
+from engine.jacobians.spectra import Statistic, sample_statistics
 from engine.jacobians.state import State
 
 COMPONENTS: tuple[Component, ...] = ("attn", "mlp")
@@ -38,8 +38,8 @@ def jacobian_top(
     for component in COMPONENTS:
         maps, inputs = _maps(module, hidden[:batched], component)
 
-        def ours(component: Component = component) -> dict[str, Tensor]:
-            return dict(sample_statistics(component_operator(block, state, component, "in_context"), ("rho", "delta")))
+        def ours(component: Component = component) -> dict[Statistic, Tensor]:
+            return sample_statistics(component_operator(block, state, component, "in_context"), ("rho", "delta"))
 
         def together(maps: Callable[..., Tensor] = maps, inputs: tuple[Tensor, Tensor] = inputs) -> Tensor:
             return torch.linalg.svdvals(torch.func.vmap(torch.func.jacrev(maps))(*inputs))
@@ -53,7 +53,7 @@ def jacobian_top(
         for x, others in zip(*(part[:looped] for part in inputs), strict=True):
             torch.linalg.svdvals(torch.autograd.functional.jacobian(lambda y, o=others: maps(y, o), x))  # noqa: B023
         taken[component] = mine, vmapped, (time.perf_counter() - began) / looped * samples
-        expected = {"rho": values[:, 0], "delta": values[:, 1] / values[:, 0]}
+        expected: dict[Statistic, Tensor] = {"rho": values[:, 0], "delta": values[:, 1] / values[:, 0]}
         for name, value in expected.items():
             exact = value.double().numpy()
             differences.append(largest_difference(found[name][:batched].numpy(), exact, exact > 0))

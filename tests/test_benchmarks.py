@@ -7,7 +7,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import BENCHMARKS, harness
+from benchmarks import BENCHMARKS, harness, jacobian_mean, jacobian_top
 from benchmarks import weights as weights_benchmark
 from benchmarks.__main__ import main
 from engine.spectra import factored
@@ -43,6 +43,27 @@ def test_weights_llama_runs_the_analysis_and_agrees() -> None:
     result = weights_benchmark.weights_llama(**TINY_LLAMA)
     assert result.agreement < 1e-9
     assert result.facts["peak resident memory of the process, MB"] > 1
+
+
+def test_jacobian_mean_agrees_and_notices_wrong_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = {"d": 16, "heads": 2, "f": 32, "samples": 6, "looped": 2, "repeats": 1}
+    result = jacobian_mean.jacobian_mean(**tiny)
+    assert result.agreement < 1e-5
+    assert result.demands["agrees to 1e-5 relative"]
+    right = jacobian_mean.mean_jacobian
+    monkeypatch.setattr(jacobian_mean, "mean_jacobian", lambda *args: right(*args) * (1 + 1e-4))
+    result = jacobian_mean.jacobian_mean(**tiny)
+    assert result.agreement == pytest.approx(1e-4, rel=0.05)
+
+
+def test_jacobian_top_agrees_and_notices_wrong_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = {"d": 16, "heads": 2, "f": 32, "samples": 5, "tokens": 4, "batched": 3, "looped": 2}
+    result = jacobian_top.jacobian_top(**tiny)
+    assert result.agreement < 1e-4
+    assert result.demands["agrees to 1e-4 relative"]
+    right = jacobian_top.sample_statistics
+    monkeypatch.setattr(jacobian_top, "sample_statistics", lambda *args: {k: v * 1.01 for k, v in right(*args).items()})
+    assert jacobian_top.jacobian_top(**tiny).agreement == pytest.approx(0.01, rel=0.05)
 
 
 def test_largest_difference_looks_only_where_it_should() -> None:
