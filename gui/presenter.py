@@ -35,7 +35,9 @@ class Presenter(QObject):
         analysis = row.request.analysis if row else self._workspace.analysis
         dataset, empty = self._results.dataset, self._results.empty
         self._walker.clamp()
+        self._workspace.turn_to(analysis)
         self._workspace.show_dataset(analysis, dataset, empty)
+        self._navigator.set_view(analysis)
         self._navigator.show_dataset(dataset)
         self.read()
 

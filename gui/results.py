@@ -60,11 +60,11 @@ class Results(QObject):
         self.shown.emit()
 
     @Slot(object)
-    def show_run(self, row: RunRow) -> None:
-        """Look at `row`; a finished run is read from the session in the background."""
-        self._key = row.key
+    def show_run(self, row: RunRow | None) -> None:
+        """Look at `row`, or at nothing; a finished run is read from the session in the background."""
+        self._key = row.key if row else None
         session = self._document.session
-        if row.state == "done" and row.run not in self._datasets and session is not None:
+        if row and row.state == "done" and row.run not in self._datasets and session is not None:
             name = row.run
 
             def keep(dataset: "xr.Dataset | None") -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 from PySide6.QtCore import QObject, Qt, QTimer, Signal, Slot
@@ -44,7 +43,7 @@ from gui.settings import Settings
 from gui.style import sheet
 from gui.theme import Mode, Theme
 from gui.walker import ArrowGuard, Walker
-from gui.workspace import ViewPanel, Workspace
+from gui.workspace import ViewPanel, Workspace, navigators
 
 LEFT, RIGHT, BOTTOM = (
     Qt.DockWidgetArea.LeftDockWidgetArea,
@@ -75,7 +74,8 @@ class MainWindow(QMainWindow):
 
         self.messages = MessageBar()
         self.workspace = Workspace(self.selection)
-        self.navigator = ViewPanel((import_module("gui.views.weights").NAVIGATOR,), self.selection)
+        self.navigator = ViewPanel(navigators(), self.selection)
+        self.navigator.tabs.hide()  # it follows the analysis in front
         self.loader, self.parameters, self.inspector = LoaderPane(), ParametersPane(), Inspector()
         self.runs_pane, self.help = RunsPane(self.runs), HelpPane(self)
         self._place()
@@ -175,6 +175,7 @@ class MainWindow(QMainWindow):
         self.runs.ended.connect(self._ended)
         self.results.shown.connect(self._update_actions)
         self.runs_pane.chosen.connect(self.results.show_run)
+        self.workspace.turned.connect(self._turned)
         for failing in (self.files, self.runner, self.results):
             failing.failed.connect(self.messages.show_error)
         self.files.said.connect(self._say)
@@ -199,6 +200,23 @@ class MainWindow(QMainWindow):
             self.runs_pane.choose(self.results.row)
         self.setWindowTitle(f"{self.document.title} – Eigenscope")
         self._update_actions()
+
+    @Slot()
+    def _turned(self) -> None:
+        """Another analysis is in front: show its form, its needs and its newest run."""
+        analysis = self.workspace.analysis
+        self._show_form(analysis)
+        if self.results.row is None or self.results.row.request.analysis != analysis:
+            rows = [row for row in self.runs.rows if row.request.analysis == analysis]
+            if rows:
+                self.runs_pane.choose(rows[-1])
+            else:
+                self.results.show_run(None)
+
+    def _show_form(self, analysis: str) -> None:
+        self.parameters.show_analysis(analysis)
+        self.loader.set_needs_data(self.parameters.analysis is not None and self.parameters.analysis.needs_data)
+        self.runner.tell_needs()
 
     @Slot(object)
     def _answered(self, reply: object) -> None:
@@ -325,8 +343,7 @@ class MainWindow(QMainWindow):
         self.painted.emit()
         self.workspace.load()
         self.navigator.canvas.load()
-        self.parameters.show_analysis(self.workspace.analysis)
-        self.loader.set_needs_data(self.parameters.analysis is not None and self.parameters.analysis.needs_data)
+        self._show_form(self.workspace.analysis)
         self.host.start()
         self.jobs.do("", _warm_up, _done, _done)
         self.loader.ask_facts()

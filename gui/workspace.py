@@ -1,5 +1,6 @@
 """The middle of the window: one tab for each analysis, in it one or two panels of linked views."""
 
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,11 @@ if TYPE_CHECKING:
 
 BUTTONS_WIDTH = 150
 """What the figure's own buttons take, in pixels, with a little room for what is under the mouse."""
+
+
+def navigators() -> tuple[View, ...]:
+    """The navigator of every analysis, called like its analysis."""
+    return tuple(replace(import_module(f"gui.views.{name}").NAVIGATOR, name=name) for name in ANALYSES)
 
 
 def views_of(analysis: str) -> tuple[View, ...]:
@@ -144,7 +150,7 @@ class ViewPanel(QWidget):
         self._stale = not self.isVisible()
         if self._stale:
             return
-        if self.dataset is None:
+        if self.dataset is None or self.dataset.attrs["analysis"] != self.view.analysis:
             self.canvas.show_figure(Figure(empty=self.empty))
         elif (form := self._form(self.view)).valid:
             self.canvas.show_figure(self.view.draw(self.dataset, self.selection.current, form.value()))
@@ -231,6 +237,7 @@ class Workspace(QTabWidget):
     """One tab for each analysis there is."""
 
     changed = Signal()
+    turned = Signal()
     help_requested = Signal(str)
 
     def __init__(self, selection: SelectionModel, parent: QWidget | None = None) -> None:
@@ -244,6 +251,7 @@ class Workspace(QTabWidget):
                 panel.changed.connect(self.changed)
                 panel.help_requested.connect(self.help_requested)
         self.currentChanged.connect(self.changed)
+        self.currentChanged.connect(self.turned)
 
     @property
     def page(self) -> AnalysisPage:
@@ -265,6 +273,10 @@ class Workspace(QTabWidget):
             for panel in page.panels:
                 panel.canvas.load()
 
+    def turn_to(self, analysis: str) -> None:
+        """Bring the tab of `analysis` to the front."""
+        self.setCurrentWidget(self.pages[analysis])
+
     def show_dataset(self, analysis: str, dataset: "xr.Dataset | None", empty: str = "") -> None:
         for panel in self.pages[analysis].panels:
             panel.show_dataset(dataset, empty)
@@ -285,4 +297,4 @@ class Workspace(QTabWidget):
                     panel.restore(panel_state)
                 page.set_split(bool(kept.get("split")))
         if state.get("analysis") in self.pages:
-            self.setCurrentIndex(list(self.pages).index(state["analysis"]))
+            self.turn_to(state["analysis"])

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 ANALYSES = {
     "weights": "engine.analyses.weights:Weights",
+    "jacobians": "engine.analyses.jacobians:Jacobians",
 }
 
 

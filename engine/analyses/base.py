@@ -58,7 +58,6 @@ class Analysis(ABC, Generic[P]):
     summary: ClassVar[str]
     needs_data: ClassVar[bool] = False
     params: type[P]
-    views: ClassVar[tuple[str, ...]]
     notable: ClassVar[Mapping[str, Literal["mean", "sum", "significant"]]] = {}
 
     @abstractmethod

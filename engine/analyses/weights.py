@@ -59,7 +59,6 @@ class Weights(Analysis[WeightsParams]):
     title = "Weights"
     summary = "Singular values and eigenvalues of W_QK and W_OV of every head, beside what random weights would give."
     params = WeightsParams
-    views = ()
     notable = {
         "leading": "mean",
         "npr": "mean",

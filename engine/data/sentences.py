@@ -9,8 +9,8 @@ from engine.data.tokens import PAD, frame
 from engine.errors import UserError
 from engine.request import DataSpec
 
-# Punkt learns abbreviations, collocations and sentence starters; a million characters show the common ones.
-_LEARN_CHARACTERS = 2**20
+# Punkt learns abbreviations, collocations and sentence starters; half a million characters show the common ones.
+_LEARN_CHARACTERS = 2**19
 # Shorter ones are headings and exclamations, whose last token has next to no context.
 SHORTEST = 4
 

@@ -32,7 +32,6 @@ class Steps(Analysis[StepsParams]):
     title = "Steps"
     summary = "For tests."
     params = StepsParams
-    views = ()
     notable = {"leading": "mean"}
 
     def units(self, request: Request, params: StepsParams, models: Sequence[ModelInfo]) -> list[Unit]:

@@ -1,0 +1,137 @@
+"""What one unit of the Jacobian analysis computes: all samples at one layer, or the product of all layers."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import xarray as xr
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine.analyses.jacobians import VERIFIED_WIDTH, JacobiansParams
+from engine.errors import UserError
+from engine.jacobians.closed import component_operators
+from engine.jacobians.cumulative import compose
+from engine.jacobians.means import JacobianSum, sum_operator
+from engine.jacobians.reference import reference_operators
+from engine.jacobians.spectra import STATISTICS, sample_statistics
+from engine.jacobians.surgery import DOSES, operate
+from engine.spectra import power_law
+from engine.spectra.nonnormal import describe
+
+if TYPE_CHECKING:
+    from engine.jacobians.operators import Operator
+    from engine.jacobians.state import State
+    from engine.jacobians.stream import ResidualStream
+    from engine.models.opening import OpenModel
+
+
+CONSTRUCTIONS = ("surgery", "control_a", "control_b")
+DRAWS = 4
+# What the Jacobians of one chunk of samples may take when they are formed, as κ and the reference path do.
+CHUNK_BYTES = 2**28
+
+
+def measure_layer(stream: "ResidualStream", model: "OpenModel", params: JacobiansParams) -> xr.Dataset:
+    """Every sample's Jacobians at the stream's layer, and the spectra of their means."""
+    layer, d = stream.layer, model.info.d_model
+    refusal = model.closed_form_refusal() or ""
+    block = None if refusal else model.block(layer, "all")
+    dtype = torch.float64 if next(model.module().parameters()).dtype == torch.float64 else torch.float32
+    names = [name for name in STATISTICS if name != "kappa" or params.kappa]
+    n = len(stream.tokens)
+    found = {name: np.full((len(params.components), n), np.nan) for name in names}
+    sums: dict[str, JacobianSum] = {}
+
+    def operators(samples: Tensor, state: "State") -> "Mapping[str, Operator]":
+        if block is not None:
+            return component_operators(block, state, params.context)  # type: ignore[return-value]
+        inputs = stream.inputs(samples)
+        return reference_operators(stream.blocks, layer, inputs, state, params.components, params.context)  # type: ignore[return-value]
+
+    for samples, state in stream.states(dtype, max(1, CHUNK_BYTES // (8 * d * d))):
+        of = operators(samples, state)
+        for row, component in enumerate(params.components):
+            for name, values in sample_statistics(of[component], names).items():
+                found[name][row, samples.numpy()] = values.double().cpu().numpy()
+            total = sum_operator(of[component])
+            sums[component] = sums[component] + total if component in sums else total
+
+    ds = xr.Dataset({name: (("component", "sample"), values) for name, values in found.items()})
+    ds = ds.assign_coords(component=list(params.components))
+    ds = ds.assign(_mean_operators([sums[component].mean for component in params.components], params))
+    if "block" in params.components:
+        ds["mean_jacobian"] = ("unit_out", "unit"), sums["block"].mean.float().cpu().numpy()
+    errors = np.full(len(params.components), np.nan)
+    if params.verify and block is not None and d <= VERIFIED_WIDTH:
+        samples, state = next(stream.states(torch.float64, 1))
+        closed = component_operators(block, state, params.context)
+        inputs = stream.inputs(samples)
+        reference = reference_operators(stream.blocks, layer, inputs, state, params.components, params.context)
+        for row, component in enumerate(params.components):
+            expected = reference[component].dense()
+            errors[row] = float((closed[component].dense() - expected).norm() / expected.norm())
+    ds["verified_error"] = "component", errors
+    if layer == 0:
+        ds = ds.assign(_texts(stream, model))
+    ds.attrs = {"lost": json.dumps(stream.lost), "refusal": refusal}
+    return ds
+
+
+def _mean_operators(means: Sequence[Tensor], params: JacobiansParams) -> dict[str, Any]:
+    """Statistics of the mean operators, (component, ...)."""
+    described = [describe(mean, params.k) for mean in means]
+
+    def stacked(name: str) -> NDArray[Any]:
+        return np.array([getattr(one, name) for one in described])
+
+    scalars = ("henrici", "self_alignment", "alignment_gap", "expanding_fraction", "complex_fraction")
+    ds: dict[str, Any] = {name: ("component", stacked(name)) for name in (*scalars, "spectral_radius", "residual_norm")}
+    ds |= {"mean_eigenvalues": (("component", "mode"), stacked("eigenvalues"))}
+    ds |= {"mean_singular_values": (("component", "mode"), stacked("singular_values"))}
+    ds |= {"column_norm": (("component", "unit"), stacked("column_norm"))}
+    ds |= {f"mean_{side}": (("component", "unit", "leading"), stacked(side)) for side in ("left", "right")}
+    try:
+        fitted = power_law.fit(stacked("singular_values") ** 2)
+    except UserError:  # fewer singular values than a fit needs: there is no exponent
+        return ds
+    fits = {"mean_alpha_rank": fitted.alpha, "mean_alpha_rank_se": fitted.se, "mean_r2": fitted.r2}
+    return ds | {name: ("component", values) for name, values in fits.items()}
+
+
+def _texts(stream: "ResidualStream", model: "OpenModel") -> dict[str, Any]:
+    """What each sample says, and its chosen token."""
+    tokenizer = model.tokenizer()
+    rows = [row[:length] for row, length in zip(stream.tokens.tolist(), stream.lengths.tolist(), strict=True)]
+    tokens = [tokenizer.decode([row[at]]) for row, at in zip(rows, stream.positions.tolist(), strict=True)]
+    return {
+        "sample_text": ("sample", np.array([tokenizer.decode(row) for row in rows])),
+        "sample_token": ("sample", np.array(tokens)),
+    }
+
+
+def through_depth(means: Sequence[NDArray[np.floating]], params: JacobiansParams, seed: int) -> xr.Dataset:
+    """The product of all layers' mean block Jacobians, and its dose response to Schur surgery."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    def backwards() -> Any:
+        return (torch.from_numpy(mean).to(device) for mean in reversed(means))
+
+    product = compose(backwards(), params.rank, seed)
+    ds = xr.Dataset(
+        {
+            "cumulative_effective_rank": ("layer", product.effective_rank),
+            "cumulative_singular_values": (("layer", "mode"), np.exp(product.log_singular_values)),
+            "cumulative_exponents": (("layer", "mode"), product.exponents),
+            "cumulative_discarded": ("layer", product.discarded),
+        },
+        coords={"layer": np.arange(len(means))},
+    )
+    if params.surgery:
+        surgery = operate(backwards(), DOSES, DRAWS, params.rank, params.surgery_of == "residual", seed)
+        ds["surgery_effective_rank"] = ("construction", "dose", "layer", "draw"), surgery.effective_rank
+        ds["surgery_moved"] = "layer", surgery.moved
+        ds = ds.assign_coords(construction=list(CONSTRUCTIONS), dose=list(surgery.doses))
+    return ds
