@@ -66,7 +66,9 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
         ds["mean_jacobian"] = ("unit_out", "unit"), sums["block"].mean.float().cpu().numpy()
     errors = np.full(len(params.components), np.nan)
     if params.verify and block is not None and d <= VERIFIED_WIDTH:
-        samples, state = next(stream.states(torch.float64, 1))
+        *_, (samples, state) = stream.states(
+            torch.float64, 1
+        )  # the shortest: the reference goes through all its tokens
         closed = component_operators(block, state, params.context)
         inputs = stream.inputs(samples)
         reference = reference_operators(stream.blocks, layer, inputs, state, params.components, params.context)

@@ -1,5 +1,7 @@
 """From a text to sentences: Punkt learnt on the text itself, so that nothing is downloaded (methods §6)."""
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
@@ -15,14 +17,15 @@ _LEARN_CHARACTERS = 2**19
 SHORTEST = 4
 
 
-def split_sentences(documents: list[str]) -> list[str]:
-    """Every sentence of `documents` in order, its white space made single spaces (Kiss and Strunk 2006)."""
+@lru_cache(maxsize=1)  # a model, its twin and its checkpoints read the same text
+def split_sentences(documents: tuple[str, ...]) -> tuple[str, ...]:
+    """The different sentences of `documents`, sorted, their white space made single spaces (Kiss and Strunk 2006)."""
     from nltk.tokenize.punkt import PunktSentenceTokenizer, PunktTrainer
 
     trainer = PunktTrainer()
     trainer.train("\n\n".join(documents)[:_LEARN_CHARACTERS], finalize=True)
     punkt = PunktSentenceTokenizer(trainer.get_params())
-    return [" ".join(sentence.split()) for text in documents for sentence in punkt.tokenize(text)]
+    return tuple(sorted({" ".join(sentence.split()) for text in documents for sentence in punkt.tokenize(text)}))
 
 
 def sentences(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, seed: int) -> NDArray[np.int64]:
@@ -53,7 +56,7 @@ def sentences(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, seed: int) -> 
             f"A sample of {spec.length} tokens has no room for a sentence of {SHORTEST} beside the model's special "
             "tokens; use longer samples."
         )
-    found = sorted(set(split_sentences([text for text in load_documents(spec) if text])))
+    found = split_sentences(tuple(text for text in load_documents(spec) if text))
     rows: list[list[int]] = []
     for index in np.random.default_rng(seed).permutation(len(found)).tolist():
         ids = tokenizer(found[index], add_special_tokens=False, verbose=False)["input_ids"]

@@ -95,8 +95,14 @@ def condition_numbers(operator: Operator, largest: Tensor) -> Tensor:
             return torch.zeros(1, dtype=torch.float64)
         return 1 / _golub_kahan(_Inverse(lu[None], pivots[None]))[:, :1].flatten().cpu()
 
-    found = _densely(operator, lambda matrices: _each(smallest, matrices))
-    sigma, at_least = torch.cat(found).flatten().to(largest), operator.shape[1] * _eps(operator) * largest
+    at_least = operator.shape[1] * _eps(operator) * largest
+    # Equal numbers are what a LayerNorm takes out: ‖J 1‖/√d bounds σ_d and often says at once that J is singular.
+    equal = torch.full((*operator.shape[::2], 1), operator.shape[2] ** -0.5).to(_like(operator))
+    left = (operator.matmul(equal).norm(dim=(1, 2)).to(largest) > at_least).nonzero().flatten()
+    sigma = torch.zeros_like(largest)
+    if len(left):
+        found = _densely(operator[left], lambda matrices: _each(smallest, matrices))
+        sigma[left] = torch.cat(found).flatten().to(largest)
     return torch.where(sigma > at_least, largest / sigma, torch.inf)
 
 
