@@ -140,9 +140,7 @@ def _notes(params: JacobiansParams, models: Sequence["ModelInfo"], units: Mappin
             which = ", ".join(map(str, first))
             notes.append(f"{info.label}: {lost} samples whose activations are not finite are left out (first: {which})")
         if singular := sum(int(np.isinf(unit["kappa"].values).sum()) for unit in layers if "kappa" in unit):
-            notes.append(
-                f"{info.label}: {singular} Jacobians are singular (a LayerNorm takes one direction out), their κ is infinite"
-            )
+            notes.append(f"{info.label}: {singular} Jacobians are singular, as behind a LayerNorm: their κ is infinite")
         if refusal := next((unit.attrs["refusal"] for unit in layers if unit.attrs["refusal"]), ""):
             notes.append(f"{info.label}: {refusal} These Jacobians come from automatic differentiation")
         worst = max(
