@@ -79,6 +79,11 @@ class Jacobians(Analysis[JacobiansParams]):
         for info in models:
             if info.vocab_size == 0:
                 raise UserError(f"{info.label} does not read text, so it has no samples here; choose a language model.")
+            if (length := (request.data or DataSpec()).length) > info.context:
+                raise UserError(
+                    f"Samples of {length} tokens are longer than {info.label} can read, which is {info.context}; "
+                    "choose a smaller length."
+                )
         planned = []
         for m, info in enumerate(models):
             cost = float(info.d_model) ** 3

@@ -191,6 +191,22 @@ def test_a_token_that_samples_do_not_reach(session, model):
     assert "does not reach the chosen token" in seen[-1].message
 
 
+def test_samples_longer_than_the_context(session, model):
+    request = request_for(model).model_copy(update={"data": DataSpec(samples=4, length=65)})
+    with pytest.raises(UserError, match=r"longer than .* can read, which is 64"):
+        start(session, request)
+
+
+def test_a_text_with_too_few_sentences(session, model, tmp_path):
+    (tmp_path / "short.txt").write_text("One sentence stands here alone in all of it.")
+    data = DataSpec(source=str(tmp_path / "short.txt"), samples=4, length=16)
+    run = start(session, request_for(model, samples="sentences").model_copy(update={"data": data}))
+    seen: list[events.Event] = []
+    execute(session, run, seen.append, lambda: False)
+    assert isinstance(seen[-1], events.Failed)
+    assert "different sentences" in seen[-1].message
+
+
 def test_a_model_that_does_not_read_text(tmp_path):
     torch.manual_seed(0)
     config = hf.ViTConfig(
