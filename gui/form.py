@@ -12,6 +12,7 @@ from PySide6.QtWidgets import (
     QCheckBox,
     QComboBox,
     QFormLayout,
+    QGridLayout,
     QHBoxLayout,
     QLabel,
     QLineEdit,
@@ -34,6 +35,28 @@ class Editor:
     read: Callable[[], Any]
     write: Callable[[Any], None]
     changed: Any
+
+
+class Several(QWidget):
+    """A box to tick for each of some values, two beside each other."""
+
+    changed = Signal()
+
+    def __init__(self, values: tuple[Any, ...]) -> None:
+        super().__init__()
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        self.boxes = {value: QCheckBox(str(value).replace("_", " ")) for value in values}
+        for at, box in enumerate(self.boxes.values()):
+            grid.addWidget(box, at // 2, at % 2)
+            box.toggled.connect(self.changed)
+
+    def read(self) -> list[Any]:
+        return [value for value, box in self.boxes.items() if box.isChecked()]
+
+    def write(self, chosen: Any) -> None:
+        for value, box in self.boxes.items():
+            box.setChecked(value in chosen)
 
 
 class Form(QWidget, Generic[M]):
@@ -156,9 +179,13 @@ def make_editor(field: FieldInfo) -> Editor:
         return _choices(get_args(kind), optional, extra.get("labels", {}))
     if kind is int and not optional:
         return _integer(field, unit)
+    inner = get_args(kind)[0] if get_origin(kind) in (tuple, list) else None
+    if get_origin(inner) is Literal:
+        several = Several(get_args(inner))
+        return Editor(several, several.read, several.write, several.changed)
     line = QLineEdit()
     line.setPlaceholderText(" ".join(t for t in ("none" if optional else "", f"in {unit}" if unit else "") if t))
-    if get_origin(kind) in (tuple, list):
+    if inner is not None:
         # One line, comma-separated: pydantic turns the pieces into the declared type.
         def read_list() -> list[str]:
             return [part.strip() for part in line.text().split(",") if part.strip()]

@@ -1,7 +1,7 @@
 """What one unit of the Jacobian analysis computes: all samples at one layer, or the product of all layers."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +16,9 @@ from engine.jacobians.closed import component_operators
 from engine.jacobians.cumulative import compose
 from engine.jacobians.means import JacobianSum, sum_operator
 from engine.jacobians.reference import reference_operators
-from engine.jacobians.spectra import STATISTICS, sample_statistics
+from engine.jacobians.spectra import STATISTICS, Statistic, sample_statistics
 from engine.jacobians.surgery import DOSES, operate
+from engine.models.memory import release
 from engine.spectra import power_law
 from engine.spectra.nonnormal import describe
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from engine.models.opening import OpenModel
 
 
+Taken = dict[str, tuple[dict[Statistic, Tensor], JacobianSum]]
 CONSTRUCTIONS = ("surgery", "control_a", "control_b")
 DRAWS = 4
 # What the Jacobians of one chunk of samples may take when they are formed, as κ and the reference path do.
@@ -51,12 +53,16 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
         inputs = stream.inputs(samples)
         return reference_operators(stream.blocks, layer, inputs, state, params.components, params.context)  # type: ignore[return-value]
 
-    for samples, state in stream.states(dtype, max(1, CHUNK_BYTES // (8 * d * d))):
+    def take(samples: Tensor, state: "State") -> "Taken":
         of = operators(samples, state)
+        return {name: (sample_statistics(of[name], names), sum_operator(of[name])) for name in params.components}
+
+    chunks = stream.states(dtype, max(1, CHUNK_BYTES // (8 * d * d)))
+    for samples, taken in (part for chunk in chunks for part in _halving(take, *chunk)):
         for row, component in enumerate(params.components):
-            for name, values in sample_statistics(of[component], names).items():
+            statistics, total = taken[component]
+            for name, values in statistics.items():
                 found[name][row, samples.numpy()] = values.double().cpu().numpy()
-            total = sum_operator(of[component])
             sums[component] = sums[component] + total if component in sums else total
 
     ds = xr.Dataset({name: (("component", "sample"), values) for name, values in found.items()})
@@ -66,9 +72,8 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
         ds["mean_jacobian"] = ("unit_out", "unit"), sums["block"].mean.float().cpu().numpy()
     errors = np.full(len(params.components), np.nan)
     if params.verify and block is not None and d <= VERIFIED_WIDTH:
-        *_, (samples, state) = stream.states(
-            torch.float64, 1
-        )  # the shortest: the reference goes through all its tokens
+        # The shortest sample: the reference goes through all its tokens.
+        *_, (samples, state) = stream.states(torch.float64, 1)
         closed = component_operators(block, state, params.context)
         inputs = stream.inputs(samples)
         reference = reference_operators(stream.blocks, layer, inputs, state, params.components, params.context)
@@ -80,6 +85,26 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
         ds = ds.assign(_texts(stream, model))
     ds.attrs = {"lost": json.dumps(stream.lost), "refusal": refusal}
     return ds
+
+
+def _halving(
+    take: "Callable[[Tensor, State], Taken]", samples: Tensor, state: "State"
+) -> "Iterator[tuple[Tensor, Taken]]":
+    """What `take` gives for a chunk of samples, in two halves where the device runs out of memory: each sample once."""
+    taken: Taken | None
+    try:
+        taken = take(samples, state)
+    except torch.OutOfMemoryError:
+        if len(samples) == 1:
+            raise
+        taken = None
+    if taken is not None:
+        yield samples, taken
+        return
+    release()  # outside of the handler, which would keep the failed tensors alive
+    half = len(samples) // 2
+    for part in (slice(half), slice(half, None)):
+        yield from _halving(take, samples[part], state[part])
 
 
 def _mean_operators(means: Sequence[Tensor], params: JacobiansParams) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The residual stream of many samples, block by block: one forward pass in all, in bounded memory."""
 
-import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from engine.errors import UserError
 from engine.jacobians.state import State
 from engine.jacobians.tracing import Blocks
+from engine.models.memory import release
 
 # Tokens that go through a block at a time; halved where the device runs out of memory.
 BATCH_TOKENS = 2**13
@@ -134,8 +134,7 @@ class ResidualStream:
                     ) from None
                 hidden = None
             if hidden is None:  # Outside of the handler, which would keep the failed tensors alive.
-                gc.collect()
-                torch.cuda.empty_cache()
+                release()
                 half = len(batch.samples) // 2
                 waiting += [
                     _Batch(batch.samples[half:], batch.hidden[half:]),

@@ -1,5 +1,7 @@
 """Whether a model fits into memory, asked before it is loaded."""
 
+import gc
+
 import psutil
 import torch
 
@@ -33,3 +35,10 @@ def require(needed: int, device: str, what: str) -> None:
 def gigabytes(count: int) -> str:
     """Bytes as a person reads them."""
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"
+
+
+def release() -> None:
+    """Give back what no longer has an owner, the GPU's cached blocks included."""
+    gc.collect()
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()

@@ -17,7 +17,7 @@ from engine.analyses.parameters import validate
 from engine.errors import Cancelled, UserError
 from engine.events import Event, Failed, Finished, Notice, Progress, Snapshot, Started, Stopped
 from engine.models.info import ModelInfo
-from engine.models.memory import require
+from engine.models.memory import release, require
 from engine.models.opening import OpenModel, describe, open_model
 from engine.request import ModelSpec, Request
 from engine.runs import memory
@@ -129,7 +129,7 @@ def execute(
     if opened is None or exhausted:
         models.close()
     if exhausted:
-        memory.release()
+        release()
     emit(end)
 
 

@@ -1,6 +1,5 @@
 """What a unit used, and whether it ran out."""
 
-import gc
 import sys
 import threading
 from types import TracebackType
@@ -19,14 +18,6 @@ def is_out_of_memory(error: BaseException) -> bool:
     if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's CPU allocator
-
-
-def release() -> None:
-    """Give back what no longer has an owner, the GPU's cached blocks included."""
-    gc.collect()
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.empty_cache()
 
 
 class PeakMemory:

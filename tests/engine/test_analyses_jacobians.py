@@ -10,7 +10,7 @@ import transformers as hf
 from opening_models import tokenizer_of
 
 from engine import events
-from engine.analyses import get_analysis
+from engine.analyses import get_analysis, jacobians_units
 from engine.analyses.jacobians import JacobiansParams
 from engine.errors import UserError
 from engine.jacobians.reference import reference_operators
@@ -189,6 +189,20 @@ def test_a_token_that_samples_do_not_reach(session, model):
     execute(session, run, seen.append, lambda: False)
     assert isinstance(seen[-1], events.Failed)
     assert "does not reach the chosen token" in seen[-1].message
+
+
+def test_out_of_memory_halves_the_chunk_and_counts_every_sample_once(session, model, result, monkeypatch):
+    real = jacobians_units.sample_statistics
+
+    def small_device(operator, names):
+        if operator.shape[0] > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(operator, names)
+
+    monkeypatch.setattr(jacobians_units, "sample_statistics", small_device)
+    halved = carried_out(session, request_for(model)).result().isel(model=0)
+    np.testing.assert_allclose(halved.rho, result.rho.isel(model=0), rtol=1e-9)
+    np.testing.assert_allclose(halved.mean_singular_values, result.mean_singular_values.isel(model=0), atol=1e-12)
 
 
 def test_samples_longer_than_the_context(session, model):
