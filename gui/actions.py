@@ -72,6 +72,8 @@ COMMANDS = (
     Command("resume", "Resume", "Run", "runner.resume", "Ctrl+Shift+R", "resume", lambda s: s.resumable),
     Command("again", "Take up this run’s settings", "Run", "runner.recall", "", "", lambda s: s.row, separator=True,
             tip="Put the model and the parameters of the chosen run into the panes, to run it again or change it"),
+    Command("verify_closed", "Verify closed forms…", "Run", "runner.verify", "", "verify", _idle, separator=True,
+            tip="Compare the Jacobians of the model on the left with automatic differentiation, on one short sample"),
     Command("log", "Show the log", "Run", "runner.show_log", "Ctrl+L", "", lambda s: s.row),
     Command("next_view", "Next view", "View", "plots.next_view", "Ctrl+PgDown"),
     Command("previous_view", "Previous view", "View", "plots.previous_view", "Ctrl+PgUp"),

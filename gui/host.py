@@ -7,7 +7,7 @@ from PySide6.QtCore import QObject, QTimer, Signal, Slot
 from engine.errors import UserError
 from engine.events import Failed
 from engine.request import ModelSpec, Request
-from engine.runs.child import Child, Inspected, Submit
+from engine.runs.child import Child, Inspected, Submit, Verified, Verify
 from gui.threads import WorkerThread
 
 POLL_MS = 20
@@ -49,6 +49,14 @@ class _Worker(QObject):
             trouble = UserError("The compute process cannot be started; close other programs.", repr(error))
             self.replied.emit(Inspected(spec, None, trouble))
 
+    @Slot(object)
+    def verify(self, message: Verify) -> None:
+        try:
+            self._child.verify(message)
+        except OSError as error:
+            trouble = "The compute process cannot be started; close other programs."
+            self.replied.emit(Verified(False, trouble, repr(error)))
+
     @Slot()
     def cancel(self) -> None:
         self._child.cancel()
@@ -67,11 +75,11 @@ class _Worker(QObject):
 
 
 class Host(QObject):
-    """The window's side: call its methods on the GUI thread; `replied` carries each Event or Inspected there."""
+    """The window's side: call its methods on the GUI thread; `replied` carries each Event and answer there."""
 
     replied = Signal(object)
     _begin, _cancel, _end = Signal(), Signal(), Signal()
-    _submit, _inspect = Signal(object), Signal(object)
+    _submit, _inspect, _verify = Signal(object), Signal(object), Signal(object)
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -80,6 +88,7 @@ class Host(QObject):
         self._begin.connect(worker.begin)
         self._submit.connect(worker.submit)
         self._inspect.connect(worker.inspect)
+        self._verify.connect(worker.verify)
         self._cancel.connect(worker.cancel)
         self._end.connect(worker.end)
         self._thread = WorkerThread(worker, "eigenscope-host")
@@ -97,6 +106,10 @@ class Host(QObject):
     def inspect(self, spec: ModelSpec) -> None:
         self._begin.emit()
         self._inspect.emit(spec)
+
+    def verify(self, message: Verify) -> None:
+        self._begin.emit()
+        self._verify.emit(message)
 
     def cancel(self) -> None:
         self._cancel.emit()

@@ -7,7 +7,9 @@ from PySide6.QtWidgets import QWidget
 
 from engine.errors import UserError
 from engine.request import ModelSpec, Request
+from engine.runs.child import Verified, Verify
 from gui.document import Document
+from gui.host import Host
 from gui.loader import BUILTIN, LoaderPane
 from gui.log import LogDialog
 from gui.parameters import ParametersPane
@@ -29,12 +31,17 @@ def _has_gpu() -> bool:
 
 
 class Runner(QObject):
-    """Turns the panes into a request and gives it to the queue; acts on the run that is chosen in the list."""
+    """Turns the panes into a request and gives it to the queue; acts on the run that is chosen in the list.
+
+    `failed` carries an error, `said` a message: its text, its details, its kind.
+    """
 
     failed = Signal(object)
+    said = Signal(str, str, str)
 
     def __init__(
         self,
+        host: Host,
         document: Document,
         runs: Runs,
         panes: tuple[LoaderPane, ParametersPane, RunsPane],
@@ -44,6 +51,8 @@ class Runner(QObject):
         super().__init__(window)
         self._document, self._runs, self._settings, self._window = document, runs, settings, window
         self._loader, self._parameters, self._pane = panes
+        self._host = host
+        host.replied.connect(self._answered)
         self._parameters.run.connect(self.run)
         self._pane.cancel.connect(self.cancel_row)
         self._pane.resume.connect(self.resume_row)
@@ -78,6 +87,23 @@ class Runner(QObject):
         row = self._runs.add(session.path, request)
         if row.active:  # one that has to wait does not take the view away from what is being looked at
             self._pane.choose(row)
+
+    @Slot()
+    def verify(self) -> None:
+        """Compare the closed-form Jacobians of the model in the loader with automatic differentiation."""
+        try:
+            spec, data = self._loader.specs()[0], self._loader.data.value().model_copy(update={"samples": 1})
+            message = Verify(spec, data, self._loader.device_name(), self._parameters.seed.read())
+        except UserError as error:
+            self.failed.emit(error)
+            return
+        self.said.emit(f"Verifying the closed forms of {spec.label} in every layer …", "", "notice")
+        self._host.verify(message)
+
+    @Slot(object)
+    def _answered(self, reply: object) -> None:
+        if isinstance(reply, Verified):
+            self.said.emit(reply.text, reply.detail, "notice" if reply.passed else "error")
 
     @Slot()
     def cancel(self) -> None:

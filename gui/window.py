@@ -83,7 +83,7 @@ class MainWindow(QMainWindow):
         self.files = Files(self.document, self.jobs, settings, self)
         self.plots = Plots(self.workspace, self)
         panes = (self.loader, self.parameters, self.runs_pane)
-        self.runner = Runner(self.document, self.runs, panes, settings, self)
+        self.runner = Runner(self.host, self.document, self.runs, panes, settings, self)
         drawn = (self.workspace, self.navigator, self.inspector)
         self.presenter = Presenter(self.results, self.selection, self.walker, drawn, self)
         followed, panels = (self.selection, self.walker), (self.workspace, self.navigator)
@@ -179,6 +179,7 @@ class MainWindow(QMainWindow):
         for failing in (self.files, self.runner, self.results):
             failing.failed.connect(self.messages.show_error)
         self.files.said.connect(self._say)
+        self.runner.said.connect(self.messages.show_message)
         self.loader.inspect.connect(self.host.inspect)
         self.loader.changed.connect(self.runner.tell_needs)
         self.loader.list_checkpoints.connect(self._list_checkpoints)

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from engine.analyses import ANALYSES, get_analysis
 from engine.errors import UserError
-from engine.request import Device, Request
+from engine.request import DataSpec, Device, ModelSpec, Request
 
 if TYPE_CHECKING:
     from engine.runs.loop import Opened
@@ -164,8 +164,50 @@ def params(
 
 
 @app.command()
-def verify(session: SessionPath) -> None:
-    """Compare every committed file of a session with its checksum."""
+def verify(
+    session: Annotated[
+        Path | None, typer.Argument(help="A session.", metavar="NAME.eigenscope", exists=True, show_default=False)
+    ] = None,
+    model: Annotated[str | None, typer.Option(metavar="MODEL", help="A model, instead of a session.")] = None,
+    revision: Annotated[str | None, typer.Option(metavar="REVISION", help="Of the model.")] = None,
+    data: Annotated[str, typer.Option(metavar="DATA", help="The text that the samples are of.")] = "builtin",
+    samples: Annotated[int, typer.Option(metavar="N", min=1, help="How many samples; one says it all.")] = 1,
+    device: Annotated[Device, typer.Option(help="auto takes the GPU where there is one.")] = "auto",
+    seed: Annotated[int, typer.Option(metavar="N", min=0, max=2**32 - 1, help="Of the draw of samples.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Compare a session's files with their checksums, or a model's Jacobians with automatic differentiation."""
+    if (session is None) == (model is None):
+        raise typer.BadParameter("Say what to verify: either NAME.eigenscope or --model MODEL.")
+    if session is not None:
+        _verify_files(session)
+        return
+    from engine.cli import report
+    from engine.runs.verification import verify_model
+
+    errors = Console(stderr=True)
+    outcome = verify_model(
+        ModelSpec(source=model, revision=revision),
+        DataSpec(source=data, samples=samples),
+        device,
+        seed,
+        lambda doing: errors.print(doing, markup=False, highlight=False),
+    )
+    if as_json:
+        print(json.dumps(report.verification_as_json(outcome)))
+    else:
+        heading, *rows = outcome.rows()
+        listing = Table(*heading, box=None, pad_edge=False)
+        for row in rows:
+            listing.add_row(*row)
+        _show(listing)
+    if not outcome.passed:
+        raise UserError(outcome.sentence)
+    if not as_json:
+        print(f"\n{outcome.sentence}")
+
+
+def _verify_files(session: Path) -> None:
     from engine.sessions.verify import verify as compare
 
     report = compare(session)

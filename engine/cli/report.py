@@ -12,6 +12,8 @@ from engine.sessions.store import Run
 if TYPE_CHECKING:
     import xarray as xr
 
+    from engine.runs.verification import Outcome
+
 BY_HEAD = ("model", "layer", "head")
 SIGNIFICANT = 0.05
 
@@ -31,6 +33,19 @@ def as_json(run: Run, result: "xr.Dataset", seconds: float) -> dict[str, Any]:
             for name, variable in result.data_vars.items()
             if set(variable.dims) <= set(BY_HEAD)
         },
+    }
+
+
+def verification_as_json(outcome: "Outcome") -> dict[str, Any]:
+    """The largest relative error of every component and layer, in the order of `layers` and `components`."""
+    first = outcome.found[0]
+    return {
+        "passed": outcome.passed,
+        "tolerance": first.tolerance,
+        "dtype": first.dtype,
+        "layers": list(first.layers),
+        "components": list(first.components),
+        "errors": {context: _plain(rows) for context, rows in outcome.errors().items()},
     }
 
 

@@ -11,15 +11,20 @@ import signal
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.errors import UserError
 from engine.events import Event, Failed, Finished, Progress, Started, Stopped
 from engine.models.info import ModelInfo
-from engine.request import ModelSpec, Request
+from engine.request import DataSpec, Device, ModelSpec, Request
+
+if TYPE_CHECKING:
+    from engine.runs.loop import Opened
 
 CANCEL_SECONDS = 1.5
 """How long a cancelled unit may go on before its process is killed: committed units are safe, so a kill is too."""
@@ -54,7 +59,26 @@ class Inspected:
     error: UserError | None
 
 
-Reply = Event | Inspected
+@dataclass(frozen=True)
+class Verify:
+    """Verify a model's closed-form Jacobians on a little text, after the job in progress; the next job ends it."""
+
+    spec: ModelSpec
+    data: DataSpec
+    device: Device
+    seed: int
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The answer to `Verify`: its outcome, or why there is none, in a sentence, and details to it."""
+
+    passed: bool
+    text: str
+    detail: str
+
+
+Reply = Event | Inspected | Verified
 
 
 class Child:
@@ -66,6 +90,7 @@ class Child:
         self._busy = False
         self._progress: tuple[str, int, int] = ("", 0, 0)  # of the job in progress: its run, and done of total
         self._inspecting: deque[ModelSpec] = deque()
+        self._verifying = 0
         self._kill_at: float | None = None
         self._own: deque[Reply] = deque()  # what the handle itself has to report
 
@@ -103,6 +128,12 @@ class Child:
         self.start()
         self._inspecting.append(spec)
         self._send(Inspect(spec))
+
+    def verify(self, message: Verify) -> None:
+        """Ask for a verification; `poll` returns a `Verified`."""
+        self.start()
+        self._verifying += 1
+        self._send(message)
 
     def cancel(self) -> None:
         """Ask the job to stop; if its unit goes on for long, `poll` ends the process instead."""
@@ -144,6 +175,7 @@ class Child:
             self._end()
         self._busy = False
         self._inspecting.clear()
+        self._verifying = 0
         self._own.clear()
 
     def _end(self) -> int | None:
@@ -158,7 +190,7 @@ class Child:
         self._process = self._connection = self._kill_at = None
         return exitcode
 
-    def _send(self, message: Submit | Cancel | Inspect) -> None:
+    def _send(self, message: Submit | Cancel | Inspect | Verify) -> None:
         assert self._connection is not None
         with suppress(
             OSError
@@ -172,6 +204,8 @@ class Child:
             self._busy, self._kill_at = False, None
         elif isinstance(reply, Inspected) and reply.spec in self._inspecting:
             self._inspecting.remove(reply.spec)
+        elif isinstance(reply, Verified):
+            self._verifying -= 1
         return reply
 
     def _bury(self) -> None:
@@ -184,6 +218,8 @@ class Child:
             self._busy = False
         while self._inspecting:
             self._own.append(Inspected(self._inspecting.popleft(), None, UserError(f"{why} Ask again.")))
+        self._own.extend([Verified(False, f"{why} The closed forms were not verified.", "")] * self._verifying)
+        self._verifying = 0
 
 
 def _cause(exitcode: int | None) -> str:
@@ -201,7 +237,7 @@ def serve(connection: Connection) -> None:
     while a unit computes.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the parent, which cancels
-    jobs: queue.SimpleQueue[Submit] = queue.SimpleQueue()
+    jobs: queue.SimpleQueue[Submit | Verify] = queue.SimpleQueue()
     cancel = threading.Event()
     warm = threading.Event()
     sending = threading.Lock()
@@ -225,6 +261,8 @@ def serve(connection: Connection) -> None:
                 case Submit():
                     cancel.clear()
                     jobs.put(message)
+                case Verify():
+                    jobs.put(message)
                 case Inspect(spec=spec):
                     warm.wait()
                     reply(_inspected(spec))
@@ -238,7 +276,10 @@ def serve(connection: Connection) -> None:
     opened = Opened()
     while True:
         job = jobs.get()
-        carry_out(job.session, job.work, reply, cancel.is_set, opened)
+        if isinstance(job, Submit):
+            carry_out(job.session, job.work, reply, cancel.is_set, opened)
+        else:
+            reply(_verified(job, opened, lambda: not jobs.empty()))
 
 
 def _inspected(spec: ModelSpec) -> Inspected:
@@ -250,3 +291,21 @@ def _inspected(spec: ModelSpec) -> Inspected:
         return Inspected(spec, None, error)
     except Exception as error:  # the window must get an answer, whatever is in that folder
         return Inspected(spec, None, UserError(f"{spec.label} cannot be opened: {error}.", repr(error)))
+
+
+def _verified(message: Verify, opened: "Opened", waited_for: Callable[[], bool]) -> Verified:
+    from engine.runs.verification import verify_model
+
+    def progress(_: str) -> None:
+        if waited_for():  # it can be asked for again, and a run should not have to wait for it
+            raise UserError("The verification was given up because something else was started; start it again after.")
+
+    try:
+        outcome = verify_model(message.spec, message.data, message.device, message.seed, progress, opened)
+    except UserError as error:
+        return Verified(False, error.message, error.detail)
+    except Exception as error:  # the window must get an answer here too
+        return Verified(False, f"{message.spec.label} cannot be verified: {error}.", repr(error))
+    widths = (12, 7, *[10] * (len(outcome.rows()[0]) - 2))
+    lines = ("".join(map(str.ljust, row, widths)).rstrip() for row in outcome.rows())
+    return Verified(outcome.passed, outcome.sentence, "\n".join(lines))

@@ -9,15 +9,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import runs_helpers
 from runs_helpers import make_model
 
 from engine import analyses, events
-from engine.request import ModelSpec, Request
+from engine.request import DataSpec, ModelSpec, Request
 from engine.runs import child as child_module
-from engine.runs.child import Child, Inspected, Reply
+from engine.runs.child import Child, Inspected, Reply, Verified, Verify
 from engine.runs.loop import execute, start
 from engine.sessions.store import Session
 
@@ -159,6 +160,31 @@ def test_models_are_inspected_while_a_run_goes_on(child: Child, session: Session
     assert answers[bad].error is not None
     assert str(tmp_path) in answers[bad].error.message
     assert isinstance(seen[-1], events.Finished)
+
+
+def test_a_verification_gives_way_to_what_waits_and_is_answered_even_by_the_dead(
+    child: Child, session: Session, model: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "ids.npy", np.arange(8)[None])
+    verify = Verify(ModelSpec(source=str(model)), DataSpec(source=str(tmp_path / "ids.npy"), samples=1), "cpu", 0)
+    child.start()
+    assert child.pid is not None
+    os.kill(child.pid, signal.SIGSTOP)  # so that all of it lies in the pipe
+    child.verify(verify)
+    child.submit(session.path, request_for(model))
+    os.kill(child.pid, signal.SIGCONT)
+    given_up, *_, end = follow(child, ended)
+    assert isinstance(given_up, Verified)
+    assert "something else was started" in given_up.text
+    assert isinstance(end, events.Finished)
+
+    os.kill(child.pid, signal.SIGSTOP)
+    child.verify(verify)
+    os.kill(child.pid, signal.SIGKILL)
+    (answer,) = follow(child, lambda reply: True)
+    assert isinstance(answer, Verified)
+    assert not answer.passed
+    assert "signal 9" in answer.text
 
 
 def test_an_unusable_request_is_a_failure_without_a_run(child: Child, session: Session, model: Path) -> None:
