@@ -85,6 +85,8 @@ COMMANDS = (
     Command("previous_head", "Previous head", "View > Walk", "walker.previous_head", "Up", "", lambda s: s.result),
     Command("next_model", "Next model", "View > Walk", "walker.next_model", "]", "", lambda s: s.result),
     Command("previous_model", "Previous model", "View > Walk", "walker.previous_model", "[", "", lambda s: s.result),
+    Command("play", "Play or stop the models", "View > Walk", "walker.play", "Alt+P", "", lambda s: s.result,
+            tip="Go through the checkpoints of a run, round and round"),
     Command("theme_system", "As the system", "View > Theme", "window.theme_system", separator=True),
     Command("theme_light", "Light", "View > Theme", "window.theme_light"),
     Command("theme_dark", "Dark", "View > Theme", "window.theme_dark"),
