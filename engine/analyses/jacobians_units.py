@@ -18,6 +18,7 @@ from engine.jacobians.means import JacobianSum, sum_operator
 from engine.jacobians.reference import reference_operators
 from engine.jacobians.spectra import STATISTICS, Statistic, sample_statistics
 from engine.jacobians.surgery import DOSES, operate
+from engine.jacobians.verify import errors_at
 from engine.models.memory import release
 from engine.spectra import power_law
 from engine.spectra.nonnormal import describe
@@ -74,12 +75,7 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
     if params.verify and block is not None and d <= VERIFIED_WIDTH:
         # The shortest sample: the reference goes through all its tokens.
         *_, (samples, state) = stream.states(torch.float64, 1)
-        closed = component_operators(block, state, params.context)
-        inputs = stream.inputs(samples)
-        reference = reference_operators(stream.blocks, layer, inputs, state, params.components, params.context)
-        for row, component in enumerate(params.components):
-            expected = reference[component].dense()
-            errors[row] = float((closed[component].dense() - expected).norm() / expected.norm())
+        errors = errors_at(stream, block, samples, state, params.components, params.context).numpy()
     ds["verified_error"] = "component", errors
     if layer == 0:
         ds = ds.assign(_texts(stream, model))

@@ -12,7 +12,9 @@ from engine.errors import UserError
 from engine.jacobians.attention import Context
 from engine.jacobians.closed import Component, component_operators
 from engine.jacobians.reference import reference_operators
+from engine.jacobians.state import State
 from engine.jacobians.stream import ResidualStream
+from engine.models.adapters import Block
 from engine.models.opening import OpenModel
 
 COMPONENTS: tuple[Component, ...] = ("attn", "mlp", "block", "residual")
@@ -107,14 +109,27 @@ def verify(
             progress(layer)
         block = model.block(layer, "all")
         for samples, state in stream.states(getattr(torch, dtype), 1):
-            closed = component_operators(block, state, context)
-            reference = reference_operators(
-                stream.blocks, layer, stream.inputs(samples), state, tuple(components), context
-            )
-            for row, component in enumerate(components):
-                expected = reference[component].dense()
-                distance = float((closed[component].dense() - expected).norm())
-                # 0/0 is agreement; a closed form that is not finite is no sample left out, but a failure.
-                error = distance / float(expected.norm().clamp(min=torch.finfo(torch.float64).tiny))
-                errors[row, column, samples] = torch.inf if math.isnan(error) else error
+            errors[:, column, samples] = errors_at(stream, block, samples, state, components, context)[:, None]
     return Verification(tuple(components), wanted, errors, context, dtype)
+
+
+def errors_at(
+    stream: ResidualStream,
+    block: Block,
+    samples: Tensor,
+    state: State,
+    components: Sequence[Component],
+    context: Context,
+) -> Tensor:
+    """Relative error of each component's closed form at the stream's layer and one sample, (component,) float64."""
+    closed = component_operators(block, state, context)
+    inputs = stream.inputs(samples)
+    reference = reference_operators(stream.blocks, stream.layer, inputs, state, tuple(components), context)
+    errors = []
+    for component in components:
+        expected = reference[component].dense()
+        distance = float((closed[component].dense() - expected).norm())
+        # 0/0 is agreement; a closed form that is not finite is no sample left out, but a failure.
+        error = distance / float(expected.norm().clamp(min=torch.finfo(torch.float64).tiny))
+        errors.append(math.inf if math.isnan(error) else error)
+    return torch.tensor(errors, dtype=torch.float64)
