@@ -114,7 +114,9 @@ class Jacobians(Analysis[JacobiansParams]):
         if unit.layer is not None:
             return measure_layer(self._stream_at(unit.layer, request, params, model), model, params)
         layers = [done[layer_key(unit.model, i)] for i in range(model.info.n_layers)]
-        return through_depth([layer["mean_jacobian"].values for layer in layers], params, int(rng.integers(2**31)))
+        return through_depth(
+            [layer["mean_jacobian"].values for layer in layers], params, model.device, int(rng.integers(2**31))
+        )
 
     def _stream_at(self, layer: int, request: Request, params: JacobiansParams, model: "OpenModel") -> "ResidualStream":
         """The residual stream at the entrance of `layer`; between the units of a run it only goes one block on."""

@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.analyses.jacobians import VERIFIED_WIDTH, JacobiansParams
+from engine.analyses.jacobians import VERIFIED_WIDTH, Component, JacobiansParams
 from engine.errors import UserError
 from engine.jacobians.closed import component_operators
 from engine.jacobians.cumulative import compose
@@ -48,11 +48,11 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
     found = {name: np.full((len(params.components), n), np.nan) for name in names}
     sums: dict[str, JacobianSum] = {}
 
-    def operators(samples: Tensor, state: "State") -> "Mapping[str, Operator]":
+    def operators(samples: Tensor, state: "State") -> "Mapping[Component, Operator]":
         if block is not None:
-            return component_operators(block, state, params.context)  # type: ignore[return-value]
+            return component_operators(block, state, params.context)
         inputs = stream.inputs(samples)
-        return reference_operators(stream.blocks, layer, inputs, state, params.components, params.context)  # type: ignore[return-value]
+        return reference_operators(stream.blocks, layer, inputs, state, params.components, params.context)
 
     def take(samples: Tensor, state: "State") -> "Taken":
         of = operators(samples, state)
@@ -135,9 +135,8 @@ def _texts(stream: "ResidualStream", model: "OpenModel") -> dict[str, Any]:
     }
 
 
-def through_depth(means: Sequence[NDArray[np.floating]], params: JacobiansParams, seed: int) -> xr.Dataset:
+def through_depth(means: Sequence[NDArray[np.floating]], params: JacobiansParams, device: str, seed: int) -> xr.Dataset:
     """The product of all layers' mean block Jacobians, and its dose response to Schur surgery."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
 
     def backwards() -> Any:
         return (torch.from_numpy(mean).to(device) for mean in reversed(means))

@@ -58,6 +58,8 @@ class OpenModel:
     adapter : Adapter or None
         None for an architecture without one (`info.family` is ``unsupported``).
     config : the library's config
+    device : str
+        Where blocks and the module are put.
     """
 
     def __init__(self, checked: Checked, spec: ModelSpec, seed: int, device: str) -> None:
@@ -67,14 +69,14 @@ class OpenModel:
         self._checked = checked
         self._spec = spec
         self._seed = seed
-        self._device = device
+        self.device = device
         self._names = frozenset(checked.skeleton.state_dict() if spec.twin else checked.tensors)
         self._module: nn.Module | None = None
         self._hashes: dict[int, str] = {}
 
     def tensor(self, name: str) -> Tensor:
         """Read one tensor by the library's name for it, in its storage dtype, on the device; checked to be finite."""
-        return self._get(name).to(self._device)
+        return self._get(name).to(self.device)
 
     def block(self, layer: int, parts: Parts = "heads") -> Block:
         """Read the tensors of one block: those of its heads and the norm before them and no others, or all.
@@ -92,7 +94,7 @@ class OpenModel:
         def get(name: str) -> Tensor:
             tensor = self._get(spelled[name])
             digests[name] = digest(tensor)
-            return tensor.to(self._device)
+            return tensor.to(self.device)
 
         block = adapter.block(self.config, layer, get, parts)
         hasher = blake2b(digest_size=16)
@@ -126,13 +128,13 @@ class OpenModel:
             # Either way by the CPU: the library loads there, and a twin is drawn there in float32.
             drawn = 4 * self.info.n_parameters if self._spec.twin else 0
             require(max(self.info.load_bytes, drawn), "cpu", self.info.label)
-            require(self.info.load_bytes, self._device, self.info.label)
+            require(self.info.load_bytes, self.device, self.info.label)
             if self._spec.twin:
                 fresh: nn.Module = fresh_module(self._checked.architecture.skeleton(), self._seed)
-                self._module = fresh.to(dtype=dtype, device=self._device)
+                self._module = fresh.to(dtype=dtype, device=self.device)
             else:
                 self._module = load_module(
-                    self._checked.folder, self._checked.architecture, self._checked.tensors, dtype, self._device
+                    self._checked.folder, self._checked.architecture, self._checked.tensors, dtype, self.device
                 )
         return self._module
 
