@@ -2,17 +2,31 @@
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 DType = Literal["float32", "float64", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
+
+
+class Tuning(BaseModel):
+    """How a model is fine-tuned on the request's text before it is measured (S1: 2 epochs, AdamW, linear warm-up)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epochs: float = Field(2.0, title="Epochs", description="Passes over the training part of the text", gt=0)
+    learning_rate: float = Field(5e-5, title="Learning rate", description="Peak, reached after the warm-up", gt=0)
+    warmup: float = Field(0.1, title="Warm-up", description="Share of the steps, linear", ge=0, lt=1)
+    batch: int = Field(16, title="Batch", description="Windows a step", ge=1)
+    length: int = Field(128, title="Length", description="Tokens a window", ge=2)
 
 
 class ModelSpec(BaseModel):
     """Which weights to open.
 
     `source` is ``builtin``, ``builtin-encoder``, a folder, or a Hugging Face hub id. A `twin` has the same config,
-    freshly initialised by the library's own initialiser from the request's seed.
+    freshly initialised by the library's own initialiser. With `tuning`, the weights are first fine-tuned on the text.
+    Whatever is random about it (a twin's weights, the order of tuning, which samples it reads) is drawn from `seed`,
+    which is the request's where it is None.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -21,13 +35,26 @@ class ModelSpec(BaseModel):
     revision: str | None = Field(None, title="Revision", description="Branch, tag, commit or checkpoint name")
     twin: bool = Field(False, title="Random twin", description="Same config, freshly initialised")
     dtype: DType = Field("float32", title="Dtype", description="What the forward pass runs in; spectra are fp32/fp64")
+    tuning: Tuning | None = Field(None, title="Fine-tuned", description="Fine-tuned on the text before it is measured")
+    seed: int | None = Field(None, title="Seed", description="Of this model; the run's own if empty", ge=0, lt=2**32)
+
+    @property
+    def condition(self) -> str:
+        """What it is apart from its seed: models of one condition are averaged."""
+        name = self.source.rstrip("/").rsplit("/", 1)[-1] if self.source.startswith(("/", ".", "~")) else self.source
+        at = f"@{self.revision}" if self.revision else ""
+        return f"{name}{at}{' (random twin)' if self.twin else ' (fine-tuned)' if self.tuning else ''}"
 
     @property
     def label(self) -> str:
         """How plots, tables and the `model` coordinate name it."""
-        name = self.source.rstrip("/").rsplit("/", 1)[-1] if self.source.startswith(("/", ".", "~")) else self.source
-        at = f"@{self.revision}" if self.revision else ""
-        return f"{name}{at}{' (random twin)' if self.twin else ''}"
+        return self.condition if self.seed is None else f"{self.condition}, seed {self.seed}"
+
+    @model_validator(mode="after")
+    def _twin_or_tuned(self) -> "ModelSpec":
+        if self.twin and self.tuning:
+            raise ValueError("a random twin is not fine-tuned; choose one of the two")
+        return self
 
 
 class DataSpec(BaseModel):
