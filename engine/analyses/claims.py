@@ -1,0 +1,48 @@
+"""A published statement, what was measured of it, and the verdict on the loaded models (methods §9)."""
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Verdict = Literal["holds", "fails", "cannot say"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One statement and its verdict; kept as JSON in ``ds.attrs["claims"]``.
+
+    `measurement` is a sentence with the number, its interval or spread, and the null that it is held against; where the
+    verdict is “cannot say” it says what is missing. `evidence` names the view that shows it.
+
+    Raises
+    ------
+    ValueError
+        For a verdict that is none, or one that comes without a number.
+    """
+
+    source: str
+    statement: str
+    measurement: str
+    verdict: Verdict
+    evidence: str
+
+    def __post_init__(self) -> None:
+        if self.verdict not in get_args(Verdict):
+            raise ValueError(f"“{self.verdict}” is no verdict: it holds, it fails, or nobody can say")
+        if self.verdict != "cannot say" and not re.search(r"\d", self.measurement):
+            raise ValueError(f"a verdict needs its number: “{self.statement}”")
+
+
+def to_json(claims: Iterable[Claim]) -> str:
+    """What goes into ``ds.attrs["claims"]``."""
+    return json.dumps([asdict(claim) for claim in claims], ensure_ascii=False)
+
+
+def claims_of(ds: "xr.Dataset") -> tuple[Claim, ...]:
+    """The claims that an analysis left in its result."""
+    return tuple(Claim(**record) for record in json.loads(ds.attrs.get("claims", "[]")))
