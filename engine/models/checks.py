@@ -17,6 +17,7 @@ from engine.models.config import Architecture, quiet, read_config
 from engine.models.info import ModelInfo
 from engine.models.memory import gigabytes
 from engine.models.names import Match, match
+from engine.models.progress import trained
 from engine.models.tokenizer import check_vocabulary, load_tokenizer
 from engine.request import ModelSpec
 
@@ -49,6 +50,8 @@ def check(spec: ModelSpec, *, weights: bool) -> Checked:
         tokenizer, remarks = open_tokenizer(found.folder, facts["vocab_size"])
     if matched.unused:
         notices += (f"{len(matched.unused)} tensors of another head ({matched.unused[0]} …) are stored and not used.",)
+    # A twin was never trained, and a fine-tuned model no longer is the checkpoint that the record speaks of.
+    step, loss = (None, None) if spec.twin or spec.tuning else trained(found, spec.revision)
     info = ModelInfo(
         label=spec.label,
         source=spec.source,
@@ -59,6 +62,8 @@ def check(spec: ModelSpec, *, weights: bool) -> Checked:
         storage_dtype="float32" if spec.twin else storage_dtype(stored),
         identity=identity(architecture.raw, stored),
         load_bytes=load_bytes(skeleton, spec),
+        step=step,
+        held_out_loss=loss,
         **facts | {"notices": facts["notices"] + notices + remarks},
     )
     return Checked(info, found.folder, architecture, skeleton, adapter, matched.tensors, tokenizer)

@@ -11,7 +11,8 @@ class ModelInfo(BaseModel):
     `revision` is what the spec's resolved to: a checkpoint's name, or on the hub the commit; None for a plain folder.
     `family` is the adapter's name (``gpt2``, ``gpt_neox``, ``llama`` …) or ``unsupported``. `storage_dtype` is what the
     checkpoint holds. `identity` is a hash of the config and of the safetensors headers: it changes when any name,
-    shape, dtype or file size does, and costs no read of the weights. `notices` are sentences for the user.
+    shape, dtype or file size does, and costs no read of the weights. `notices` are sentences for the user. `step` and
+    `held_out_loss` (nats a token) say how far a checkpoint was trained, None where nothing says.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -38,3 +39,5 @@ class ModelInfo(BaseModel):
     identity: str
     load_bytes: int
     notices: tuple[str, ...] = ()
+    step: int | None = None
+    held_out_loss: float | None = None
