@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from engine.data.splits import Split, subject
 from engine.data.texts import load_documents
 from engine.data.tokens import PAD, frame
 from engine.errors import UserError
@@ -17,7 +18,7 @@ _LEARN_CHARACTERS = 2**19
 SHORTEST = 4
 
 
-@lru_cache(maxsize=1)  # a model, its twin and its checkpoints read the same text
+@lru_cache(maxsize=2)  # a model, its twin and its checkpoints read the same text, or its two splits in turn
 def split_sentences(documents: tuple[str, ...]) -> tuple[str, ...]:
     """The different sentences of `documents`, sorted, their white space made single spaces (Kiss and Strunk 2006)."""
     from nltk.tokenize.punkt import PunktSentenceTokenizer, PunktTrainer
@@ -28,7 +29,9 @@ def split_sentences(documents: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted({" ".join(sentence.split()) for text in documents for sentence in punkt.tokenize(text)}))
 
 
-def sentences(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, seed: int) -> NDArray[np.int64]:
+def sentences(
+    spec: DataSpec, tokenizer: PreTrainedTokenizerBase, seed: int, *, split: Split = "all"
+) -> NDArray[np.int64]:
     """Draw `spec.samples` different sentences, each cut after `spec.length` tokens (S0: 100).
 
     Parameters
@@ -38,6 +41,8 @@ def sentences(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, seed: int) -> 
     tokenizer : PreTrainedTokenizerBase
     seed : int
         Of the draw without replacement; sentences of fewer than 4 tokens are passed over.
+    split : {"all", "train", "test"}
+        Which part of the text they are drawn from.
 
     Returns
     -------
@@ -56,7 +61,7 @@ def sentences(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, seed: int) -> 
             f"A sample of {spec.length} tokens has no room for a sentence of {SHORTEST} beside the model's special "
             "tokens; use longer samples."
         )
-    found = split_sentences(tuple(text for text in load_documents(spec) if text))
+    found = split_sentences(tuple(text for text in load_documents(spec, split) if text))
     rows: list[list[int]] = []
     for index in np.random.default_rng(seed).permutation(len(found)).tolist():
         ids = tokenizer(found[index], add_special_tokens=False, verbose=False)["input_ids"]
@@ -66,7 +71,7 @@ def sentences(spec: DataSpec, tokenizer: PreTrainedTokenizerBase, seed: int) -> 
             break
     else:
         raise UserError(
-            f"The text has {len(rows)} different sentences of at least {SHORTEST} tokens, not {spec.samples}; "
+            f"{subject(split)} has {len(rows)} different sentences of at least {SHORTEST} tokens, not {spec.samples}; "
             "use fewer samples, a longer text, or windows in place of sentences."
         )
     padded = np.full((len(rows), max(map(len, rows))), PAD, dtype=np.int64)

@@ -7,6 +7,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from engine.data.builtin import builtin_documents
+from engine.data.splits import Split, part
 from engine.errors import UserError
 from engine.request import DataSpec
 
@@ -14,8 +15,10 @@ _COLUMN = "text"
 _SPLITS = ("train", "validation", "test")
 
 
-def load_documents(spec: DataSpec) -> Sequence[str]:
-    """The documents of `spec.source` in their own order (a data set's rows are read as they are asked for).
+def load_documents(spec: DataSpec, split: Split = "all") -> Sequence[str]:
+    """The documents of `spec.source`, all of them in their own order, or those of one split.
+
+    A data set's rows are read as they are asked for.
 
     Raises
     ------
@@ -24,11 +27,11 @@ def load_documents(spec: DataSpec) -> Sequence[str]:
     """
     source = spec.source
     if source == "builtin":
-        return builtin_documents()
+        return part(builtin_documents(), split)
     documents = _from_hub(source) if source.startswith("hub:") else _from_file(Path(source).expanduser())
     if not any(text and not text.isspace() for text in documents):
         raise UserError(f"“{source}” has no text in it; choose another.")
-    return documents
+    return part(documents, split)
 
 
 def load_text(spec: DataSpec) -> str:

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from engine.data.splits import Split, divide, subject
 from engine.data.texts import existing_file, load_documents
 from engine.errors import UserError
 from engine.request import DataSpec
@@ -26,7 +27,12 @@ def frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
 
 
 def tokens(
-    spec: DataSpec, tokenizer: PreTrainedTokenizerBase | None, seed: int, *, vocab_size: int | None = None
+    spec: DataSpec,
+    tokenizer: PreTrainedTokenizerBase | None,
+    seed: int,
+    *,
+    vocab_size: int | None = None,
+    split: Split = "all",
 ) -> NDArray[np.int64]:
     """Draw `spec.samples` samples of `spec.length` tokens.
 
@@ -39,6 +45,8 @@ def tokens(
         Only a ``.npy`` file of token ids can do without.
     vocab_size : int, optional
         How many ids the model knows; the tokenizer's own number by default.
+    split : {"all", "train", "test"}
+        Which part of the text, or of the rows of a file, they are drawn from: the parts that training knows.
 
     Returns
     -------
@@ -54,7 +62,7 @@ def tokens(
     rng = np.random.default_rng(seed)
     if Path(spec.source).suffix.lower() == ".npy":
         known = vocab_size if vocab_size is not None else len(tokenizer) if tokenizer is not None else None
-        rows = _from_npy(existing_file(Path(spec.source).expanduser()), known)
+        rows = given_rows(spec, known, split)
         drawn = np.sort(rng.permutation(len(rows))[: spec.samples])
         return np.ascontiguousarray(rows[drawn, : spec.length])
     if tokenizer is None:
@@ -64,7 +72,7 @@ def tokens(
     body = spec.length - len(before) - len(after)
     if body < 1:
         raise UserError(f"A sample of {spec.length} tokens has no room beside the model's special tokens; use more.")
-    documents = load_documents(spec)
+    documents = load_documents(spec, split)
     pieces: list[int] = []
     for index in rng.permutation(len(documents)).tolist():
         text = documents[index]
@@ -74,12 +82,22 @@ def tokens(
             break
     count = len(pieces) // body
     if count < spec.samples:
-        short = f"The text has {len(pieces)} tokens, enough for {count} samples of {spec.length} but not {spec.samples}"
-        raise UserError(f"{short}; use a longer text, fewer samples or shorter ones.")
+        short = f"{subject(split)} has {len(pieces)} tokens, enough for {count} samples of {spec.length}"
+        raise UserError(f"{short} but not {spec.samples}; use a longer text, fewer samples or shorter ones.")
     windows = np.array(pieces[: count * body], dtype=np.int64).reshape(count, body)
     windows = windows[rng.permutation(count)[: spec.samples]]
     ends = [np.broadcast_to(np.array(part, dtype=np.int64), (spec.samples, len(part))) for part in (before, after)]
     return np.concatenate([ends[0], windows, ends[1]], axis=1)
+
+
+def given_rows(spec: DataSpec, vocab_size: int | None, split: Split = "all") -> NDArray[np.int64]:
+    """The rows of a ``.npy`` file of token ids, checked, or those of one split in the file's order."""
+    rows = _from_npy(existing_file(Path(spec.source).expanduser()), vocab_size)
+    if split == "all":
+        return rows
+    if len(rows) < 2:
+        raise UserError(f"“{Path(spec.source).name}” has one row of token ids, so no part of it can be held out.")
+    return rows[sorted(divide(len(rows))[split == "test"])]
 
 
 def _from_npy(path: Path, vocab_size: int | None) -> NDArray[np.int64]:

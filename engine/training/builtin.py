@@ -17,9 +17,10 @@ from transformers import (
 )
 
 from engine.data.builtin import builtin_documents, text_hash
+from engine.data.splits import divide
 from engine.training.job import train
 from engine.training.spec import TrainingProgress, TrainingRecord, TrainingSpec
-from engine.training.windows import Tokens, split
+from engine.training.windows import Tokens
 
 VOCABULARY = 4096
 CONTEXT = 256
@@ -154,7 +155,7 @@ def make(
     """Train the built-in model `name` from nothing (or resume) and write its card."""
     recipe = RECIPES[name]
     texts = builtin_documents()
-    learnt = split(len(texts), recipe.spec.held_out, recipe.spec.seed)[0]
+    learnt = divide(len(texts), recipe.spec.held_out, recipe.spec.seed)[0]
     tokenizer = make_tokenizer(recipe, [texts[i] for i in learnt])
     torch.manual_seed(recipe.spec.seed)
     model = recipe.make()

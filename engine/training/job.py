@@ -18,11 +18,12 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from engine.data.splits import divide
 from engine.data.tokens import frame
 from engine.errors import Cancelled, UserError
 from engine.training.saving import STATE, resume, save_checkpoint, save_state
 from engine.training.spec import Checkpoint, TrainingProgress, TrainingRecord, TrainingSpec, schedule
-from engine.training.windows import Tokens, Windows, mask, split, unigram_entropy
+from engine.training.windows import Tokens, Windows, mask, unigram_entropy
 
 _SAVE_EVERY = 60.0  # seconds between saved states: what a kill can cost
 _EVALUATION = 2**32 - 1  # the "step" whose masks the held-out loss uses: the same at every checkpoint
@@ -68,7 +69,7 @@ def held_out_loss(
     documents: Sequence[Tokens],
 ) -> float:
     """Loss (nats a token) of `model` on the documents that `spec` holds out."""
-    held = np.concatenate([documents[i] for i in split(len(documents), spec.held_out, spec.seed)[1]])
+    held = np.concatenate([documents[i] for i in divide(len(documents), spec.held_out, spec.seed)[1]])
     windows = Windows(held, spec.length, frame(tokenizer)).all()
     return _Task(spec, model, tokenizer).held_out_loss(windows)
 
@@ -100,7 +101,7 @@ def train(
         Too little text, another run's folder, or a loss that is no longer finite.
     """
     documents = [np.asarray(ids, dtype=np.int64)[np.asarray(ids) >= 0] for ids in documents]
-    train_ids, held_ids = split(len(documents), spec.held_out, spec.seed)
+    train_ids, held_ids = divide(len(documents), spec.held_out, spec.seed)
     if spec.objective == "masked" and tokenizer.mask_token_id is None:
         raise UserError("This model's tokenizer has no mask token, so it cannot be trained as a masked model.")
     ends = frame(tokenizer)

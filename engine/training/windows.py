@@ -9,15 +9,6 @@ from engine.errors import UserError
 Tokens = NDArray[np.int64]
 
 
-def split(n: int, held_out: float, seed: int) -> tuple[list[int], list[int]]:
-    """Indices of the training documents and of the held-out ones (the last of a seeded shuffle; at least one each)."""
-    if n < 2:
-        raise UserError("Training needs at least two documents, one of them to hold out; the text has fewer.")
-    order = np.random.default_rng(seed).permutation(n).tolist()
-    cut = min(max(1, round(n * held_out)), n - 1)
-    return order[:-cut], order[-cut:]
-
-
 def unigram_entropy(tokens: Tokens) -> float:
     """Entropy −Σ p ln p (nats) of the token frequencies p of `tokens` (n,)."""
     counts = np.unique(tokens, return_counts=True)[1]

@@ -21,10 +21,11 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from engine.data.splits import divide
 from engine.errors import Cancelled, UserError
 from engine.training.job import held_out_loss, train
 from engine.training.spec import TrainingProgress, TrainingRecord, TrainingSpec, schedule
-from engine.training.windows import Windows, mask, split, unigram_entropy
+from engine.training.windows import Windows, mask, unigram_entropy
 
 WORDS = 24
 FRAME = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
@@ -169,7 +170,7 @@ def test_held_out_loss_is_the_librarys_loss_on_unseen_documents(tmp_path: Path) 
     texts, tokenizer = cycles(1), words(False)
     record = train(SHORT, model(), tokenizer, texts, tmp_path / "run")
     loaded = AutoModelForCausalLM.from_pretrained(tmp_path / "run" / "step9").eval()
-    learnt, unseen = split(len(texts), SHORT.held_out, SHORT.seed)
+    learnt, unseen = divide(len(texts), SHORT.held_out, SHORT.seed)
     assert len(unseen) == 4
     assert sorted(learnt + unseen) == list(range(20))
     held = torch.from_numpy(np.concatenate([texts[i] for i in unseen]))
