@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map_only
 from transformers import Cache
 
 from engine.errors import UserError
+from engine.models.sites import block_row
 
 # How far the blocks called one at a time may be from the whole model; bfloat16 on a GPU is the reason for so much.
 SAME = 0.02
@@ -62,7 +63,7 @@ class Blocks:
         self.config: Any = self.model.config
         if hasattr(self.model, "set_experts_implementation"):
             self.model.set_experts_implementation("eager")  # the fused one knows no float64
-        self._layers = self._find()
+        _, self._layers = block_row(self.model)
         # What each block returns beside the residual stream, as Nones; None itself where it returns that alone.
         self._beside: list[tuple[None, ...] | None] = [None] * len(self)
         self._check(inputs)
@@ -113,22 +114,6 @@ class Blocks:
         finally:
             for layer in self._layers:
                 vars(layer).pop("forward", None)
-
-    def _find(self) -> list[nn.Module]:
-        depth = self.config.get_text_config().num_hidden_layers
-        rows = {
-            name: list(found)
-            for name, found in self.model.named_modules()
-            if isinstance(found, nn.ModuleList) and len(found) == depth
-        }
-        # A multimodal model may have a tower of as many layers beside its text part.
-        text = [row for name, row in rows.items() if not any(part in name for part in ("vision", "visual", "audio"))]
-        if not text:
-            raise UserError(
-                f"No row of {depth} blocks was found in {type(self.model).__name__}, so there is nothing to take "
-                "Jacobians of. Choose another model."
-            )
-        return text[0]
 
     def _check(self, inputs: dict[str, Tensor]) -> None:
         """Compare the blocks called one at a time with the whole model on one input."""

@@ -49,6 +49,8 @@ class Adapter:
         Paths of the norms by their place, as `Block` names it, and of ``q_norm`` and ``k_norm``.
     qk_norm : ``head``, ``all`` or None
         What the norms on queries and keys normalise at a time (see `HeadNorm`).
+    final_norm : str or None
+        Path of the norm after the last block, beside the row of blocks; a config may leave it out (OPT).
     rotary_class : str or None
         The library's rotary embedding, as a path under ``transformers.models``.
     """
@@ -61,6 +63,7 @@ class Adapter:
     norm: ClassVar[NormKind]
     norm_paths: ClassVar[Mapping[str, str]]
     qk_norm: ClassVar[Literal["head", "all"] | None] = None
+    final_norm: ClassVar[str | None] = None
     rotary_class: ClassVar[str | None] = None
 
     def facts(self, config: Any) -> Facts:

@@ -19,6 +19,7 @@ class GPT2(Adapter):
     linears = {"qkv": "attn.c_attn", "o": "attn.c_proj", "in": "mlp.c_fc", "out": "mlp.c_proj"}
     norm = "layernorm"
     norm_paths = {"attn_norm": "ln_1", "mlp_norm": "ln_2"}
+    final_norm = "ln_f"
 
     def eps(self, config: Any) -> float:
         return config.layer_norm_epsilon

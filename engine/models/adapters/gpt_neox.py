@@ -23,6 +23,7 @@ class GPTNeoX(Adapter):
     }
     norm = "layernorm"
     norm_paths = {"attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+    final_norm = "final_layer_norm"
     rotary_class = "gpt_neox.modeling_gpt_neox.GPTNeoXRotaryEmbedding"
 
     def biased(self, config: Any) -> Collection[str]:

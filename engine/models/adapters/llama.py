@@ -23,6 +23,7 @@ class Llama(Adapter):
     }
     norm: ClassVar[NormKind] = "rmsnorm"
     norm_paths: ClassVar[Mapping[str, str]] = {"attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
+    final_norm = "norm"
     rotary_class = "llama.modeling_llama.LlamaRotaryEmbedding"
 
     def d_head(self, config: Any) -> int:

@@ -20,6 +20,7 @@ class OPT(Adapter):
         "out": "fc2",
     }
     norm = "layernorm"
+    final_norm = "final_layer_norm"
 
     def eps(self, config: Any) -> float:
         return 1e-5  # torch's default, which the library leaves

@@ -31,6 +31,7 @@ class ViT(Adapter):
     }
     norm = "layernorm"
     norm_paths = {"attn_norm": "layernorm_before", "mlp_norm": "layernorm_after"}
+    final_norm = "layernorm"
 
     def biased(self, config: Any) -> Collection[str]:
         return self.linears if config.qkv_bias else ("o", "in", "out")

@@ -1,0 +1,186 @@
+"""Where in a model an activation is seen: named places of every block, in any architecture (methods §3)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+
+from engine.errors import UserError
+from engine.models.adapters import Adapter, adapter_for
+
+Side = Literal["input", "output"]
+Choice = Literal["blocks", "sublayers", "entrances"]
+
+# In the order of the forward pass. `dropout` is not among them: in evaluation mode its output is its input.
+MEANINGS = {
+    "embedding": "the residual stream that enters the first block",
+    "ln1": "output of the norm before attention",
+    "attn_out": "output of the attention output projection",
+    "ln1_post": "output of the norm after attention: before the sum (OLMo 2, Gemma) or after it (BERT)",
+    "resid_mid": "after the first residual addition",
+    "ln2": "output of the norm before the MLP",
+    "mlp_gate": "output of the gate's linear, before its activation (gated MLPs only)",
+    "mlp_in": "output of the MLP's first linear",
+    "mlp_act": "what enters the MLP's output projection: the activation, times the gated branch if there is one",
+    "mlp_out": "output of the MLP's output projection",
+    "ln2_post": "output of the norm after the MLP, before the sum (OLMo 2, Gemma)",
+    "resid_post": "after the second residual addition, where a norm still follows in the block (BERT)",
+    "block": "the block's output",
+    "final_norm": "output of the norm after the last block",
+    "before_attn": "the residual stream as attention meets it, before its norm",
+    "before_mlp": "the residual stream as the MLP meets it, before its norm",
+}
+BLOCKS, ENTRANCES = ("block",), ("before_attn", "before_mlp")
+SUBLAYERS = tuple(name for name in MEANINGS if name not in ENTRANCES)
+
+
+@dataclass(frozen=True)
+class Site:
+    """One place: its name (a key of `MEANINGS`), its layer, and the module whose input or output it is.
+
+    `embedding` counts as layer 0 and `final_norm` as the last layer.
+    """
+
+    name: str
+    layer: int
+    path: str
+    side: Side
+
+
+def sites(module: nn.Module, names: Choice = "blocks") -> tuple[Site, ...]:
+    """The sites that a model has, layer by layer; one that its architecture lacks is not among them.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The library's, with or without a head on it.
+    names : ``blocks``, ``sublayers`` or ``entrances``
+        Outputs of the blocks; these and all sublayers; or the residual stream as attention and MLP meet it.
+        An architecture without an adapter has ``block`` and ``before_attn`` only.
+
+    Raises
+    ------
+    UserError
+        If the module has no single row of blocks.
+    """
+    config: Any = module.config
+    row, blocks = block_row(module)
+    adapter = adapter_for(config)
+    taps: dict[str, tuple[str, Side]] = {"block": ("", "output"), "before_attn": ("", "input")}
+    if adapter is not None:
+        taps |= _taps(adapter, config.get_text_config())
+    wanted = {"blocks": BLOCKS, "sublayers": SUBLAYERS, "entrances": ENTRANCES}[names]
+
+    def path(*parts: str) -> str:
+        return ".".join(part for part in parts if part)
+
+    found = [
+        Site(name, layer, path(row, str(layer), at), side)
+        for layer in range(len(blocks))
+        for name in wanted
+        if name in taps
+        for at, side in [taps[name]]
+    ]
+    if names == "sublayers" and adapter is not None:
+        found.insert(0, Site("embedding", 0, path(row, "0"), "input"))
+        last = path(row.rpartition(".")[0], adapter.final_norm or "")
+        if adapter.final_norm and last in dict(module.named_modules()):
+            found.append(Site("final_norm", len(blocks) - 1, last, "output"))
+    return tuple(found)
+
+
+def _taps(adapter: Adapter, config: PreTrainedConfig) -> Mapping[str, tuple[str, Side]]:
+    """Sites inside a block of this architecture: a module's path under the block, and which side of it.
+
+    `Block` says in which order the parts of a block come.
+    """
+    norms, linears = adapter.norms(config), adapter.linears
+    outputs = {
+        "ln1": norms.get("attn_norm"),
+        "attn_out": linears["o"],
+        "ln1_post": norms.get("attn_post") or norms.get("attn_sum"),
+        "ln2": norms.get("mlp_norm"),
+        "mlp_gate": linears.get("gate"),
+        "mlp_in": linears["in"],
+        "mlp_out": linears["out"],
+        "ln2_post": norms.get("mlp_post"),
+    }
+    # Without a norm before the MLP, its first linear takes the residual stream as it is.
+    meets_mlp = norms.get("mlp_norm") or linears["in"]
+    inputs = {
+        "resid_mid": None if adapter.parallel(config) else norms.get("attn_sum") or meets_mlp,
+        "mlp_act": linears["out"],
+        "resid_post": norms.get("mlp_sum"),
+        "before_mlp": meets_mlp,
+    }
+    taps: dict[str, tuple[str, Side]] = {name: (path, "output") for name, path in outputs.items() if path}
+    return taps | {name: (path, "input") for name, path in inputs.items() if path}
+
+
+@torch.no_grad()
+def observe(
+    module: nn.Module, chosen: Sequence[Site], inputs: Mapping[str, Tensor], take: Callable[[Site, Tensor], None]
+) -> Any:
+    """One forward pass that hands over every site's activation, (n, T, width), while the model computes.
+
+    `take` must use or copy what it is given before it returns: the model may go on to change it.
+
+    Returns
+    -------
+    The library's output, with the logits if the module has a head.
+    """
+    batch = len(next(iter(inputs.values())))
+
+    def handed(site: Site, tensor: Any) -> None:
+        hidden = tensor[0] if isinstance(tensor, tuple) else tensor
+        # Some of the library's blocks (OPT) run their MLP on a flattened batch.
+        take(site, hidden.unflatten(0, (batch, -1)) if hidden.ndim == 2 else hidden)
+
+    def before(site: Site) -> Callable[..., None]:
+        return lambda _, args, kwargs: handed(site, args[0] if args else kwargs["hidden_states"])
+
+    def after(site: Site) -> Callable[..., None]:
+        return lambda _, __, output: handed(site, output)
+
+    handles = []
+    try:
+        for site in chosen:
+            at = module.get_submodule(site.path)
+            if site.side == "input":
+                handles.append(at.register_forward_pre_hook(before(site), with_kwargs=True))
+            else:
+                handles.append(at.register_forward_hook(after(site)))
+        config: Any = module.config
+        uncached = {"use_cache": False} if hasattr(config.get_text_config(), "use_cache") else {}
+        return module(**inputs, **uncached)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def block_row(module: nn.Module) -> tuple[str, list[nn.Module]]:
+    """Where the blocks of a transformer are in its module, and the blocks.
+
+    Raises
+    ------
+    UserError
+        If there is no row of as many parts as the config has layers.
+    """
+    config: Any = module.config
+    depth = config.get_text_config().num_hidden_layers
+    rows = {
+        name: list(found)
+        for name, found in module.named_modules()
+        if isinstance(found, nn.ModuleList) and len(found) == depth
+    }
+    # A multimodal model may have a tower of as many layers beside its text part.
+    text = [name for name in rows if not any(part in name for part in ("vision", "visual", "audio"))]
+    if not text:
+        raise UserError(
+            f"No row of {depth} blocks was found in {type(module).__name__}, so there are no layers to look into. "
+            "Choose another model."
+        )
+    return text[0], rows[text[0]]
