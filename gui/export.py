@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
-from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QMarginsF, QRectF, QSize, QSizeF, Qt
+from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QMarginsF, QPointF, QRectF, QSize, QSizeF, Qt
 from PySide6.QtGui import QGuiApplication, QImage, QImageWriter, QPageSize, QPaintDevice, QPainter, QPdfWriter
 
 from engine.errors import UserError
@@ -21,8 +21,10 @@ from gui.figure import Figure
 
 if TYPE_CHECKING:
     from gui.plot import FigureWidget
+    from gui.table import PaperTable
 
 PROGRAM = "Eigenscope"
+MARGIN = 10
 _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
 <rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/">
@@ -70,7 +72,7 @@ def save(widget: "FigureWidget", path: Path, scale: float = 2.0) -> None:
 
 def save_pdf(widget: "FigureWidget", path: Path) -> None:
     """One page of the figure's own size, in vectors, with its text as text."""
-    figure, size = widget.canvas.figure, widget.canvas.size()
+    figure, size = widget.canvas.figure, _size(widget)
     buffer = _buffer()
     writer = QPdfWriter(buffer)
     writer.setResolution(96)  # one unit of the painter is one pixel of the screen
@@ -89,7 +91,7 @@ def save_svg(widget: "FigureWidget", path: Path) -> None:
     """The figure in vectors, with its text as text."""
     from PySide6.QtSvg import QSvgGenerator
 
-    figure, size = widget.canvas.figure, widget.canvas.size()
+    figure, size = widget.canvas.figure, _size(widget)
     buffer = _buffer()
     generator = QSvgGenerator(QSvgGenerator.SvgVersion.Svg11)  # the older one cannot clip
     generator.setOutputDevice(buffer)
@@ -121,7 +123,7 @@ def copy_image(widget: "FigureWidget") -> None:
 
 def render(widget: "FigureWidget", scale: float) -> QImage:
     """The figure as an image of `scale` times its size on the screen."""
-    size = widget.canvas.size()
+    size = _size(widget)
     pixels = QSize(round(size.width() * scale), round(size.height() * scale))
     image = QImage(pixels, QImage.Format.Format_RGB32)
     image.setDevicePixelRatio(scale)
@@ -174,15 +176,30 @@ def _description(figure: Figure) -> str:
     return "\n".join([*filter(None, (figure.note,)), *(f"{k}: {v}" for k, v in figure.provenance.items())])
 
 
+def _paper_table(widget: "FigureWidget") -> "PaperTable | None":
+    from gui.table import PaperTable
+
+    table = widget.shown_figure().table
+    return PaperTable(table, widget.canvas.width() - 2 * MARGIN, widget.canvas.font()) if table else None
+
+
+def _size(widget: "FigureWidget") -> QSize:
+    """The size of a picture: the canvas, and under it as much as the whole table takes."""
+    paper = _paper_table(widget)
+    return widget.canvas.size() + QSize(0, round(paper.height + MARGIN) if paper else 0)
+
+
 def _paint(widget: "FigureWidget", device: QPaintDevice, stroke: float = 1.0) -> None:
-    """Paint the scene on a device whose logical size is the canvas's."""
+    """Paint the scene, and the table under it, on a device whose logical size is `_size`."""
     place = QRectF(0, 0, widget.canvas.width(), widget.canvas.height())
     with _for_paper(widget, stroke):
         painter = QPainter(device)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         painter.setRenderHint(QPainter.RenderHint.LosslessImageRendering)
-        painter.fillRect(place, Qt.GlobalColor.white)
+        painter.fillRect(QRectF(QPointF(0, 0), QSizeF(_size(widget))), Qt.GlobalColor.white)
         widget.canvas.scene().render(painter, place, place)
+        if paper := _paper_table(widget):
+            paper.paint(painter, MARGIN, place.height())
         painter.end()
 
 

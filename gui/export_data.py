@@ -5,12 +5,13 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from gui.export import write
-from gui.figure import Band, Boxes, Figure, Image, Line, Mark, Panel, Points, Rule, Steps
+from gui.figure import Band, Boxes, Figure, Image, Line, Mark, Panel, Points, Rule, Span, Steps, Table
 
 COLUMNS = ("panel", "title", "mark", "kind", "label", "x", "x_end", "y", "y_end", "low", "high", "z", "q1", "q3")
 """Of the CSV. Histogram bars and heatmap cells reach from `x` to `x_end`; so do boxes, with the median in
@@ -36,6 +37,7 @@ def mark_arrays(mark: Mark) -> dict[str, npt.NDArray[np.floating]]:
         Boxes: ("x", "low", "q1", "median", "q3", "high", "width"),
         Image: ("z", "x_edges", "y_edges"),
         Rule: ("at",),
+        Span: ("low", "high"),
     }[type(mark)]
     return {name: np.asarray(value) for name in names if (value := getattr(mark, name)) is not None}
 
@@ -55,9 +57,14 @@ def arrays(figure: Figure) -> dict[str, npt.NDArray[np.floating]]:
     }
 
 
+def table_arrays(table: Table) -> dict[str, npt.NDArray[Any]]:
+    """Every column of a table as ``table_0``, ``table_1`` …: numbers, or texts."""
+    return {f"table_{i}": np.array([row[i] for row in table.rows]) for i in range(len(table.columns))}
+
+
 def write_npz(figure: Figure, path: Path) -> None:
-    """Write `arrays` and, under ``about``, a JSON text with titles, labels, units and provenance."""
-    about = {
+    """Write `arrays`, the table's columns and, under ``about``, JSON with titles, labels, units and provenance."""
+    about: dict[str, Any] = {
         "title": figure.title,
         "note": figure.note,
         "provenance": figure.provenance,
@@ -71,22 +78,42 @@ def write_npz(figure: Figure, path: Path) -> None:
             for name, panel in panels(figure)
         },
     }
+    columns: dict[str, npt.NDArray[Any]] = {}
+    if figure.table is not None:
+        columns = table_arrays(figure.table)
+        about["table"] = dict(zip(columns, figure.table.columns, strict=True))
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, about=np.array(json.dumps(about)), **arrays(figure))
+    named = {"about": np.array(json.dumps(about)), **arrays(figure), **columns}
+    np.savez_compressed(buffer, allow_pickle=False, **named)
     write(path, buffer.getvalue())
 
 
 def write_csv(figure: Figure, path: Path) -> None:
-    """Write one tidy table with a row for each point, bar or cell; the header's comments say where it comes from."""
+    """Write one tidy table with a row for each point, bar or cell; the header's comments say where it comes from.
+
+    A figure's own table is all of the file if there are no panels; else it stands beside it, in ``NAME-table.csv``.
+    """
+    if figure.table is not None:
+        beside = path.with_name(f"{path.stem}-table{path.suffix}") if figure.rows else path
+        _write_rows(figure, beside, figure.table.columns, figure.table.rows)
+        if not figure.rows:
+            return
+    rows = (
+        _padded((name, panel.title, i, type(mark).__name__.lower(), mark.label, *row))
+        for name, panel in panels(figure)
+        for i, mark in enumerate(panel.marks)
+        for row in _rows(mark)
+    )
+    _write_rows(figure, path, COLUMNS, rows)
+
+
+def _write_rows(figure: Figure, path: Path, columns: tuple[str, ...], rows: Iterable[Row]) -> None:
     text = io.StringIO(newline="")
     for line in _comments(figure):
         text.write("# " + " ".join(line.split()) + "\n")
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
-    for name, panel in panels(figure):
-        for i, mark in enumerate(panel.marks):
-            first = (name, panel.title, i, type(mark).__name__.lower(), mark.label)
-            table.writerows(_padded((*first, *row)) for row in _rows(mark))
+    table.writerow(columns)
+    table.writerows(rows)
     write(path, text.getvalue().encode())
 
 
@@ -131,3 +158,5 @@ def _rows(mark: Mark) -> Iterable[Row]:
         case Rule():
             at = a["at"]
             return [(at, none, none, none, none, none, none) if mark.axis == "x" else (none, none, at, *[none] * 4)]
+        case Span():
+            return [(a["low"], a["high"], none, none, none, none, none)]

@@ -12,7 +12,7 @@ from gui import theme
 from gui.drawing.scale import Scale, coloured, scales_of
 from gui.export import write
 from gui.export_data import arrays, key, panels
-from gui.figure import Axis, Band, Boxes, Figure, Image, Line, Mark, Panel, Points, Rule, Steps
+from gui.figure import Axis, Band, Boxes, Figure, Image, Line, Mark, Panel, Points, Rule, Span, Steps
 
 _HEAD = '''"""{about}
 
@@ -54,9 +54,9 @@ _TAIL = '''    return fig
 DATA = """
 {data}
 """
-
+{table}
 if __name__ == "__main__":
-    figure = draw(load())
+{tell}    figure = draw(load())
     if len(sys.argv) > 1:
         figure.savefig(sys.argv[1], dpi=200)
     else:
@@ -82,7 +82,9 @@ def write_script(figure: Figure, path: Path) -> None:
         size=_size(rows, columns),
     )
     body = "".join(f"    {line}\n" for line in _body(figure, rows, columns))
-    write(path, (head + body + _TAIL.format(data=data)).encode())
+    text = figure.table.text().replace("\\", "\\\\").replace('"""', "'''") if figure.table else ""
+    table, tell = (f'\nTABLE = """\n{text}\n"""\n', "    print(TABLE)\n") if text else ("", "")
+    write(path, (head + body + _TAIL.format(data=data, table=table, tell=tell)).encode())
 
 
 def _body(figure: Figure, rows: int, columns: int) -> Iterator[str]:
@@ -111,6 +113,8 @@ def _body(figure: Figure, rows: int, columns: int) -> Iterator[str]:
             yield f"fig.colorbar(colored, ax=ax, label={scales[id(first[0])].label!r})"
         yield from _panel(panel, places.get((r + 1, c)), places.get((r, c - 1)))
     yield ""
+    if not places and figure.table is not None:
+        yield "fig.text(0.01, 0.9, TABLE, family='monospace', size='xx-small', va='top')"
     if len(bars) == 1:
         yield f"fig.colorbar(colored, ax=fig.axes, label={next(iter(bars)).label!r})"
     labels = {m.label for p in places.values() for m in p.marks if m.label and not isinstance(m, Image)}
@@ -210,6 +214,8 @@ def _mark(mark: Mark, name: str, panel: Panel, scale: Scale | None) -> Iterator[
             call = "axvline" if mark.axis == "x" else "axhline"
             style = f"color={color}, lw=0.9" + (", ls='--'" if mark.dash else "")
             yield f"ax.{call}({get('at')}, {style}{label})"
+        case Span():
+            yield f"ax.axvspan({get('low')}, {get('high')}, color={color}, alpha=0.1, lw=0{label})"
 
 
 def _norm(scale: Scale) -> str:

@@ -9,6 +9,8 @@ place. Colours are names that the theme resolves: ``data``, ``null``, ``naive``,
 """
 
 from dataclasses import dataclass, field
+from itertools import zip_longest
+from textwrap import wrap
 from typing import Literal
 
 import numpy as np
@@ -124,7 +126,67 @@ class Rule:
     dash: bool = True
 
 
-Mark = Line | Points | Band | Steps | Boxes | Image | Rule
+@dataclass(frozen=True)
+class Span:
+    """A window of x whose edges the mouse can drag, inside `limits`, from one whole number to the next.
+
+    `start` and `stop` are the names of the view's options that hold the edges: dragging sets them in the form, and the
+    view is drawn again on the way.
+    """
+
+    low: float
+    high: float
+    start: str
+    stop: str
+    limits: tuple[float, float]
+    label: str = ""
+    color: str = "accent"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Options of the view, by name, to which a drag sets them."""
+
+    options: tuple[tuple[str, int], ...]
+
+
+Mark = Line | Points | Band | Steps | Boxes | Image | Rule | Span
+
+Cell = str | float | int
+
+
+def cell_text(cell: Cell) -> str:
+    """A cell of a table for people: whole numbers in full, others in four figures, a dash for what is absent."""
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, int | np.integer):
+        return f"{cell:,}"
+    return "–" if np.isnan(cell) else f"{cell:.4g}".replace("-", "−")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers and texts in rows, under the panels or instead of them.
+
+    Numbers are shown in four figures and exported in full; NaN is a dash. `picks`, one for each row, makes rows
+    clickable.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    title: str = ""
+    picks: tuple[Pick, ...] = ()
+
+    def text(self, width: int = 60) -> str:
+        """The table in plain letters, long texts folded to `width`."""
+        lines = [self.columns, *(tuple(map(cell_text, row)) for row in self.rows)]
+        folded = [[wrap(text, width) or [""] for text in line] for line in lines]
+        widths = [max(len(part) for row in folded for part in row[i]) for i in range(len(self.columns))]
+        out = [self.title] if self.title else []
+        for row in folded:
+            for parts in zip_longest(*row, fillvalue=""):
+                out.append("  ".join(part.ljust(w) for part, w in zip(parts, widths, strict=True)).rstrip())
+        return "\n".join(out)
 
 
 @dataclass(frozen=True)
@@ -153,11 +215,15 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """A grid of panels. `note` stands under it (badges, caveats); `empty` says what to do when there is nothing."""
+    """A grid of panels and, under it or instead of it, a table.
+
+    `note` stands under the panels (badges, caveats); `empty` says what to do when there is nothing.
+    """
 
     rows: tuple[tuple[Panel, ...], ...] = ()
     title: str = ""
     note: str = ""
     empty: str = ""
     legend: bool = True
+    table: Table | None = None
     provenance: dict[str, str] = field(default_factory=dict)

@@ -178,7 +178,7 @@ def make_editor(field: FieldInfo) -> Editor:
     if get_origin(kind) is Literal:
         return _choices(get_args(kind), optional, extra.get("labels", {}))
     if kind is int and not optional:
-        return _integer(field, unit)
+        return _integer(field, unit, str(extra.get("lowest", "")))
     inner = get_args(kind)[0] if get_origin(kind) in (tuple, list) else None
     if get_origin(inner) is Literal:
         several = Several(get_args(inner))
@@ -214,7 +214,8 @@ def _choices(values: tuple[Any, ...], optional: bool, labels: dict[str, str]) ->
     return Editor(box, box.currentData, lambda v: box.setCurrentIndex(box.findData(v)), box.currentIndexChanged)
 
 
-def _integer(field: FieldInfo, unit: str) -> Editor:
+def _integer(field: FieldInfo, unit: str, lowest: str) -> Editor:
+    """A spin box; `lowest`, if given, is what it shows for its smallest value."""
     low, high = -INT_LIMIT, INT_LIMIT
     for bound in field.metadata:
         low = max(low, getattr(bound, "ge", low), getattr(bound, "gt", low - 1) + 1)
@@ -224,5 +225,6 @@ def _integer(field: FieldInfo, unit: str) -> Editor:
     box.setGroupSeparatorShown(True)
     box.setStepType(QSpinBox.StepType.AdaptiveDecimalStepType)
     box.setSuffix(f" {unit}" if unit else "")
+    box.setSpecialValueText(lowest)
     box.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
     return Editor(box, box.value, box.setValue, box.valueChanged)

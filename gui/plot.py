@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from PySide6.QtCore import QEvent, QPoint, QSize, Qt, Signal
-from PySide6.QtGui import QAction, QIcon, QKeySequence, QPainter, QPalette, QPixmap, QShortcut
+from PySide6.QtGui import QAction, QIcon, QKeySequence, QPainter, QPalette, QPixmap, QResizeEvent, QShortcut
 from PySide6.QtSvg import QSvgRenderer
 from PySide6.QtWidgets import (
     QFileDialog,
@@ -14,6 +14,7 @@ from PySide6.QtWidgets import (
     QMenu,
     QMessageBox,
     QSizePolicy,
+    QSplitter,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -24,7 +25,9 @@ from gui import theme
 from gui.drawing.canvas import Canvas
 from gui.drawing.drawn import Look
 from gui.figure import Figure
+from gui.table import TableView
 
+QWIDGETSIZE_MAX = (1 << 24) - 1
 _ICONS = {
     "reset": '<path d="M4 9V4h5M20 9V4h-5M4 15v5h5M20 15v5h-5"/><circle cx="12" cy="12" r="2.5"/>',
     "copy": '<rect x="8.5" y="8.5" width="11.5" height="11.5" rx="1.5"/><path d="M15.5 8.5V4H4v11.5h4.5"/>',
@@ -53,6 +56,8 @@ class FigureWidget(QWidget):
 
     picked = Signal(object)
     """A click on something that stands for part of the data: carries its `Pick`."""
+    dragged = Signal(object)
+    """A window on the plot is being dragged: carries the `Setting` of the view's options."""
     hovered = Signal(str)
     help_requested = Signal()
 
@@ -60,6 +65,7 @@ class FigureWidget(QWidget):
         super().__init__(parent)
         self.canvas = Canvas(self)
         self.canvas.picked.connect(self.picked)
+        self.canvas.dragged.connect(self.dragged)
         self.canvas.hovered.connect(self._hovered)
         self.canvas.menu_requested.connect(self._popup)
         self.readout = QLabel(self)
@@ -86,7 +92,15 @@ class FigureWidget(QWidget):
         box.setContentsMargins(0, 0, 0, 0)
         box.setSpacing(0)
         box.addLayout(bar)
-        box.addWidget(self.canvas, 1)
+        self.table = TableView(self)
+        self.table.picked.connect(self.picked)
+        self.table.hide()
+        self.halves = QSplitter(Qt.Orientation.Vertical, self)
+        self.halves.setChildrenCollapsible(False)
+        self.halves.addWidget(self.canvas)
+        self.halves.addWidget(self.table)
+        self.halves.setSizes([600, 250])
+        box.addWidget(self.halves, 1)
         shortcut = QShortcut(QKeySequence("A"), self, context=Qt.ShortcutContext.WidgetWithChildrenShortcut)
         shortcut.activated.connect(self.canvas.reset)
         self.setAutoFillBackground(True)
@@ -96,11 +110,31 @@ class FigureWidget(QWidget):
     def show_figure(self, figure: Figure) -> None:
         """Draw `figure`; what it has in common with the one before is kept."""
         self.canvas.show_figure(figure)
+        self.table.setVisible(figure.table is not None and not figure.empty)
+        if figure.table is not None:
+            self.table.show_table(figure.table)
+        self._share_height()
         self._hovered("")
+
+    def _share_height(self) -> None:
+        """Three fifths for the panels; without any, the canvas has no more than its title and its note need."""
+        alone = not self.table.isHidden() and not self.canvas.figure.rows
+        height = self.canvas.heading_height() if alone else QWIDGETSIZE_MAX
+        self.canvas.setMaximumHeight(height)
+        total = self.halves.height()
+        if alone or (self.canvas.height() < 80 < total):
+            top = height if alone else total if self.table.isHidden() else round(0.6 * total)
+            self.halves.setSizes([top, total - top])
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        super().resizeEvent(event)
+        self._share_height()
 
     def shown_figure(self) -> Figure:
         """The figure without the marks that the legend hides: what an export writes."""
         figure, hidden = self.canvas.figure, self.canvas.hidden
+        if figure.table is not None:
+            figure = replace(figure, table=self.table.table)
         if not (figure.legend and hidden):
             return figure
         rows = tuple(

@@ -4,12 +4,12 @@ from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from PySide6.QtCore import QSize, Qt, Signal, Slot
+from PySide6.QtCore import QSize, Qt, QTimer, Signal, Slot
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QSplitter, QStackedLayout, QTabBar, QTabWidget, QVBoxLayout, QWidget
 
 from engine.analyses import ANALYSES
-from gui.figure import Figure
+from gui.figure import Figure, Setting
 from gui.form import Form
 from gui.selection import Pick, Selection, SelectionModel
 from gui.views.base import Options, View
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 BUTTONS_WIDTH = 150
 """What the figure's own buttons take, in pixels, with a little room for what is under the mouse."""
+DRAG_MS = 40
+"""Between two drawings while a window is dragged."""
 
 
 def navigators() -> tuple[View, ...]:
@@ -41,6 +43,7 @@ class Canvas(QWidget):
     """
 
     picked = Signal(object)
+    dragged = Signal(object)
     help_requested = Signal()
 
     def __init__(self, tools: QWidget, parent: QWidget | None = None) -> None:
@@ -60,6 +63,7 @@ class Canvas(QWidget):
 
             self.plot = FigureWidget(self)
             self.plot.picked.connect(self.picked)
+            self.plot.dragged.connect(self.dragged)
             self.plot.help_requested.connect(self.help_requested)
             self._layout.addWidget(self.plot)
             self.place_tools()
@@ -113,6 +117,10 @@ class ViewPanel(QWidget):
         self._options.setContentsMargins(4, 2, 4, 2)
         self.canvas = Canvas(tools)
         self.canvas.picked.connect(self._picked)
+        self.canvas.dragged.connect(self._dragged)
+        self._setting = Setting(())
+        self._throttle = QTimer(self, singleShot=True, interval=DRAG_MS)
+        self._throttle.timeout.connect(self._set_options)
         self.canvas.help_requested.connect(self._ask_help)
         selection.changed.connect(self._moved)
 
@@ -197,6 +205,20 @@ class ViewPanel(QWidget):
     @Slot(object)
     def _picked(self, pick: Pick) -> None:
         self.selection.pick(pick)
+
+    @Slot(object)
+    def _dragged(self, setting: Setting) -> None:
+        """Draw the latest of what the mouse says, no more often than the eye can see."""
+        self._setting = setting
+        if not self._throttle.isActive():
+            self._throttle.start()
+
+    @Slot()
+    def _set_options(self) -> None:
+        form = self._form(self.view)
+        known = {name: value for name, value in self._setting.options if name in form.editors}
+        if known and form.valid:
+            form.set_value(form.value().model_copy(update=known))
 
     @Slot()
     def _ask_help(self) -> None:

@@ -38,6 +38,7 @@ class Canvas(pg.GraphicsView):
 
     picked = Signal(object)
     hovered = Signal(str)
+    dragged = Signal(object)
     menu_requested = Signal(QPoint)
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -123,6 +124,7 @@ class Canvas(pg.GraphicsView):
     def _remove(self, place: Place) -> None:
         item = self._panels.pop(place)
         item.moved.disconnect(self._panel_moved)
+        item.dragged.disconnect(self.dragged)
         self.scene().removeItem(item)
         item.deleteLater()
 
@@ -141,6 +143,7 @@ class Canvas(pg.GraphicsView):
             if item is None:
                 item = self._panels[r, c] = PanelItem(self._root, self._small)
                 item.moved.connect(self._panel_moved)
+                item.dragged.connect(self.dragged)
             item.show_panel(panel, self.look, scales, None if shared else first[r, c], tuple(hidden))
             below, beside = places.get((r + 1, c)), places.get((r, c - 1))
             item.tick_labels = {"x": not (below and below.x == panel.x), "y": not (beside and beside.y == panel.y)}
@@ -248,6 +251,13 @@ class Canvas(pg.GraphicsView):
         )
         return changed
 
+    def heading_height(self) -> int:
+        """What title and note take where there are no panels, in pixels."""
+        small, title = QFontMetricsF(self._small), QFontMetricsF(self._title)
+        room = QRectF(0, 0, self.width() - 2 * MARGIN, 1000)
+        note = small.boundingRect(room, int(WRAP), self._note_text()).height() if self._note_text() else 0
+        return ceil(2 * MARGIN + (title.height() + 6 if self.figure.title else 0) + note)
+
     def _note_text(self) -> str:
         dense = any(isinstance(d, DrawnPoints) and d.dense for p in self._panels.values() for d in p.marks)
         added = f"Clouds of more than {DENSE:,} points are drawn as an image of their counts." if dense else ""
@@ -322,14 +332,17 @@ class Canvas(pg.GraphicsView):
             self._ring.hide()
             self.hovered.emit(f"{label}: click to {'show' if label in self.hidden else 'hide'}")
             return
-        text, hand = "", False
+        text, cursor = "", Qt.CursorShape.ArrowCursor
         self._ring.hide()
         for item in self._panels.values():
             if (mouse := item.mouse(place)) is None:
                 continue
             assert item.spec is not None
             hit = item.hit(mouse)
-            hand = item.spec.pick is not None or item.hit(mouse, to_pick=True) is not None
+            if item.spec.pick is not None or item.hit(mouse, to_pick=True) is not None:
+                cursor = Qt.CursorShape.PointingHandCursor
+            elif hit is not None and hit.cursor is not None:
+                cursor = hit.cursor
             title = f"{item.spec.title}  ·  " if item.spec.title and len(self._panels) > 1 else ""
             if hit is None:
                 text = f"{title}{named(item.spec.x, mouse.x)}  ·  {named(item.spec.y, mouse.y)}"
@@ -339,7 +352,7 @@ class Canvas(pg.GraphicsView):
                     self._ring.setPos(item.view.mapViewToScene(QPointF(hit.x, hit.y)))
                     self._ring.show()
             break
-        self.setCursor(Qt.CursorShape.PointingHandCursor if hand else Qt.CursorShape.ArrowCursor)
+        self.setCursor(cursor)
         self.hovered.emit(text)
 
     def _mouse_clicked(self, event: "pg.GraphicsScene.mouseEvents.MouseClickEvent") -> None:

@@ -32,6 +32,7 @@ class Hit:
     text: str
     pick: Pick | None
     point: bool = True
+    cursor: Qt.CursorShape | None = None
 
 
 @dataclass(frozen=True)

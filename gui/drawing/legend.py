@@ -7,7 +7,7 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPen
 
 from gui import theme
-from gui.figure import Band, Boxes, Image, Line, Mark, Points, Steps
+from gui.figure import Band, Boxes, Image, Line, Mark, Points, Span, Steps
 
 SWATCH, GAP, BETWEEN = 22.0, 6.0, 18.0
 
@@ -53,7 +53,7 @@ class Legend:
             shown = entry.label not in hidden
             painter.setOpacity(1.0 if shown else 0.4)
             swatch = QRectF(entry.rect.left(), entry.rect.top(), SWATCH, entry.rect.height())
-            for mark in sorted(entry.marks, key=lambda m: not isinstance(m, Band | Steps | Boxes)):
+            for mark in sorted(entry.marks, key=lambda m: not isinstance(m, Band | Span | Steps | Boxes)):
                 _swatch(painter, mark, swatch, dark)
             painter.setPen(QColor(theme.resolve("ink", dark)))
             text = entry.rect.adjusted(SWATCH + GAP, 0, 0, 0)
@@ -75,7 +75,7 @@ def _swatch(painter: QPainter, mark: Mark, rect: QRectF, dark: bool) -> None:
     middle = rect.center()
     pale = QColor(color)
     pale.setAlpha(70)
-    if isinstance(mark, Band):
+    if isinstance(mark, Band | Span):
         painter.fillRect(rect.adjusted(0, 4, 0, -4), pale)
     elif isinstance(mark, Steps | Boxes):
         painter.setPen(QPen(color, 1))

@@ -13,6 +13,7 @@ from PySide6.QtCore import Qt
 from PySide6.QtGui import QBrush, QColor, QPainterPath, QPen
 
 from gui import theme
+from gui.drawing.areas import DrawnBand, DrawnRule, DrawnSpan, DrawnSteps
 from gui.drawing.axes import number
 from gui.drawing.boxes import DrawnBoxes
 from gui.drawing.drawn import (
@@ -33,7 +34,7 @@ from gui.drawing.drawn import (
 )
 from gui.drawing.items import HeatItem, PathItem
 from gui.drawing.scale import STEPS, Scale
-from gui.figure import Band, Boxes, Image, Line, Points, Rule, Steps
+from gui.figure import Band, Boxes, Image, Line, Points, Rule, Span, Steps
 
 DENSE = 20_000
 """Clouds of more points than this are drawn as an image of counts: as a scatter they pan at 44 ms for 10⁵ points."""
@@ -162,73 +163,6 @@ class DrawnPoints(Drawn):
         return Hit(distance, x, y, text, one_of(mark.picks, index))
 
 
-class DrawnBand(Drawn):
-    ARRAYS = ("x", "low", "high")
-    LAYER = 1
-
-    def build(self) -> None:
-        self.area = self.own(PathItem())
-
-    def place(self) -> None:
-        mark: Band = self.mark
-        self._x, self._low, self._high = self.x(mark.x), self.y(mark.low), self.y(mark.high)
-        path = QPainterPath()
-        whole = np.isfinite(self._x) & np.isfinite(self._low) & np.isfinite(self._high)
-        for run in _runs(whole):
-            x = np.concatenate([self._x[run], self._x[run][::-1]])
-            y = np.concatenate([self._high[run], self._low[run][::-1]])
-            path.addPath(pg.arrayToQPath(x, y, finiteCheck=False))
-        self.area.set_path(path)
-
-    def paint(self, look: Look, scale: Scale | None) -> None:
-        self.area.set_look(None, make_brush(self.mark.color, look, 70))
-
-    def bounds(self) -> Bounds:
-        return bounds_of(self._x, np.concatenate([self._low, self._high]))
-
-
-class DrawnSteps(Drawn):
-    ARRAYS = ("edges", "height")
-    LAYER = 2
-
-    def build(self) -> None:
-        self.area = self.own(PathItem())
-
-    def place(self) -> None:
-        mark: Steps = self.mark
-        self._edges, self._height = self.x(mark.edges), self.y(mark.height)
-        whole = np.isfinite(self._edges[:-1]) & np.isfinite(self._edges[1:]) & np.isfinite(self._height)
-        # On a log axis the bars have no foot: they go down as far as anyone can pan.
-        foot = -320.0 if self._logs[1] else 0.0
-        fill, outline = QPainterPath(), QPainterPath()
-        for run in _runs(whole):
-            edges = self._edges[run.start : run.stop + 1]
-            x = np.repeat(edges, 2)
-            y = np.concatenate([[foot], np.repeat(self._height[run], 2), [foot]])
-            path = pg.arrayToQPath(x, y, finiteCheck=False)
-            outline.addPath(path)
-            fill.addPath(path)
-        self.area.set_path(fill, outline)
-
-    def paint(self, look: Look, scale: Scale | None) -> None:
-        self.area.set_look(make_pen(self.mark.color, look), make_brush(self.mark.color, look, 60))
-
-    def bounds(self) -> Bounds:
-        foot = np.zeros(0 if self._logs[1] else 1)
-        return bounds_of(self._edges, np.concatenate([self._height, foot]))
-
-    def hit(self, mouse: Mouse) -> Hit | None:
-        mark: Steps = self.mark
-        index = int(np.searchsorted(self._edges, mouse.x, side="right")) - 1
-        if not 0 <= index < len(mark.height) or not mouse.y <= self._height[index] + REACH * mouse.pixel_y:
-            return None
-        assert self.panel is not None
-        where = f"{number(mark.edges[index])} … {number(mark.edges[index + 1])}"
-        text = f"{self.panel.x.label} {where}  ·  {self.panel.y.label} = {number(float(mark.height[index]))}"
-        label = f"{mark.label}  ·  {text}" if mark.label else text
-        return Hit(REACH, mouse.x, mouse.y, label, None, point=False)
-
-
 class DrawnImage(Drawn):
     ARRAYS = ("z", "x_edges", "y_edges")
     LAYER = 0
@@ -281,51 +215,12 @@ class DrawnImage(Drawn):
         return Hit(REACH, x, y, text, pick, point=False)
 
 
-class DrawnRule(Drawn):
-    ARRAYS = ("at",)
-    LAYER = 2.5
-
-    def build(self) -> None:
-        self.line = self.own(pg.InfiniteLine())
-
-    def style(self, mark: Rule, look: Look, scale: Scale | None) -> tuple[object, ...]:
-        return (mark.axis, mark.color, mark.dash, look)
-
-    def place(self) -> None:
-        mark: Rule = self.mark
-        at = float(self.x(mark.at) if mark.axis == "x" else self.y(mark.at))
-        self._at = at
-        self.line.setAngle(90 if mark.axis == "x" else 0)
-        self.line.setPos(at if np.isfinite(at) else 0)
-
-    def paint(self, look: Look, scale: Scale | None) -> None:
-        self.line.setPen(make_pen(self.mark.color, look, 1.2, self.mark.dash))
-        self.line.setOpacity(1.0 if np.isfinite(self._at) else 0.0)
-
-    def bounds(self) -> Bounds:
-        at, nothing = np.array([self._at]), np.zeros(0)
-        return bounds_of(at, nothing) if self.mark.axis == "x" else bounds_of(nothing, at)
-
-    def hit(self, mouse: Mouse) -> Hit | None:
-        mark: Rule = self.mark
-        gap = abs(mouse.x - self._at) / mouse.pixel_x if mark.axis == "x" else abs(mouse.y - self._at) / mouse.pixel_y
-        if not mark.label or not gap <= REACH / 2:
-            return None
-        return Hit(REACH, mouse.x, mouse.y, f"{mark.label}  ·  {number(mark.at)}", None, point=False)
-
-
 def _cells(values: Drawn1d, count: int) -> tuple[Drawn1d, npt.NDArray[np.int64]]:
     """The edges of `count` even cells over all values, and the cell of each (ten times faster than histogram2d)."""
     low, high = float(values.min()), float(values.max())
     high = high if high > low else low + 1.0
     cell = ((values - low) * (count / (high - low))).astype(np.int64)
     return np.linspace(low, high, count + 1), np.minimum(cell, count - 1)
-
-
-def _runs(whole: npt.NDArray[np.bool_]) -> list[slice]:
-    """Where `whole` is true without a break."""
-    edge = np.flatnonzero(np.diff(np.concatenate([[False], whole, [False]]).astype(int)))
-    return [slice(int(a), int(b)) for a, b in zip(edge[::2], edge[1::2], strict=True)]
 
 
 KINDS: dict[type, type[Drawn]] = {
@@ -336,4 +231,5 @@ KINDS: dict[type, type[Drawn]] = {
     Boxes: DrawnBoxes,
     Image: DrawnImage,
     Rule: DrawnRule,
+    Span: DrawnSpan,
 }

@@ -11,6 +11,7 @@ from PySide6.QtGui import QColor, QFont, QFontMetricsF, QPainter, QPen
 from PySide6.QtWidgets import QGraphicsSceneWheelEvent, QGraphicsWidget
 
 from gui import theme
+from gui.drawing.areas import DrawnSpan
 from gui.drawing.axes import Tick, ticks, to_drawn
 from gui.drawing.drawn import Drawn, Hit, Look, Mouse
 from gui.drawing.marks import KINDS
@@ -27,6 +28,8 @@ class PanelItem(QGraphicsWidget):
 
     moved = Signal(object)
     """The user panned or zoomed this panel; carries the panel itself."""
+    dragged = Signal(object)
+    """The user drags a window; carries the `Setting`."""
 
     def __init__(self, parent: QGraphicsWidget, font: QFont) -> None:
         super().__init__()
@@ -60,10 +63,20 @@ class PanelItem(QGraphicsWidget):
     ) -> None:
         """Draw `panel`; `scales` are those of its coloured marks, by id; `bar` the one shown beside it."""
         if [KINDS[type(m)] for m in panel.marks] != [type(d) for d in self.marks]:
+            # A window outlives the marks around it: the mouse may be holding it
+            spans = iter([drawn for drawn in self.marks if isinstance(drawn, DrawnSpan)])
             for drawn in self.marks:
-                drawn.remove()
-            self.marks = [KINDS[type(m)](self.view, i) for i, m in enumerate(panel.marks)]
+                if not isinstance(drawn, DrawnSpan):
+                    drawn.remove()
+            kinds = [KINDS[type(m)] for m in panel.marks]
+            self.marks = [
+                (kind is DrawnSpan and next(spans, None)) or kind(self.view, i) for i, kind in enumerate(kinds)
+            ]
+            for span in spans:
+                span.remove()
         for drawn, mark in zip(self.marks, panel.marks, strict=True):
+            if isinstance(drawn, DrawnSpan):
+                drawn.report = self.dragged.emit
             drawn.show(mark, panel, look, scales.get(id(mark)))
             drawn.set_visible(mark.label not in hidden or not mark.label)
         if self.spec is None or panel.equal != self.spec.equal:

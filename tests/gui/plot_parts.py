@@ -1,8 +1,10 @@
 """What the tests of the renderer share: short figures, and the way from data to pixels and clicks."""
 
 import numpy as np
-from PySide6.QtCore import QPoint, QPointF, Qt
+from PySide6.QtCore import QEvent, QPoint, QPointF, Qt
+from PySide6.QtGui import QMouseEvent
 from PySide6.QtTest import QTest
+from PySide6.QtWidgets import QApplication
 
 from gui.figure import Axis, Figure, Panel
 
@@ -34,3 +36,22 @@ def click(widget, at):
 def hover(widget, at):
     widget.canvas._mouse_moved(QPointF(at))
     return widget.readout.text()
+
+
+def drag(widget, start, *stops):
+    """Press at `start`, move through `stops` with the left button down, and let go at the last."""
+    viewport = widget.canvas.viewport()
+    left, none = Qt.MouseButton.LeftButton, Qt.MouseButton.NoButton
+
+    def send(kind, at, button, buttons):
+        at = QPointF(at)
+        QApplication.sendEvent(
+            viewport, QMouseEvent(kind, at, viewport.mapToGlobal(at), button, buttons, Qt.KeyboardModifier.NoModifier)
+        )
+
+    send(QEvent.Type.MouseMove, start, none, none)
+    send(QEvent.Type.MouseButtonPress, start, left, left)
+    for stop in stops:
+        send(QEvent.Type.MouseMove, stop, none, left)
+        QTest.qWait(15)  # the scene passes over moves that come faster than a screen shows
+    send(QEvent.Type.MouseButtonRelease, stops[-1], left, none)
