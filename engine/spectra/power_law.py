@@ -1,16 +1,16 @@
-"""The power law along rank, λ_i ∝ i^−α, and the noise that it is to be compared with (methods §1).
+"""The power law along rank, λ_i ∝ i^−α (methods §1).
 
-`alpha_rank` is the slope along rank. It is another number than the exponent of a density fit.
+`alpha_rank` is the slope along rank. It is another number than the exponent of a density fit (`density_fit`). Pure
+numpy, so that a view can fit again while its window is dragged; the noise that every fit is to be compared with is
+`random_matrix.noise_eigenvalues`.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from engine.errors import UserError
-from engine.spectra.random_matrix import gaussian_triangular
 
 Array = NDArray[np.float64]
 
@@ -70,26 +70,3 @@ def fit(values: Array, start: int = 10, stop: int = 100) -> RankFit:
         rss = ((dy - slope[..., None] * dx) ** 2).sum(-1)
         se, r2 = np.sqrt(rss / (n - 2) / sxx), 1 - rss / syy
     return RankFit(-slope, se, r2, mean_y - slope * mean_x, points, ranks)
-
-
-def noise_eigenvalues(rng: np.random.Generator, dof: int, d: int, trace: float, draws: int = 1) -> Array:
-    """Eigenvalues of iid Gaussian noise with the same shape and trace: what a fit says where there is nothing to find.
-
-    Parameters
-    ----------
-    dof : int
-        Independent rows: N for GᵀG, N − 1 for a covariance about the mean.
-    d : int
-        Columns.
-
-    Returns
-    -------
-    Array (draws, min(dof, d)), descending, each draw with the sum `trace`.
-    """
-    found = []
-    for _ in range(draws):
-        # The triangular factor has the singular values of the noise and is much smaller.
-        core = torch.from_numpy(gaussian_triangular(rng, 1, min(dof, d), max(dof, d))[0])
-        found.append(torch.linalg.eigvalsh(core @ core.mT).flip(-1).clamp_min(0).numpy())
-    values = np.stack(found)
-    return values * (trace / values.sum(-1, keepdims=True))

@@ -1,7 +1,8 @@
 """λ of W_Aᵀ W_B for iid Gaussian W_A, W_B (d_h×d): limiting laws and the exact finite-size null (methods §2).
 
-All λ are in units of d²σ_A²σ_B² with σ² the mean square of a matrix's entries, so nothing here depends on scale;
-c = d_h/d. For c > 1 the laws are those of the d nonzero λ.
+All λ of products are in units of d²σ_A²σ_B² with σ² the mean square of a matrix's entries, so nothing there depends on
+scale; c = d_h/d. For c > 1 the laws are those of the d nonzero λ. Beside them, the noise control of one Gaussian matrix
+(methods §1).
 """
 
 import numpy as np
@@ -117,3 +118,26 @@ def null_eigenvalues(
         unit = a.square().sum((-2, -1)) * b.square().sum((-2, -1)) / r**2
         parts.append((values[:, :rank] / unit[:, None]).numpy())
     return np.concatenate(parts)
+
+
+def noise_eigenvalues(rng: np.random.Generator, dof: int, d: int, trace: float, draws: int = 1) -> Array:
+    """Eigenvalues of iid Gaussian noise with the same shape and trace: what a fit says where there is nothing to find.
+
+    Parameters
+    ----------
+    dof : int
+        Independent rows: N for GᵀG, N − 1 for a covariance about the mean.
+    d : int
+        Columns.
+
+    Returns
+    -------
+    Array (draws, min(dof, d)), descending, each draw with the sum `trace`.
+    """
+    found = []
+    for _ in range(draws):
+        # The triangular factor has the singular values of the noise and is much smaller.
+        core = torch.from_numpy(gaussian_triangular(rng, 1, min(dof, d), max(dof, d))[0])
+        found.append(torch.linalg.eigvalsh(core @ core.mT).flip(-1).clamp_min(0).numpy())
+    values = np.stack(found)
+    return values * (trace / values.sum(-1, keepdims=True))

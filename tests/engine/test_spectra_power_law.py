@@ -1,11 +1,20 @@
 """The power law along rank: exact laws, scipy's regression, refusals, and the noise that it must be compared with."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import scipy.stats
 
 from engine.errors import UserError
-from engine.spectra import power_law
+from engine.spectra import power_law, random_matrix
+
+
+def test_a_fit_needs_no_torch() -> None:
+    """The window's process fits again while a window is dragged, and must not pay for torch."""
+    code = "import sys; from engine.spectra import power_law, trends; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_exact_law() -> None:
@@ -51,7 +60,7 @@ def test_zeros_end_the_window() -> None:
 def test_noise_has_the_law_and_trace_that_it_should(rows: int, d: int) -> None:
     """Against explicit Gaussian data: same mean spectrum, and the R² near one that proves little."""
     rng = np.random.default_rng(1)
-    found = power_law.noise_eigenvalues(rng, rows, d, trace=7.0, draws=20)
+    found = random_matrix.noise_eigenvalues(rng, rows, d, trace=7.0, draws=20)
     assert found.shape == (20, min(rows, d))
     np.testing.assert_allclose(found.sum(1), 7.0)
     explicit = np.square(np.linalg.svd(rng.standard_normal((20, rows, d)), compute_uv=False))
@@ -62,6 +71,6 @@ def test_noise_has_the_law_and_trace_that_it_should(rows: int, d: int) -> None:
 
 def test_the_published_window_calls_noise_a_power_law() -> None:
     """Isotropic noise, 2,000 samples of 768 dimensions: R² of about 0.95 on ranks 10 to 100 (methods §1)."""
-    found = power_law.fit(power_law.noise_eigenvalues(np.random.default_rng(2), 1999, 768, 1.0))
+    found = power_law.fit(random_matrix.noise_eigenvalues(np.random.default_rng(2), 1999, 768, 1.0))
     assert found.r2[0] > 0.93
     assert 0.05 < found.alpha[0] < 0.3
