@@ -40,16 +40,20 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something the user should know that does not stop the run."""
+    """Something the user should know that does not stop the run; `detail` is for the log."""
 
     run: str
     text: str
+    detail: str = ""
 
 
 @dataclass(frozen=True)
 class Finished:
+    """`missing`: one sentence for each model that is not wholly in the result."""
+
     run: str
     seconds: float
+    missing: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

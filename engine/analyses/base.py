@@ -36,7 +36,8 @@ class Unit:
     """The smallest piece of a run that is committed: it is either wholly there or not at all.
 
     `key` names it on disk (letters, digits, ``-``), `model` is an index into ``request.models``, `cost` is its
-    expected share of the work in any unit, for the remaining time.
+    expected share of the work in any unit, for the remaining time. `also` are other models that do as well, for a unit
+    that several share, should that one fail.
     """
 
     key: str
@@ -44,13 +45,14 @@ class Unit:
     model: int
     layer: int | None = None
     cost: float = 1.0
+    also: tuple[int, ...] = ()
 
 
 class Analysis(ABC, Generic[P]):
     """One study. `compute` sees one unit and one open model; `finish` sees only committed units, never a model.
 
-    `notable` names the variables (model, layer, head) that a short table shows, and how it takes them over the heads:
-    their mean, their sum, or how many are below 0.05.
+    `notable` names the variables (model, layer, ...) that a short table shows, and how it takes them over heads or
+    samples: their mean, median, sum, or how many are below 0.05.
     """
 
     name: ClassVar[str]
@@ -58,7 +60,7 @@ class Analysis(ABC, Generic[P]):
     summary: ClassVar[str]
     needs_data: ClassVar[bool] = False
     params: type[P]
-    notable: ClassVar[Mapping[str, Literal["mean", "sum", "significant"]]] = {}
+    notable: ClassVar[Mapping[str, Literal["mean", "median", "sum", "significant"]]] = {}
 
     @abstractmethod
     def units(self, request: Request, params: P, models: Sequence["ModelInfo"]) -> list[Unit]:
@@ -67,6 +69,9 @@ class Analysis(ABC, Generic[P]):
     @abstractmethod
     def estimate_bytes(self, request: Request, params: P, model: "ModelInfo") -> int:
         """Peak memory that one unit of `model` needs beyond the program itself."""
+
+    def check_time(self, request: Request, params: P, models: Sequence["ModelInfo"], device: str) -> None:
+        """Raise UserError, with what to do, where the run would take unreasonably long on `device`."""
 
     @abstractmethod
     def compute(

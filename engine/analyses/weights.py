@@ -89,8 +89,13 @@ class Weights(Analysis[WeightsParams]):
             if not params.fold_norm and (info.d_head, info.d_model) not in shapes:
                 shapes.add((info.d_head, info.d_model))
                 keys, chunks = null_keys(params, info), null_chunks(params, info)
+                also = tuple(
+                    n
+                    for n, one in enumerate(models)
+                    if n > m and (one.d_head, one.d_model) == (info.d_head, info.d_model)
+                )
                 null = [
-                    Unit(key, f"Null {i} of {len(keys)}", m, None, draws * _draw_cost(info.d_head))
+                    Unit(key, f"Null {i} of {len(keys)}", m, None, draws * _draw_cost(info.d_head), also)
                     for i, (key, draws) in enumerate(zip(keys, chunks, strict=True), 1)
                 ]
             # The first layer appears at once, its p-values as soon as the null is there.

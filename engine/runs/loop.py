@@ -21,6 +21,7 @@ from engine.models.memory import release, require
 from engine.models.opening import OpenModel, describe, open_model
 from engine.request import ModelSpec, Request
 from engine.runs import memory
+from engine.runs.outcome import assemble
 from engine.sessions.provenance import collect
 from engine.sessions.store import DamagedUnit, Run, Session
 
@@ -74,12 +75,41 @@ def start(session: Session, request: Request) -> Run:
         if labels.count(label) > 1:
             raise UserError(f"Two of the models are called “{label}”: name each model once, and folders differently.")
     device = resolve_device(request.device)
-    models = [describe(spec) for spec in request.models]
+    request, models, left_out = _found(request)
     for model in models:
         require(analysis.estimate_bytes(request, params, model), device, f"{analysis.title} of {model.label}")
+    analysis.check_time(request, params, models, device)
     units = analysis.units(request, params, models)
     record = collect() | {"device": _device_name(device), "threads": torch.get_num_threads()}
+    if left_out:
+        record["left_out"] = left_out
     return session.new_run(request, models, [unit.key for unit in units], record)
+
+
+def _found(request: Request) -> tuple[Request, list[ModelInfo], list[str]]:
+    """The request without the models that cannot be opened, the facts of the others, and why each was left out.
+
+    Raises
+    ------
+    UserError
+        If no model is left, or nothing but twins.
+    """
+    models: list[ModelInfo] = []
+    specs: list[ModelSpec] = []
+    refused: dict[ModelSpec, UserError] = {}
+    for spec in request.models:
+        try:
+            models.append(describe(spec))
+            specs.append(spec)
+        except UserError as error:
+            refused[spec] = error
+    if refused and all(spec.twin for spec in specs):
+        first = next(iter(refused.values()))
+        if len(refused) > 1:
+            raise UserError(f"None of these models can be opened. The first: {first.message}", first.detail)
+        raise first
+    left_out = [f"{spec.label} was left out: {error.message}" for spec, error in refused.items()]
+    return request.model_copy(update={"models": tuple(specs)}), models, left_out
 
 
 def carry_out(
@@ -118,8 +148,8 @@ def execute(
     exhausted = False
     try:
         session.require_writable()
-        _complete(run, emit, cancelled, models)
-        end = Finished(run.id, time.monotonic() - began)
+        missing = _complete(run, emit, cancelled, models)
+        end = Finished(run.id, time.monotonic() - began, missing)
     except Cancelled:
         end = Stopped(run.id, len(run.committed()), len(run.plan))
     except Exception as error:
@@ -133,7 +163,16 @@ def execute(
     emit(end)
 
 
-def _complete(run: Run, emit: Callable[[Event], None], cancelled: Callable[[], bool], opened: Opened) -> None:
+def _complete(
+    run: Run, emit: Callable[[Event], None], cancelled: Callable[[], bool], opened: Opened
+) -> tuple[str, ...]:
+    """Compute, commit and put together what is lacking. A model that fails is passed over if there are others.
+
+    Returns
+    -------
+    tuple of str
+        One sentence for each model that is not wholly in the result.
+    """
     request = run.request
     analysis = get_analysis(request.analysis)
     params = validate(analysis, request.params)
@@ -149,55 +188,79 @@ def _complete(run: Run, emit: Callable[[Event], None], cancelled: Callable[[], b
     for info in run.models:
         for notice in info.notices:
             emit(Notice(run.id, f"{info.label}: {notice}"))
+    left_out = [str(sentence) for sentence in run.provenance.get("left_out", ())]
+    for sentence in left_out:
+        emit(Notice(run.id, sentence))
 
     waiting = [unit for unit in units if unit.key not in done]
     device = resolve_device(request.device) if waiting else "cpu"
     spent = paid = 0.0
     left = sum(unit.cost for unit in waiting)
     next_snapshot = 0.0
+    failed: dict[int, Failed] = {}
+    at = -1  # the model that is open
     model: OpenModel | None = None
-    at = -1
+    before = len(done)
     for unit in waiting:
-        if cancelled():
-            raise Cancelled
-        planned = run.models[unit.model]
-        remaining = spent / paid * left if paid else None
-        try:
-            if model is None or unit.model != at:
-                emit(Progress(run.id, len(done), len(units), f"{planned.label} · opening the model", remaining))
-                model, at = opened.get(request.models[unit.model], request.seed, device, planned), unit.model
-            emit(Progress(run.id, len(done), len(units), f"{planned.label} · {unit.title}", remaining))
+        for wanted in (unit.model, *unit.also):
+            if wanted in failed:
+                continue
+            if cancelled():
+                raise Cancelled
+            planned = run.models[wanted]
+            remaining = spent / paid * left if paid else None
+            try:
+                if model is None or wanted != at:
+                    emit(Progress(run.id, len(done), len(units), f"{planned.label} · opening the model", remaining))
+                    model, at = opened.get(request.models[wanted], request.seed, device, planned), wanted
+                emit(Progress(run.id, len(done), len(units), f"{planned.label} · {unit.title}", remaining))
+                began = time.monotonic()
+                with memory.PeakMemory(device) as peak:
+                    found = analysis.compute(unit, request, params, model, unit_rng(request, unit), done)
+                weights_hash = model.layer_hash(unit.layer) if unit.layer is not None else None
+            except Exception as error:
+                error.add_note(f"{unit.title} of {planned.label}")
+                if len(run.models) == 1 or memory.is_out_of_memory(error):
+                    raise
+                failed[wanted], model = _failed(run.id, error), None
+                why = f"{planned.label} failed and is passed over: {failed[wanted].message}"
+                emit(Notice(run.id, why, failed[wanted].detail))
+                continue
+            meta = {
+                "seconds": time.monotonic() - began,
+                "device": device,
+                "peak_bytes": peak.bytes,
+                "peak_gpu_bytes": peak.gpu_bytes,
+                "weights_hash": weights_hash,
+            }
+            run.commit_unit(unit.key, found, meta)
+            done[unit.key] = found
+            spent, paid = spent + time.monotonic() - began, paid + unit.cost
+            break
+        left -= unit.cost
+        if time.monotonic() >= next_snapshot and before < len(done) < len(units):
             began = time.monotonic()
-            with memory.PeakMemory(device) as peak:
-                done[unit.key] = analysis.compute(unit, request, params, model, unit_rng(request, unit), done)
-        except Exception as error:
-            error.add_note(f"{unit.title} of {planned.label}")
-            raise
-        weights_hash = model.layer_hash(unit.layer) if unit.layer is not None else None
-        meta = {
-            "seconds": time.monotonic() - began,
-            "device": device,
-            "peak_bytes": peak.bytes,
-            "peak_gpu_bytes": peak.gpu_bytes,
-            "weights_hash": weights_hash,
-        }
-        run.commit_unit(unit.key, done[unit.key], meta)
-        spent, paid, left = spent + time.monotonic() - began, paid + unit.cost, left - unit.cost
-        if time.monotonic() >= next_snapshot and len(done) < len(units):
-            began = time.monotonic()
-            emit(Snapshot(run.id, analysis.finish(request, params, run.models, done), final=False))
+            emit(Snapshot(run.id, assemble(analysis, params, run, done), final=False))
             # Where putting together is slow it is done less often: it takes at most a fifth of the time.
             next_snapshot = time.monotonic() + max(SNAPSHOT_SECONDS, 4 * (time.monotonic() - began))
 
+    if len(failed) == len(run.models):
+        first = failed[min(failed)]
+        raise UserError(f"Every model failed. {run.models[min(failed)].label}: {first.message}", first.detail)
+    missing = (*left_out, *(f"{run.models[m].label} failed: {end.message}" for m, end in sorted(failed.items())))
     result = _sound_result(run, emit)
+    if result is not None and len(done) > before:  # put together when a model was missing that is there now
+        run.set_aside(None, "outdated")
+        result = None
     if result is None:
-        emit(Progress(run.id, len(units), len(units), "Putting the result together", 0.0))
+        emit(Progress(run.id, len(done), len(units), "Putting the result together", 0.0))
         # From the disk, not from memory: a run that was interrupted and one that was not go through the same bytes.
-        stored = {unit.key: run.read_unit(unit.key) for unit in units}
-        run.commit_result(analysis.finish(request, params, run.models, stored))
+        stored = {unit.key: run.read_unit(unit.key) for unit in units if unit.key in done}
+        run.commit_result(assemble(analysis, params, run, stored, missing))
         result = run.result()
         assert result is not None
     emit(Snapshot(run.id, result, final=True))
+    return missing
 
 
 def _sound_result(run: Run, emit: Callable[[Event], None]) -> "xr.Dataset | None":

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from secrets import token_hex
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from engine.errors import UserError
 from engine.models.info import ModelInfo
@@ -275,13 +275,13 @@ class Run:
         """What was kept beside the unit when it was committed."""
         return dict(read_manifest(self.session.tree, self._folder(key))["meta"])
 
-    def set_aside(self, key: str | None) -> None:
-        """Move a damaged unit (None: the result) out of the way, so that it is computed again; nothing is deleted."""
+    def set_aside(self, key: str | None, why: Literal["damaged", "outdated"] = "damaged") -> None:
+        """Move a unit (None: the result) out of the way, so that it is computed again; nothing is deleted."""
         self.session.require_writable()
         source = self.session.path / self._folder(key)
-        taken = list(source.parent.glob(f"{source.name}.damaged*"))
+        taken = list(source.parent.glob(f"{source.name}.{why}*"))
         with writing(source):
-            os.rename(source, source.with_name(f"{source.name}.damaged{len(taken) or ''}"))
+            os.rename(source, source.with_name(f"{source.name}.{why}{len(taken) or ''}"))
             sync(source.parent)
 
     def commit_result(self, ds: "xr.Dataset") -> None:
@@ -314,11 +314,11 @@ class Run:
 
 
 def committed_files(tree: Tree) -> Iterator[str]:
-    """The files that make up a session: without locks, unfinished parts and damaged folders set aside."""
+    """The files that make up a session: without locks, unfinished parts and folders that were set aside."""
     for name in tree.files():
         folders = name.split("/")
         if folders[0] not in (LOCK, OWNER) and not any(
-            part.endswith(".part") or ".damaged" in part for part in folders
+            part.endswith(".part") or ".damaged" in part or ".outdated" in part for part in folders
         ):
             yield name
 
