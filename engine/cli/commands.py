@@ -13,6 +13,8 @@ from engine.errors import UserError
 from engine.request import DataSpec, Device, ModelSpec, Request
 
 if TYPE_CHECKING:
+    import xarray as xr
+
     from engine.runs.loop import Opened
     from engine.sessions.store import Run, Session
 
@@ -39,7 +41,7 @@ def run(
     ] = None,
     revision: Annotated[
         list[str] | None,
-        typer.Option(metavar="REVISION", help="Branch, tag, commit or checkpoint name; may be repeated."),
+        typer.Option(metavar="REVISION", help="Branch, tag, commit or checkpoint; may be repeated; all for every one."),
     ] = None,
     twin: Annotated[bool, typer.Option("--twin", help="Also a freshly initialised twin of each model.")] = False,
     data: Annotated[str | None, typer.Option(metavar="DATA", help="The text, for analyses that read one.")] = None,
@@ -119,7 +121,6 @@ def _carry_out(
     session: "Session", run: "Run", as_json: bool, opened: "Opened | None" = None, quiet: bool = False
 ) -> None:
     from engine import events
-    from engine.cli import report
     from engine.cli.follow import follow
 
     errors = Console(stderr=True)
@@ -135,14 +136,23 @@ def _carry_out(
         case events.Stopped(done=done, total=total):
             errors.print(f"Cancelled: {done} of {total} units are kept. {resumable}", markup=False, soft_wrap=True)
             raise typer.Exit(130)
-        case events.Finished(seconds=seconds) if follower.result is not None and not quiet:
-            if as_json:
-                print(json.dumps(report.as_json(run, follower.result.dataset, seconds)))
-            else:
-                _show(report.as_table(run, follower.result.dataset), WIDE)
-                for note in report.notes(follower.result.dataset):
-                    print(f"\n{note}")
-                print(f"\nSession: {session.path}\nResult:  {run.path / 'result.zarr'}")
+        case events.Finished(seconds=seconds, missing=missing):
+            if follower.result is not None and not quiet:
+                _print_result(run, follower.result.dataset, seconds, as_json)
+            if missing:
+                raise UserError(f"Not every model is wholly in the result. {' '.join(missing)} {resumable}")
+
+
+def _print_result(run: "Run", result: "xr.Dataset", seconds: float, as_json: bool) -> None:
+    from engine.cli import report
+
+    if as_json:
+        print(json.dumps(report.as_json(run, result, seconds)))
+        return
+    _show(report.as_table(run, result), WIDE)
+    for note in report.notes(result):
+        print(f"\n{note}")
+    print(f"\nSession: {run.session.path}\nResult:  {run.path / 'result.zarr'}")
 
 
 @app.command()

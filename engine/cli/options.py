@@ -9,6 +9,8 @@ from engine.analyses.parameters import validate
 from engine.errors import UserError
 from engine.request import DataSpec, Device, ModelSpec, Request
 
+EVERY = {"all", "*"}
+
 
 def build_request(
     analysis: str,
@@ -23,8 +25,8 @@ def build_request(
 ) -> Request:
     """Put the options together and check them against the analysis's own declaration.
 
-    Every model is taken at every revision. A twin depends on the config alone, so there is one for each model, made
-    at its last revision.
+    Every model is taken at every revision; ``all`` (or ``*``) stands for all its checkpoints. A twin depends on the
+    config alone, so there is one for each model, made at its last revision.
 
     Raises
     ------
@@ -32,9 +34,9 @@ def build_request(
         One sentence that names the option which cannot be used.
     """
     wanted = get_analysis(analysis)
-    at: list[str | None] = [*revisions] or [None]
     specs = []
     for source in sources:
+        at: list[str | None] = [*(_every_checkpoint(source) if EVERY & set(revisions) else revisions)] or [None]
         specs += [ModelSpec(source=source, revision=revision) for revision in at]
         if twin:
             specs.append(ModelSpec(source=source, revision=at[-1], twin=True))
@@ -50,6 +52,21 @@ def build_request(
         device=device,
         seed=seed,
     )
+
+
+def _every_checkpoint(source: str) -> tuple[str, ...]:
+    """All checkpoints of a built-in model or a folder; of a hub model the revisions whose names say a step."""
+    from engine.models.progress import named_step
+    from engine.models.source import checkpoints, local
+
+    names = checkpoints(source)
+    if local(source) is None:
+        names = tuple(
+            sorted((name for name in names if named_step(name) is not None), key=lambda name: named_step(name) or 0)
+        )
+    if not names:
+        raise UserError(f"{source} has no checkpoints to take all of: name its revisions, or leave --revision out.")
+    return names
 
 
 def _setting(text: str) -> tuple[str, Any]:
