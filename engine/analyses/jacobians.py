@@ -1,11 +1,12 @@
 """Jacobians of attention, MLP and block at one token of each sample: exact, per sample and in the mean (methods §6)."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from engine.analyses.base import Analysis, Params, Unit
 from engine.errors import UserError
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 Component = Literal["attn", "mlp", "block", "residual"]
 # A reference Jacobian takes as many backward passes as the residual stream has dimensions.
 VERIFIED_WIDTH = 1024
+# On a CPU, all layers of a model are begun without being asked twice where this many seconds are enough for them.
+PATIENCE = 3600
 
 
 class JacobiansParams(Params):
@@ -37,6 +40,7 @@ class JacobiansParams(Params):
         description="attn and mlp without their skip, the block with its skips, residual = block − I",
         min_length=1,
     )
+    layers: str = Field("all", title="Layers", description="all, or some of them, such as 0, 4-7, -1 (the last)")
     samples: Literal["sentences", "windows"] = Field(
         "sentences", title="Samples", description="Sentences of the text, or windows of equal length"
     )
@@ -47,6 +51,9 @@ class JacobiansParams(Params):
         le=2**20,
     )
     kappa: bool = Field(True, title="Condition number", description="κ of every sample, by one factorisation each")
+    spectra: bool = Field(
+        False, title="All singular values", description="Of every sample, by a full decomposition each"
+    )
     k: int = Field(64, title="Subspace width", description="Leading singular vectors in alignments", ge=1, le=4096)
     rank: int = Field(256, title="Rank", description="Of the truncated product of all layers", ge=1, le=16384)
     surgery: bool = Field(
@@ -62,6 +69,40 @@ class JacobiansParams(Params):
         f"residual streams wider than {VERIFIED_WIDTH:,} are passed over, as this would take minutes a layer",
     )
 
+    @field_validator("layers")
+    @classmethod
+    def _spelled(cls, text: str) -> str:
+        _ranges(text)
+        return text
+
+    def chosen(self, n_layers: int) -> list[int]:
+        """The layers to measure, in order.
+
+        Raises
+        ------
+        UserError
+            If the model has fewer layers than one of them says.
+        """
+        found: set[int] = set()
+        for first, last in _ranges(self.layers) or [(0, -1)]:
+            ends = [end + n_layers if end < 0 else end for end in (first, last)]
+            if not 0 <= ends[0] <= ends[1] < n_layers:
+                raise UserError(
+                    f"Layers {self.layers} cannot be had of a model whose layers are 0 to {n_layers - 1}; name others."
+                )
+            found.update(range(ends[0], ends[1] + 1))
+        return sorted(found)
+
+
+def _ranges(text: str) -> list[tuple[int, int]]:
+    """The first and last layer of each part of ``0, 4-7, -1``; none for ``all``."""
+    if text.strip() == "all":
+        return []
+    parts = [re.fullmatch(r"(-?\d+)(?:\s*-\s*(-?\d+))?", part.strip()) for part in text.split(",")]
+    if not all(parts):
+        raise ValueError("layers are written all, or as numbers and ranges such as 0, 4-7, -1")
+    return [(int(part[1]), int(part[2] or part[1])) for part in parts if part]
+
 
 class Jacobians(Analysis[JacobiansParams]):
     """One unit for each layer, and one for the product of all layers of a model."""
@@ -71,6 +112,7 @@ class Jacobians(Analysis[JacobiansParams]):
     summary = "How each layer passes on small changes: singular values of every sample, spectra of the mean operator."
     needs_data = True
     params = JacobiansParams
+    notable = {"rho": "median", "pr": "median", "henrici": "mean", "self_alignment": "mean"}
 
     def __init__(self) -> None:
         self._streams: WeakKeyDictionary[OpenModel, tuple[str, ResidualStream]] = WeakKeyDictionary()
@@ -87,8 +129,9 @@ class Jacobians(Analysis[JacobiansParams]):
         planned = []
         for m, info in enumerate(models):
             cost = float(info.d_model) ** 3
-            planned += [Unit(layer_key(m, i), f"Layer {i}", m, i, cost) for i in range(info.n_layers)]
-            if "block" in params.components:
+            chosen = params.chosen(info.n_layers)
+            planned += [Unit(layer_key(m, i), f"Layer {i}", m, i, cost) for i in chosen]
+            if "block" in params.components and len(chosen) == info.n_layers:
                 planned.append(
                     Unit(depth_key(m), "Product of all layers", m, None, cost * (4 if params.surgery else 1))
                 )
@@ -98,7 +141,27 @@ class Jacobians(Analysis[JacobiansParams]):
         data = request.data or DataSpec()
         stream = 4 * data.samples * data.length * model.d_model
         means = 8 * model.d_model**2 * (len(params.components) + 4) + 4 * model.d_model**2 * model.n_layers
-        return model.load_bytes + 2 * stream + means + (1 << 30)
+        spectra = 8 * data.samples * model.d_model * len(params.components) if params.spectra else 0
+        return model.load_bytes + 2 * stream + means + spectra + (1 << 30)
+
+    def check_time(self, request: Request, params: JacobiansParams, models: Sequence["ModelInfo"], device: str) -> None:
+        from engine.spectra.cost import seconds
+
+        for info in models:
+            if params.layers != "all" or device != "cpu" or info.d_model <= VERIFIED_WIDTH:
+                continue  # whoever names layers has been told, or knows
+            samples = (request.data or DataSpec()).samples
+            each = seconds("eigenvalues", info.d_model) + seconds("svd", info.d_model)
+            each += samples * seconds("lu", info.d_model) * params.kappa
+            layer = each * len(params.components)
+            if (whole := layer * info.n_layers) > PATIENCE:
+                last = info.n_layers - 1
+                raise UserError(
+                    f"The decompositions of {info.n_layers} layers of {info.label}, {info.d_model} wide, would take "
+                    f"about {_duration(whole)} on this CPU, {_duration(layer)} a layer. Choose a GPU, fewer components "
+                    f"or no condition numbers, or name layers, such as {last // 2},{last} (about "
+                    f"{_duration(2 * layer)}); 0-{last} means all of them, however long it takes."
+                )
 
     def compute(
         self,
@@ -145,6 +208,10 @@ class Jacobians(Analysis[JacobiansParams]):
         from engine.analyses.jacobians_result import assemble
 
         return assemble(request, params, models, units)
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
 
 
 def layer_key(model: int, layer: int) -> str:

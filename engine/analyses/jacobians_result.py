@@ -57,10 +57,13 @@ def assemble(
     dims: dict[str, tuple[str, ...]] = {name: (*head, "sample") for name in SAMPLED if name != "kappa" or params.kappa}
     dims |= dict.fromkeys((*OPERATOR, "forward_alignment"), head)
     dims |= {name: (*head, last) for name, last in SPECTRA.items()}
+    if params.spectra:
+        dims["singular_values"] = (*head, "sample", "mode")
     values = {
         name: np.full([sizes[d] for d in of], np.nan, complex if name == "mean_eigenvalues" else float)
         for name, of in dims.items()
     }
+    positions = np.full((len(models), data.samples), np.nan)
     text = {name: np.full((len(models), data.samples), "", dtype=object) for name in ("sample_text", "sample_token")}
     baseline = np.array([min(params.k, info.d_model) / info.d_model for info in models])
     for m, info in enumerate(models):
@@ -70,13 +73,15 @@ def assemble(
                 if name in unit:
                     found = unit[name].values
                     array[m, :, layer][(slice(None), *map(slice, found.shape[1:]))] = found
-            for name, strings in text.items():
-                if name in unit:
+            if "sample_text" in unit:
+                positions[m] = unit["sample_position"].values
+                for name, strings in text.items():
                     strings[m] = unit[name].values
             if layer + 1 in layers:
                 values["forward_alignment"][m, :, layer] = _forward(unit, layers[layer + 1])
     ds = ds.assign({name: (dims[name], array) for name, array in values.items()})
     ds = ds.assign({name: (("model", "sample"), strings.astype(str)) for name, strings in text.items()})
+    ds["sample_position"] = ("model", "sample"), positions
     ds["alignment_baseline"] = "model", baseline
     for name in SAMPLED:
         if name in ds:

@@ -14,14 +14,14 @@ from engine.analyses.jacobians import VERIFIED_WIDTH, Component, JacobiansParams
 from engine.errors import UserError
 from engine.jacobians.closed import component_operators
 from engine.jacobians.cumulative import compose
-from engine.jacobians.means import JacobianSum, sum_operator
+from engine.jacobians.means import JacobianSum, sum_operators
 from engine.jacobians.reference import reference_operators
-from engine.jacobians.spectra import STATISTICS, Statistic, sample_statistics
+from engine.jacobians.spectra import STATISTICS, sample_statistics, singular_values
 from engine.jacobians.surgery import DOSES, operate
 from engine.jacobians.verify import errors_at
 from engine.models.memory import release
 from engine.spectra import power_law
-from engine.spectra.nonnormal import describe
+from engine.spectra.nonnormal import OperatorStatistics, describe
 
 if TYPE_CHECKING:
     from engine.jacobians.operators import Operator
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from engine.models.opening import OpenModel
 
 
-Taken = dict[str, tuple[dict[Statistic, Tensor], JacobianSum]]
+Taken = tuple[dict[Component, dict[str, Tensor]], Mapping[Component, JacobianSum]]
 CONSTRUCTIONS = ("surgery", "control_a", "control_b")
 DRAWS = 4
 # What the Jacobians of one chunk of samples may take when they are formed, as κ and the reference path do.
@@ -45,8 +45,10 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
     dtype = torch.float64 if next(model.module().parameters()).dtype == torch.float64 else torch.float32
     names = [name for name in STATISTICS if name != "kappa" or params.kappa]
     n = len(stream.tokens)
-    found = {name: np.full((len(params.components), n), np.nan) for name in names}
-    sums: dict[str, JacobianSum] = {}
+    found: dict[str, NDArray[np.floating]] = {name: np.full((len(params.components), n), np.nan) for name in names}
+    if params.spectra:
+        found["singular_values"] = np.full((len(params.components), n, d), np.nan, np.float32)
+    sums: dict[Component, JacobianSum] = {}
 
     def operators(samples: Tensor, state: "State") -> "Mapping[Component, Operator]":
         if block is not None:
@@ -56,19 +58,25 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
 
     def take(samples: Tensor, state: "State") -> "Taken":
         of = operators(samples, state)
-        return {name: (sample_statistics(of[name], names), sum_operator(of[name])) for name in params.components}
+        statistics: dict[Component, dict[str, Tensor]] = {}
+        for name in params.components:
+            statistics[name] = {str(key): values for key, values in sample_statistics(of[name], names).items()}
+            if params.spectra:
+                statistics[name]["singular_values"] = singular_values(of[name])
+        return statistics, sum_operators(of, params.components)
 
     chunks = stream.states(dtype, max(1, CHUNK_BYTES // (8 * d * d)))
     for samples, taken in (part for chunk in chunks for part in _halving(take, *chunk)):
+        statistics, totals = taken
         for row, component in enumerate(params.components):
-            statistics, total = taken[component]
-            for name, values in statistics.items():
+            for name, values in statistics[component].items():
                 found[name][row, samples.numpy()] = values.double().cpu().numpy()
-            sums[component] = sums[component] + total if component in sums else total
+        sums = {name: sums[name] + total if name in sums else total for name, total in totals.items()}
 
-    ds = xr.Dataset({name: (("component", "sample"), values) for name, values in found.items()})
+    dims = ("component", "sample", "mode")
+    ds = xr.Dataset({name: (dims[: values.ndim], values) for name, values in found.items()})
     ds = ds.assign_coords(component=list(params.components))
-    ds = ds.assign(_mean_operators([sums[component].mean for component in params.components], params))
+    ds = ds.assign(_mean_operators({name: sums[name].mean for name in params.components}, params))
     if "block" in params.components:
         ds["mean_jacobian"] = ("unit_out", "unit"), sums["block"].mean.float().cpu().numpy()
     errors = np.full(len(params.components), np.nan)
@@ -77,7 +85,7 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
         *_, (samples, state) = stream.states(torch.float64, 1)
         errors = errors_at(stream, block, samples, state, params.components, params.context).numpy()
     ds["verified_error"] = "component", errors
-    if layer == 0:
+    if layer == params.chosen(model.info.n_layers)[0]:
         ds = ds.assign(_texts(stream, model))
     ds.attrs = {"lost": json.dumps(stream.lost), "refusal": refusal}
     return ds
@@ -103,9 +111,15 @@ def _halving(
         yield from _halving(take, samples[part], state[part])
 
 
-def _mean_operators(means: Sequence[Tensor], params: JacobiansParams) -> dict[str, Any]:
+def _mean_operators(means: Mapping[Component, Tensor], params: JacobiansParams) -> dict[str, Any]:
     """Statistics of the mean operators, (component, ...)."""
-    described = [describe(mean, params.k) for mean in means]
+    of: dict[Component, OperatorStatistics] = {
+        name: describe(mean, params.k) for name, mean in means.items() if name != "block"
+    }
+    if "block" in means:
+        known = of["residual"].eigenvalues + 1 if "residual" in of else None
+        of["block"] = describe(means["block"], params.k, known)
+    described = [of[name] for name in means]
 
     def stacked(name: str) -> NDArray[Any]:
         return np.array([getattr(one, name) for one in described])
@@ -128,10 +142,16 @@ def _texts(stream: "ResidualStream", model: "OpenModel") -> dict[str, Any]:
     """What each sample says, and its chosen token."""
     tokenizer = model.tokenizer()
     rows = [row[:length] for row, length in zip(stream.tokens.tolist(), stream.lengths.tolist(), strict=True)]
-    tokens = [tokenizer.decode([row[at]]) for row, at in zip(rows, stream.positions.tolist(), strict=True)]
+
+    def spelled(token: int) -> str:
+        text, piece = str(tokenizer.decode([token])), str(tokenizer.convert_ids_to_tokens(token))
+        return f" {text}" if piece.startswith("▁") and not text.startswith(" ") else text  # SentencePiece drops it
+
+    tokens = [spelled(row[at]) for row, at in zip(rows, stream.positions.tolist(), strict=True)]
     return {
         "sample_text": ("sample", np.array([tokenizer.decode(row) for row in rows])),
         "sample_token": ("sample", np.array(tokens)),
+        "sample_position": ("sample", stream.positions.double().numpy()),
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import math
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
@@ -61,25 +62,32 @@ def _plain(value: Any) -> Any:
 
 
 def as_table(run: Run, result: "xr.Dataset") -> Table:
-    """One row for each layer of each model: the analysis's notable variables, over heads."""
-    notable = {name: how for name, how in get_analysis(run.request.analysis).notable.items() if name in result}
+    """One row for each layer of each model: the analysis's notable variables, over heads or samples.
+
+    A variable that also has a component, a site or another named dimension gets a column for each.
+    """
     table = Table(box=None, pad_edge=False, title_justify="left")
     table.add_column("model", no_wrap=True)
     table.add_column("layer", justify="right")
-    how_taken = {"mean": "mean", "sum": "sum", "significant": f"< {SIGNIFICANT}"}
-    for name, how in notable.items():
-        heading = name.replace("_", "_\n") + "\n" + how_taken[how]
-        table.add_column(heading, justify="right")
+    columns = []
+    for name, how in get_analysis(run.request.analysis).notable.items():
+        if name not in result:
+            continue
+        named = [dim for dim in result[name].dims[1:] if dim in result.coords and result[dim].dtype.kind in "UOT"]
+        for labels in product(*(result[dim].values.tolist() for dim in named)):
+            columns.append((result[name].sel(dict(zip(named, labels, strict=True))), how))
+            heading = "\n".join(
+                (*labels, name.replace("_", "_\n"), f"< {SIGNIFICANT}" if how == "significant" else how)
+            )
+            table.add_column(heading, justify="right")
     for index, model in enumerate(run.models):
         for layer in range(model.n_layers):
-            here = result.isel(model=index, layer=layer)
-            cells = []
-            for name, how in notable.items():
-                heads = here[name]
-                if how == "mean":
-                    cells.append(f"{float(heads.mean()):.4g}")
-                else:
-                    count = (heads < SIGNIFICANT).sum() if how == "significant" else heads.sum()
-                    cells.append(f"{int(count)}")
-            table.add_row(model.label, str(layer), *cells)
+            here = [(column.isel(model=index, layer=layer), how) for column, how in columns]
+            table.add_row(model.label, str(layer), *(_taken(values, how) for values, how in here))
     return table
+
+
+def _taken(values: "xr.DataArray", how: str) -> str:
+    if how == "significant":
+        return f"{int((values < SIGNIFICANT).sum())}"
+    return f"{int(values.sum())}" if how == "sum" else f"{float(getattr(values, how)()):.4g}"

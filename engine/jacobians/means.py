@@ -6,7 +6,7 @@ core, norms are numbers times what all samples share, so that it is a sum of cha
 sample (the number does), with one (its sum takes its place) or with two: an MLP's diagonal and attention's heads.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -74,15 +74,23 @@ def sum_jacobians(
     context : {"in_context", "isolated"}
     """
     size = max(1, int(CHUNK_BYTES / _sample_bytes(block, state, context)))
-    # The block is its residual and I, which costs nothing more where both are asked for.
-    made = set(components) - ({"block"} if "residual" in components else set())
     sums: dict[Component, JacobianSum] = {}
     for start in range(0, len(state), size):
-        operators = component_operators(block, state[start : start + size], context)
-        for component in made:
-            found = sum_operator(operators[component])
+        for component, found in sum_operators(
+            component_operators(block, state[start : start + size], context), components
+        ).items():
             sums[component] = sums[component] + found if component in sums else found
-    if "block" in components and "block" not in sums:
+    return sums
+
+
+def sum_operators(
+    operators: Mapping[Component, Operator], components: Collection[Component]
+) -> dict[Component, JacobianSum]:
+    """`sum_operator` of each component; the block is its residual and I, so that of these two only one is made."""
+    sums = {
+        name: sum_operator(operators[name]) for name in components if name != "block" or "residual" not in components
+    }
+    if "block" in components and "residual" in components:
         residual = sums["residual"]
         eye = torch.eye(len(residual.total), dtype=torch.float64, device=residual.total.device)
         sums["block"] = JacobianSum(residual.total + residual.count * eye, residual.count)

@@ -6,6 +6,7 @@ The command line calls it in its own process, the window through the compute pro
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,8 +23,10 @@ from engine.models.opening import OpenModel, describe, open_model
 from engine.request import ModelSpec, Request
 from engine.runs import memory
 from engine.runs.outcome import assemble
+from engine.runs.tuning import fine_tuned
 from engine.sessions.provenance import collect
 from engine.sessions.store import DamagedUnit, Run, Session
+from engine.training.tuning import check_tuning
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,15 +38,18 @@ class Opened:
     """The last opened model, kept between the units of a run and between runs: one model is in memory at a time."""
 
     def __init__(self) -> None:
-        self._key: tuple[ModelSpec, int, str] | None = None
+        self._key: tuple[ModelSpec, int, str, Path | None] | None = None
         self._model: OpenModel | None = None
 
-    def get(self, spec: ModelSpec, seed: int, device: str, planned: ModelInfo) -> OpenModel:
-        """Open the model, or return it if it is the open one; refuse it if it is not the one that was planned for."""
-        key = (spec, seed, device)
+    def get(self, spec: ModelSpec, seed: int, device: str, planned: ModelInfo, tuned: Path | None = None) -> OpenModel:
+        """Open the model, or return it if it is the open one; refuse it if it is not the one that was planned for.
+
+        `tuned` is the folder of the weights of a spec with `tuning`.
+        """
+        key = (spec, seed, device, tuned)
         if self._model is None or self._key != key or describe(spec).identity != self._model.info.identity:
             self.close()
-            self._model, self._key = open_model(spec, seed=seed, device=device), key
+            self._model, self._key = open_model(spec, seed=seed, device=device, tuned=tuned), key
         if self._model.info.identity != planned.identity:
             raise UserError(
                 f"{planned.label} is not the model that this run began with: its files have changed since. "
@@ -76,6 +82,10 @@ def start(session: Session, request: Request) -> Run:
             raise UserError(f"Two of the models are called “{label}”: name each model once, and folders differently.")
     device = resolve_device(request.device)
     request, models, left_out = _found(request)
+    for spec in request.models:
+        if spec.tuning:
+            session.require_writable()
+            check_tuning(spec, device)
     for model in models:
         require(analysis.estimate_bytes(request, params, model), device, f"{analysis.title} of {model.label}")
     analysis.check_time(request, params, models, device)
@@ -200,6 +210,7 @@ def _complete(
     failed: dict[int, Failed] = {}
     at = -1  # the model that is open
     model: OpenModel | None = None
+    tuned: Path | None = None
     before = len(done)
     for unit in waiting:
         for wanted in (unit.model, *unit.also):
@@ -212,12 +223,19 @@ def _complete(
             try:
                 if model is None or wanted != at:
                     emit(Progress(run.id, len(done), len(units), f"{planned.label} · opening the model", remaining))
-                    model, at = opened.get(request.models[wanted], request.seed, device, planned), wanted
+                    spec, tuned = request.models[wanted], None
+                    if spec.tuning:
+                        opened.close()  # one model is in memory at a time
+                        tell = partial(_tell, run, (len(done), len(units)), planned.label, remaining, emit)
+                        tuned = fine_tuned(run, spec, device, tell, cancelled)
+                    model, at = opened.get(spec, request.seed, device, planned, tuned), wanted
                 emit(Progress(run.id, len(done), len(units), f"{planned.label} · {unit.title}", remaining))
                 began = time.monotonic()
                 with memory.PeakMemory(device) as peak:
                     found = analysis.compute(unit, request, params, model, unit_rng(request, unit), done)
                 weights_hash = model.layer_hash(unit.layer) if unit.layer is not None else None
+            except Cancelled:  # in the middle of fine-tuning
+                raise
             except Exception as error:
                 error.add_note(f"{unit.title} of {planned.label}")
                 if len(run.models) == 1 or memory.is_out_of_memory(error):
@@ -233,6 +251,8 @@ def _complete(
                 "peak_gpu_bytes": peak.gpu_bytes,
                 "weights_hash": weights_hash,
             }
+            if tuned is not None:
+                meta["tuned"] = tuned.name
             run.commit_unit(unit.key, found, meta)
             done[unit.key] = found
             spent, paid = spent + time.monotonic() - began, paid + unit.cost
@@ -261,6 +281,12 @@ def _complete(
         assert result is not None
     emit(Snapshot(run.id, result, final=True))
     return missing
+
+
+def _tell(
+    run: Run, units: tuple[int, int], label: str, remaining: float | None, emit: Callable[[Event], None], doing: str
+) -> None:
+    emit(Progress(run.id, *units, f"{label} · {doing}", remaining))
 
 
 def _sound_result(run: Run, emit: Callable[[Event], None]) -> "xr.Dataset | None":

@@ -8,7 +8,7 @@ import torch
 from scipy.linalg import schur
 from torch import Tensor
 
-Work = Literal["eigenvalues", "complex_eigenvalues", "svd", "schur", "hermitian", "complex_product"]
+Work = Literal["eigenvalues", "complex_eigenvalues", "svd", "schur", "hermitian", "complex_product", "lu"]
 
 SMALL = 384
 
@@ -38,6 +38,8 @@ def _once(work: Work, matrix: Tensor) -> float:
             torch.linalg.svd(matrix)
         case "hermitian":
             torch.linalg.eigh(matrix @ matrix.mH)
+        case "lu":
+            torch.linalg.lu_factor(matrix)
         case "schur":
             schur(matrix.numpy())
         case "complex_product":

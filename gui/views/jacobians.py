@@ -4,6 +4,7 @@ from gui.views import jacobians_depth as along
 from gui.views import jacobians_operators as operators
 from gui.views import jacobians_product as product
 from gui.views import jacobians_samples as samples
+from gui.views import jacobians_tokens as tokens
 from gui.views.base import View
 from gui.views.jacobians_reading import read_sample
 
@@ -14,6 +15,7 @@ NAVIGATOR = View("navigator", "Navigator", NAME, NAME, operators.NavigatorOption
 VIEWS: tuple[View, ...] = (
     View("boxes", "By layer", NAME, NAME, samples.BoxOptions, samples.boxplots),
     View("sample", "One sample", NAME, NAME, samples.SampleOptions, samples.one_sample),
+    View("tokens", "By token", NAME, NAME, tokens.TokenOptions, tokens.by_token),
     View("cloud", "Eigenvalues", NAME, NAME, operators.CloudOptions, operators.cloud),
     View("clouds", "All layers", NAME, NAME, operators.CloudsOptions, operators.clouds),
     View("depth", "Depth", NAME, NAME, along.DepthOptions, along.profiles),

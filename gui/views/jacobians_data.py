@@ -21,6 +21,10 @@ CONTEXTS = {"in_context": "in context", "isolated": "isolated token"}
 NOTHING = "No layer has arrived yet: the first one is drawn as soon as it is computed."
 
 
+def waiting(layer: int) -> str:
+    return f"Layer {layer} is not there: either it has not arrived yet, or this run was not asked for it."
+
+
 @dataclass(frozen=True)
 class Statistic:
     """How a statistic is named on axes and in one symbol, and whether its axis is logarithmic."""
@@ -158,6 +162,12 @@ class Jacobians(Measured):
             for name in ("sample_text", "sample_token")
         ]
         return [(str(text or ""), str(token or "")) for text, token in zip(*kept, strict=True)]
+
+    @property
+    def positions(self) -> Floats:
+        """Where every sample's token stands in it, from 0; NaN where that was not kept."""
+        kept = self.dataset.get("sample_position")
+        return np.full(self.samples, np.nan) if kept is None else kept.values[self.model]
 
     def caveats(self, *more: str) -> str:
         """`more`, then what belongs under every plot, such as how well the closed forms were verified."""

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from gui.figure import Axis, Figure, Floats, Image, Line, Mark, Panel, Points
+from gui.figure import Axis, Band, Figure, Floats, Image, Line, Mark, Panel, Points
 from gui.selection import Selection
 from gui.views.base import Options
 from gui.views.jacobians_data import (
@@ -18,6 +18,7 @@ from gui.views.jacobians_data import (
     Component,
     Jacobians,
     layer_axis,
+    waiting,
 )
 
 if TYPE_CHECKING:
@@ -30,10 +31,6 @@ FIT_RANKS = (10, 100)
 """The ranks, 1-based and inclusive, over which the analysis fits its slope."""
 CELLS = 48
 """Of the grid on which a cloud's density is counted, along each side."""
-
-
-def waiting(layer: int) -> str:
-    return f"Layer {layer} has not arrived yet: it is drawn as soon as it is computed."
 
 
 class CloudOptions(Options):
@@ -140,6 +137,7 @@ def _density(values: Complex) -> Floats:
 class SpectrumOptions(Options):
     component: Component = Field("block", title="Of", json_schema_extra=LABELS)
     others: bool = Field(False, title="All layers", description="The spectra of the other layers behind it")
+    samples: bool = Field(True, title="Samples", description="The selected sample's own, where the run kept them")
     twin: bool = Field(True, title="Twin", description="The same layer of the random-init twin")
 
 
@@ -160,8 +158,14 @@ def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptio
             marks.append(Line(rank, jacobians.spectrum(SIGMA, component, i), "other layers", "muted", picks=picks))
     if options.twin and (twin := jacobians.twin) is not None:
         marks.append(Line(rank, twin.spectrum(SIGMA, component, layer), "random-init twin", "twin"))
+    every = jacobians.values("singular_values", component)
+    if options.samples and every.ndim == 3 and (kept := np.isfinite(every[layer, :, 0])).any():
+        of_samples, sample = every[layer, kept, : len(sigma)], jacobians.sample(selection)
+        low, high = np.quantile(of_samples, [0.05, 0.95], axis=0)
+        marks.append(Band(rank, low, high, "middle 90 % of samples", "null"))
+        marks.append(Line(rank, every[layer, sample, : len(sigma)], f"sample {sample}", "c3"))
     hover = tuple(f"σ{k} = {value:.4g}" for k, value in enumerate(sigma, 1))
-    marks.append(Line(rank, sigma, f"layer {layer}", "data", width=2, markers=True, hover=hover))
+    marks.append(Line(rank, sigma, f"mean of layer {layer}", "data", width=2, markers=True, hover=hover))
     fit, note = _fit(jacobians, component, layer, sigma)
     marks += fit
     panel = Panel(Axis("rank i", log=True), Axis("singular value σᵢ", log=True), tuple(marks))

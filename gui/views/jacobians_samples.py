@@ -62,7 +62,7 @@ def boxplots(dataset: "xr.Dataset", selection: Selection, options: BoxOptions) -
     for (of, component, label, color), offset in zip(groups, places, strict=True):
         values = of.values(options.statistic, component)
         x = depth(len(values)) + offset
-        box = _box(values)
+        box = box_of(values)
         picks = tuple(Pick(layer=i) for i in range(len(values)))
         name = "" if label == COMPONENTS[component] else f"{COMPONENTS[component]}, "
         hover = tuple(f"{name}layer {i}" for i in range(len(values)))
@@ -83,8 +83,8 @@ def boxplots(dataset: "xr.Dataset", selection: Selection, options: BoxOptions) -
 Box = tuple[Floats, Floats, Floats, Floats, Floats]
 
 
-def _box(values: Floats) -> Box:
-    """Low whisker, quartiles and high whisker of every layer's finite values, (layers, samples) → five of (layers,)."""
+def box_of(values: Floats) -> Box:
+    """Low whisker, quartiles and high whisker of every row's finite values, (rows, samples) → five of (rows,)."""
     found = np.full((5, len(values)), np.nan)
     for layer, row in enumerate(values):
         finite = row[np.isfinite(row)]

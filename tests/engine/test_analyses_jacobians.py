@@ -67,7 +67,7 @@ def session(tmp_path_factory: pytest.TempPathFactory):
 
 @pytest.fixture(scope="module")
 def result(session, model):
-    dataset = carried_out(session, request_for(model, twin=True, surgery=True)).result()
+    dataset = carried_out(session, request_for(model, twin=True, surgery=True, spectra=True)).result()
     assert dataset is not None
     return dataset
 
@@ -99,6 +99,7 @@ def test_every_sample_agrees_with_automatic_differentiation(result, reference, c
     sigma = np.linalg.svd(jacobians, compute_uv=False)
     of = result.sel(component=component).isel(model=0)
     np.testing.assert_allclose(of.rho, sigma[..., 0], rtol=1e-8)
+    np.testing.assert_allclose(of.singular_values, sigma, rtol=1e-6, atol=1e-12)
     np.testing.assert_allclose(of.delta, sigma[..., 1] / sigma[..., 0], rtol=1e-7)
     np.testing.assert_allclose(of.frobenius, np.sqrt((sigma**2).sum(-1)), rtol=1e-8)
     np.testing.assert_allclose(of.pr, (sigma**2).sum(-1) ** 2 / (sigma**4).sum(-1), rtol=1e-7)
@@ -113,6 +114,14 @@ def test_the_mean_operator_agrees_with_automatic_differentiation(result, referen
     np.testing.assert_allclose(of.column_norm, np.linalg.norm(means, axis=-2), rtol=1e-8)
     np.testing.assert_allclose(of.spectral_radius, np.abs(np.linalg.eigvals(means)).max(-1), rtol=1e-7)
     np.testing.assert_allclose(of.residual_norm, np.linalg.norm(means - np.eye(D), axis=(-2, -1)) / D**0.5, rtol=1e-8)
+
+
+@pytest.mark.parametrize("component", ["attn", "mlp", "block", "residual"])
+def test_the_mean_operators_eigenvalues_agree_with_a_general_solver(result, reference, component):
+    expected = np.linalg.eigvals(reference[component].mean(1))
+    found = result.mean_eigenvalues.sel(component=component).isel(model=0).values
+    for of, one in zip(expected, found, strict=True):
+        assert np.abs(of[:, None] - one).min(1).max() < 1e-9
 
 
 def test_the_product_of_all_layers(result, reference):
@@ -159,7 +168,7 @@ def test_surgery_at_dose_one_changes_nothing(result):
 
 
 def test_a_stopped_run_resumes_to_the_same_bits(session, model, result):
-    run = carried_out(session, request_for(model, twin=True, surgery=True), stop_after=2)
+    run = carried_out(session, request_for(model, twin=True, surgery=True, spectra=True), stop_after=2)
     assert not run.finished
     execute(session, run, lambda event: None, lambda: False)
     assert run.result().drop_attrs().identical(result.drop_attrs())
@@ -174,6 +183,36 @@ def test_missing_layers_are_nan(session, model):
     assert np.isfinite(partial.rho.values[0, :, 0]).all()
     assert np.isnan(partial.rho.values[0, :, 1:]).all()
     assert "cumulative_effective_rank" not in partial
+
+
+def test_some_layers_only(session, model, result):
+    some = carried_out(session, request_for(model, layers="0, -1")).result()
+    assert np.isnan(some.rho.isel(layer=1)).all()
+    np.testing.assert_array_equal(some.rho.isel(model=0, layer=2), result.rho.isel(model=0, layer=2))
+    assert "cumulative_effective_rank" not in some  # a product needs every layer
+    from_the_second = carried_out(session, request_for(model, layers="1-2")).result()
+    assert from_the_second.sample_text.values.tolist() == result.sample_text.isel(model=[0]).values.tolist()
+
+
+@pytest.mark.parametrize("layers", ["3", "2-1", "-4"])
+def test_layers_that_the_model_does_not_have(session, model, layers):
+    with pytest.raises(UserError, match="whose layers are 0 to 2"):
+        start(session, request_for(model, layers=layers))
+
+
+def test_layers_in_other_words(session, model):
+    with pytest.raises(UserError, match="numbers and ranges such as"):
+        start(session, request_for(model, layers="the last"))
+
+
+def test_a_width_beyond_patience_offers_a_gpu_or_some_layers_with_their_time(session, model, monkeypatch):
+    from engine.spectra import cost
+
+    monkeypatch.setattr("engine.analyses.jacobians.VERIFIED_WIDTH", D - 1)
+    monkeypatch.setattr(cost, "seconds", lambda work, d, device="cpu": {"eigenvalues": 600, "svd": 300, "lu": 0}[work])
+    with pytest.raises(UserError, match=r"would take about 3.0 hours on this CPU, 60 minutes a layer. Choose a GPU"):
+        start(session, request_for(model))
+    assert start(session, request_for(model, layers="0-2")).plan  # whoever names them has been told
 
 
 def test_a_token_from_the_front_and_the_context_can_be_chosen(session, model):

@@ -97,6 +97,8 @@ def jacobians_dataset(arrived: int = LAYERS, components: tuple[str, ...] = COMPO
                     mean, error = values[np.isfinite(values)].mean(), values[np.isfinite(values)].std() / SAMPLES**0.5
                     interval = (mean - 2 * error, mean, mean + 2 * error)
                     put(f"{name}_interval", (*head, "bound"), (m, c, layer), interval, (*shape, 3))
+                whole = (*shape, SAMPLES, D)
+                put("singular_values", (*head, "sample", "mode"), (m, c, layer), sigma, whole)
                 for name, value in operator(of[component].mean(0)).items():
                     extra = np.shape(value)
                     last = ("unit" if name == "column_norm" else "mode",) if extra else ()
@@ -112,6 +114,8 @@ def jacobians_dataset(arrived: int = LAYERS, components: tuple[str, ...] = COMPO
     if "dose" in ds.dims:
         ds = ds.assign_coords(dose=list(DOSES), construction=["surgery", "control_a", "control_b"])
     ds = ds.assign(sample_text=(("model", "sample"), texts), sample_token=(("model", "sample"), tokens))
+    positions = np.array([np.arange(SAMPLES) % 7] * len(INFOS), float)
+    ds = ds.assign(sample_position=(("model", "sample"), positions))
     ds = ds.assign(alignment_baseline=("model", np.full(len(INFOS), K / D)))
     return ds.assign_coords(model=[info.label for info in INFOS]).assign_attrs(
         models=json.dumps([info.model_dump(mode="json") for info in INFOS]),
