@@ -31,6 +31,9 @@ class DensityFit:
     lognormal_p: float  # that its sign is chance
 
 
+NOTHING = DensityFit(np.nan, np.nan, np.nan, 0, np.nan, np.nan, np.nan, np.nan)
+
+
 def fit(values: Array, rng: np.random.Generator, draws: int = 100) -> DensityFit:
     """`alpha_esd` of one spectrum; what is not positive and finite is left out.
 
@@ -44,7 +47,7 @@ def fit(values: Array, rng: np.random.Generator, draws: int = 100) -> DensityFit
     x = np.sort(values[np.isfinite(values) & (values > 0)])
     n = len(x)
     if n < 2 * FEWEST or x[0] == x[-1]:
-        return DensityFit(*[np.nan] * 3, 0, *[np.nan] * 4)
+        return NOTHING
     ks, start = _closest(x, np.arange(n - FEWEST + 1))
     alpha, tail = float(1 + (n - start) / np.log(x[start:] / x[start]).sum()), n - start
     with np.errstate(all="ignore"), warnings.catch_warnings():
