@@ -59,7 +59,7 @@ def check(spec: ModelSpec, *, weights: bool) -> Checked:
         twin=spec.twin,
         architecture=architecture.model.__name__,
         n_parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
-        storage_dtype="float32" if spec.twin else storage_dtype(stored),
+        storage_dtype="float32" if spec.twin or spec.tuning else storage_dtype(stored),
         identity=identity(architecture.raw, stored),
         load_bytes=load_bytes(skeleton, spec),
         step=step,

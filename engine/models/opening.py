@@ -1,6 +1,8 @@
 """Open a model: every check first, then its weights as they are asked for."""
 
+from dataclasses import replace
 from hashlib import blake2b
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,8 @@ from engine.request import ModelSpec
 def describe(spec: ModelSpec) -> ModelInfo:
     """Check a model and state the facts about it; from the hub, only configs, tokenizer and headers are fetched.
 
+    A fine-tuned model has the shape and the identity of the checkpoint that it starts from: it may not be made yet.
+
     Raises
     ------
     UserError
@@ -28,16 +32,18 @@ def describe(spec: ModelSpec) -> ModelInfo:
     return check(spec, weights=False).info
 
 
-def open_model(spec: ModelSpec, *, seed: int = 0, device: str = "cpu") -> "OpenModel":
+def open_model(spec: ModelSpec, *, seed: int = 0, device: str = "cpu", tuned: Path | None = None) -> "OpenModel":
     """Open a model after every check; no weights are read yet (from the hub, they are downloaded).
 
     Parameters
     ----------
     spec : ModelSpec
     seed : int
-        What a random twin is drawn from.
+        What a random twin is drawn from, where the spec has no seed of its own.
     device : str
         ``cpu`` or ``cuda``: where blocks and the module are put.
+    tuned : Path, optional
+        The folder with the weights of a spec with `tuning`, which a run has made.
 
     Raises
     ------
@@ -46,7 +52,14 @@ def open_model(spec: ModelSpec, *, seed: int = 0, device: str = "cpu") -> "OpenM
     """
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise UserError("There is no usable CUDA GPU here. Choose the device cpu, or run `main.py doctor`.")
-    return OpenModel(check(spec, weights=not spec.twin), spec, seed, device)
+    if spec.seed is not None:
+        seed = spec.seed
+    if spec.tuning is None:
+        return OpenModel(check(spec, weights=not spec.twin), spec, seed, device)
+    if tuned is None:
+        raise UserError(f"{spec.label} is made when a run needs it; fine-tune it into a folder and open that instead.")
+    checked = check(ModelSpec(source=str(tuned), dtype=spec.dtype), weights=True)
+    return OpenModel(replace(checked, info=describe(spec)), spec, seed, device)
 
 
 class OpenModel:

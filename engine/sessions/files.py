@@ -93,16 +93,21 @@ def commit_folder(target: Path, files: Iterable[tuple[str, bytes]]) -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with open(path, "xb") as file:
                     file.write(content)
-            # Side by side the flushes share the file system's transactions: measured 30 times faster than in turn.
-            with ThreadPoolExecutor(16) as pool:
-                list(pool.map(sync, _everything(part)))
-            if target.is_dir() and not any(target.iterdir()):
-                target.rmdir()
-            os.rename(part, target)
+            put_in_place(part, target)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
             raise
-        sync(target.parent)
+
+
+def put_in_place(part: Path, target: Path) -> None:
+    """Flush everything in the folder `part` to the disk, then make it `target` in one step."""
+    # Side by side the flushes share the file system's transactions: measured 30 times faster than in turn.
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(sync, _everything(part)))
+    if target.is_dir() and not any(target.iterdir()):
+        target.rmdir()
+    os.rename(part, target)
+    sync(target.parent)
 
 
 def replace_file(path: Path, content: bytes) -> None:

@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.sessions.models import tuned_record
+
 if TYPE_CHECKING:
     from engine.sessions.store import Run
 
@@ -44,10 +46,13 @@ def versions() -> dict[str, str]:
 def result_attrs(run: "Run", units: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Attributes of a finished Dataset (methods §0): what was asked, of which weights, with what, how long it took.
 
-    Mappings are JSON text, so that every file format can hold them. `units` has the ``meta`` of each committed unit.
+    Mappings are JSON text, so that every file format can hold them. `units` has the ``meta`` of each committed unit;
+    ``tuned`` is there when weights were fine-tuned for the run: how, by the key of each.
     """
     request = run.request
-    return {
+    keys = sorted({meta["tuned"] for meta in units.values() if meta.get("tuned")})
+    tuned = {"tuned": json.dumps({key: tuned_record(run.session, key) for key in keys})} if keys else {}
+    return tuned | {
         "run": run.id,
         "created": run.created,
         "analysis": request.analysis,

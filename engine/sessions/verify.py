@@ -8,6 +8,7 @@ from engine.errors import UserError
 from engine.sessions.files import unseal
 from engine.sessions.manifest import DamagedUnit, check
 from engine.sessions.migrate import HEAD, read_schema
+from engine.sessions.models import MODELS
 from engine.sessions.store import RESULT
 from engine.sessions.tree import Tree, open_tree
 from engine.sessions.units import check_metadata
@@ -54,6 +55,8 @@ def _compare(tree: Tree) -> Iterator[tuple[int, str]]:
             yield from _folder(tree, unit)
         if RESULT in tree.folders(run):
             yield from _folder(tree, f"{run}/{RESULT}")
+    for model in _committed(tree, MODELS):
+        yield from _folder(tree, model, arrays=False)
 
 
 def _committed(tree: Tree, under: str) -> list[str]:
@@ -73,7 +76,7 @@ def _sealed(tree: Tree, name: str) -> tuple[int, str]:
     return len(data), ""
 
 
-def _folder(tree: Tree, folder: str) -> Iterator[tuple[int, str]]:
+def _folder(tree: Tree, folder: str, *, arrays: bool = True) -> Iterator[tuple[int, str]]:
     metadata, sound = {}, True
     try:
         for file in check(tree, folder):
@@ -81,7 +84,7 @@ def _folder(tree: Tree, folder: str) -> Iterator[tuple[int, str]]:
             sound &= not file.problem
             if file.name.rsplit("/", 1)[-1].startswith((".z", "zarr.json")):
                 metadata[file.name] = file.data
-        if sound:
+        if sound and arrays:
             check_metadata(metadata, folder)
         yield len(tree.read(f"{folder}/manifest.json")), ""
     except DamagedUnit as damage:

@@ -74,6 +74,12 @@ def held_out_loss(
     return _Task(spec, model, tokenizer).held_out_loss(windows)
 
 
+def _stream(documents: Sequence[Tokens]) -> Tokens:
+    """Documents end to end, without pads."""
+    ids = np.concatenate([np.asarray(document, dtype=np.int64) for document in documents])
+    return ids[ids >= 0]
+
+
 def train(
     spec: TrainingSpec,
     model: PreTrainedModel,
@@ -82,6 +88,8 @@ def train(
     out: Path,
     on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
     cancelled: Callable[[], bool] = lambda: False,
+    *,
+    held: Sequence[Tokens] | None = None,
 ) -> TrainingRecord:
     """Train `model` in place on its own device and keep checkpoints as ordinary Hugging Face folders.
 
@@ -92,6 +100,8 @@ def train(
     out : Path
         Gets ``step<N>/`` for step 0, `spec.checkpoints` and the last step, and ``training.json``. A folder that holds
         an unfinished run of the same spec and text is resumed; one that holds another run is refused.
+    held : sequence of (n_i,) int64 arrays, optional
+        The documents to hold out, none of which is in `documents`; by default the spec's share of `documents`.
 
     Raises
     ------
@@ -100,13 +110,14 @@ def train(
     UserError
         Too little text, another run's folder, or a loss that is no longer finite.
     """
-    documents = [np.asarray(ids, dtype=np.int64)[np.asarray(ids) >= 0] for ids in documents]
-    train_ids, held_ids = divide(len(documents), spec.held_out, spec.seed)
+    if held is None:
+        learnt, unseen = divide(len(documents), spec.held_out, spec.seed)
+        documents, held = [documents[i] for i in learnt], [documents[i] for i in unseen]
     if spec.objective == "masked" and tokenizer.mask_token_id is None:
         raise UserError("This model's tokenizer has no mask token, so it cannot be trained as a masked model.")
     ends = frame(tokenizer)
-    text, held = (np.concatenate([documents[i] for i in ids]) for ids in (train_ids, held_ids))
-    windows, held_windows = Windows(text, spec.length, ends), Windows(held, spec.length, ends).all()
+    text, unseen_text = (_stream(part) for part in (documents, held))
+    windows, held_windows = Windows(text, spec.length, ends), Windows(unseen_text, spec.length, ends, least=1).all()
     steps = spec.steps
     if steps is None:
         steps = math.ceil((spec.epochs or 0.0) * windows.count / spec.batch)
@@ -116,10 +127,10 @@ def train(
 
     record = TrainingRecord(
         spec=spec,
-        text_hash=blake2b(np.concatenate([text, [-1], held]).tobytes(), digest_size=16).hexdigest(),
+        text_hash=blake2b(np.concatenate([text, [-1], unseen_text]).tobytes(), digest_size=16).hexdigest(),
         train_tokens=len(text),
-        held_out_tokens=len(held),
-        unigram_entropy=unigram_entropy(held),
+        held_out_tokens=len(unseen_text),
+        unigram_entropy=unigram_entropy(unseen_text),
         steps=steps,
         environment=f"Python {platform.python_version()}, torch {torch.__version__}, {model.device.type} "
         f"({platform.machine()}, {torch.get_num_threads()} of {os.cpu_count()} cores)",
@@ -142,10 +153,10 @@ def train(
     while True:
         kept = None
         if record.step in keep and record.step not in {c.step for c in record.checkpoints}:
-            kept = Checkpoint(
-                name=f"step{record.step}", step=record.step, held_out_loss=task.held_out_loss(held_windows)
-            )
-            save_checkpoint(out / kept.name, model, tokenizer, spec.dtype)
+            name = f"step{record.step}" if record.step or spec.keep_start else ""
+            kept = Checkpoint(name=name, step=record.step, held_out_loss=task.held_out_loss(held_windows))
+            if name:
+                save_checkpoint(out / name, model, tokenizer, spec.dtype)
             record.checkpoints.append(kept)
         record.seconds = time.monotonic() - began
         stop = cancelled()

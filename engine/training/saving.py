@@ -73,7 +73,7 @@ def save_checkpoint(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedT
         name: stored.setdefault(tensor.data_ptr(), tensor.to(getattr(torch, dtype)))
         for name, tensor in model.state_dict().items()
     }
-    model.save_pretrained(part, state_dict=weights)
+    model.save_pretrained(part, state_dict=weights, max_shard_size="1GB")  # a session reads its files whole
     tokenizer.save_pretrained(part)
     config = json.loads((part / "config.json").read_text())
     config["dtype"] = dtype  # the library writes the dtype that the model trained in

@@ -28,6 +28,7 @@ class TrainingSpec(BaseModel):
     mask_rate: float = Field(0.15, title="Mask rate", description="Share of tokens to predict (masked)", gt=0, lt=1)
     held_out: float = Field(0.05, title="Held out", description="Share of the documents", gt=0, lt=1)
     checkpoints: tuple[int, ...] = Field((), title="Checkpoints", description="Steps to keep besides the last")
+    keep_start: bool = Field(True, title="Keep the start", description="Save the model as it was before, as step 0")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", title="Dtype", description="Of checkpoints")
     seed: int = Field(0, title="Seed", ge=0, lt=2**32)
 
@@ -39,7 +40,7 @@ class TrainingSpec(BaseModel):
 
 
 class Checkpoint(BaseModel):
-    """One saved checkpoint: its folder's name and the loss (nats a token) on the held-out documents."""
+    """One checkpoint: its folder's name (empty if it was only measured), its loss (nats a token) on held-out text."""
 
     name: str
     step: int

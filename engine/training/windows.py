@@ -17,12 +17,15 @@ def unigram_entropy(tokens: Tokens) -> float:
 
 
 class Windows:
-    """The text as windows of `length` tokens; each epoch cuts it anew (its own offset) and shuffles anew."""
+    """The text as windows of `length` tokens; each epoch cuts it anew (its own offset) and shuffles anew.
 
-    def __init__(self, stream: Tokens, length: int, ends: tuple[list[int], list[int]]) -> None:
+    `least` is how many windows the text must hold: training needs two, for the offset.
+    """
+
+    def __init__(self, stream: Tokens, length: int, ends: tuple[list[int], list[int]], *, least: int = 2) -> None:
         self.before, self.after = (np.array(part, dtype=np.int64) for part in ends)
         self.length = length - len(self.before) - len(self.after)
-        if self.length < 1 or len(stream) < 2 * self.length:
+        if self.length < 1 or len(stream) < least * self.length:
             raise UserError(
                 f"The text has {len(stream)} tokens in this part, too few for windows of {length}; "
                 "use more text or shorter windows."
