@@ -1,10 +1,13 @@
-"""What a statistic does along depth: thirds, the U shape, and the regimes between change points (methods §6)."""
+"""What a statistic does along depth: thirds, the U shape, rise or turn, and regimes between change points (methods §6)."""
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from engine.spectra.student import two_sided
 
 Array = NDArray[np.float64]
 
@@ -33,6 +36,80 @@ def u_shape(values: Array) -> Array:
         return np.full(values.shape[:-1], np.nan)
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray((values[..., 0] + values[..., -1]) / 2 / np.median(values[..., 1:-1], axis=-1))
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Whether a statistic rises or falls along depth, and whether it turns."""
+
+    layers: int
+    spearman: float
+    spearman_p: float  # two-sided, against the same values in any order
+    slope: float  # of the straight line, per layer
+    curvature: float  # positive: open to the top
+    vertex: float  # the layer at which the parabola turns
+    turn_p: float  # that it falls before its vertex and rises after it, or the reverse, is chance
+
+    def shape(self, level: float = 0.05) -> Literal["bowl", "arch", "rising", "falling", "no trend"]:
+        """What the tests support, the turn before the rise."""
+        if self.turn_p < level:
+            return "bowl" if self.curvature > 0 else "arch"
+        if self.spearman_p < level:
+            return "rising" if self.spearman > 0 else "falling"
+        return "no trend"
+
+
+def trend(values: Array) -> Trend:
+    """Spearman's ρ against depth, and the test of a turn by Lind and Mehlum (2010).
+
+    That fits a parabola and asks whether it falls at one end and rises at the other: its p is the larger of both one-
+    sided ones, so that a bent but monotone profile is no bowl.
+
+    Parameters
+    ----------
+    values : Array (L,)
+        NaN is a layer that is absent; below 5 layers everything is NaN.
+    """
+    layers = np.flatnonzero(np.isfinite(values))
+    y, n = values[layers], len(layers)
+    if n < 5:
+        return Trend(n, *[np.nan] * 6)
+    ranks = _ranks(y)
+    rho = float(np.corrcoef(np.arange(n), ranks)[0, 1]) if np.ptp(y) > 0 else 0.0
+    null = _null_spearman(n)
+    p = float((1 + np.count_nonzero(np.abs(null) >= abs(rho) - 1e-12)) / (1 + len(null)))
+    middle, half = (layers[0] + layers[-1]) / 2, (layers[-1] - layers[0]) / 2
+    x = (layers - middle) / half
+    line = np.polynomial.polynomial.polyfit(x, y, 1)
+    design = np.stack([np.ones(n), x, x**2], axis=1)
+    (_, b, c), *_ = np.linalg.lstsq(design, y)
+    rss = np.square(y - design @ np.linalg.lstsq(design, y)[0]).sum()
+    cov = np.linalg.inv(design.T @ design) * max(rss, np.finfo(np.float64).tiny) / (n - 3)
+    ends = [np.sign(c) * (b + 2 * c * at) for at in (-1, 1)]  # of a turn: negative, then positive
+    errors = [np.sqrt(cov[1, 1] + 4 * at * cov[1, 2] + 4 * cov[2, 2]) for at in (-1, 1)]
+    one_sided = [_upper(sign * end / error, n - 3) for sign, end, error in zip((-1, 1), ends, errors, strict=True)]
+    vertex = middle - half * b / (2 * c) if c else np.nan
+    return Trend(n, rho, p, float(line[1] / half), float(c / half**2), float(vertex), max(one_sided))
+
+
+def _upper(t: float, df: int) -> float:
+    """P(T ≥ t)."""
+    tail = two_sided(float(t), df) / 2
+    return tail if t > 0 else 1 - tail
+
+
+def _ranks(values: Array) -> Array:
+    """Ranks from 0, equal values sharing their mean rank."""
+    below = (values[:, None] > values).sum(1)
+    return np.asarray(below + ((values[:, None] == values).sum(1) - 1) / 2)
+
+
+@lru_cache(maxsize=64)
+def _null_spearman(n: int) -> Array:
+    """ρ of n layers in random orders: a table fixed by its argument, with its own seed."""
+    orders = np.random.default_rng(0).permuted(np.tile(np.arange(n, dtype=np.float64), (9999, 1)), axis=1)
+    centred = np.arange(n) - (n - 1) / 2
+    return np.asarray((orders - (n - 1) / 2) @ centred / np.square(centred).sum())
 
 
 @dataclass(frozen=True)
@@ -89,6 +166,15 @@ def regimes(values: Array, most: int = 2, level: float = 0.05) -> Regimes:
     )
     supported = next((count for count, p in enumerate(p_values) if p > level), most)
     return Regimes(breaks, means, rss, bic, float(line), p_values, supported)
+
+
+PHASES = {0: ("one phase",), 1: ("early", "late"), 2: ("early", "transition", "late")}
+
+
+def phases(found: Regimes, count: int) -> tuple[str, ...]:
+    """What phase each of `count` places is in, of a fit with at most two breaks, by the breaks that are supported."""
+    starts = found.breaks[found.supported]
+    return tuple(PHASES[len(starts)][sum(at >= start for start in starts)] for at in range(count))
 
 
 def _bic(rss: Array, n: int) -> Array:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.spectra.bootstrap import interval
-from engine.spectra.trends import regimes, thirds, u_shape
+from engine.spectra.trends import phases, regimes, thirds, u_shape
 
 
 def test_thirds() -> None:
@@ -52,6 +52,14 @@ def test_three_regimes_are_found_and_called_three() -> None:
     assert max(found.p_values) < 0.01
     assert not found.is_slope
     assert regimes(levels).supported == 2  # without any noise
+
+
+def test_phases_are_named_by_the_breaks_that_are_supported() -> None:
+    noise = 0.01 * np.random.default_rng(0).standard_normal(12)
+    three, two, one = (np.repeat(levels, 12 // len(levels)) for levels in ([0.0, 1, 3], [0.0, 1], [0.0]))
+    assert phases(regimes(three + noise), 12) == ("early",) * 4 + ("transition",) * 4 + ("late",) * 4
+    assert phases(regimes(two + noise), 12) == ("early",) * 6 + ("late",) * 6
+    assert phases(regimes(one + noise), 12) == ("one phase",) * 12
 
 
 def test_one_step_is_one_break_and_a_slope_is_a_slope() -> None:
@@ -162,3 +170,41 @@ def test_a_large_mean_costs_no_digits() -> None:
     x = np.random.default_rng(10).standard_normal(100)
     moved = interval(x + 1e9, np.random.default_rng(11)) - 1e9
     np.testing.assert_allclose(moved, interval(x, np.random.default_rng(11)), atol=1e-6)
+
+
+def test_shapes_along_depth() -> None:
+    rng = np.random.default_rng(0)
+    x = np.arange(12)
+    noise = 0.01 * rng.standard_normal((5, 12))
+    profiles = {
+        "rising": 0.5 + 0.03 * x,
+        "falling": 0.5 - 0.03 * x,
+        "bowl": 0.5 + 0.01 * (x - 5) ** 2,
+        "arch": 0.5 - 0.01 * (x - 6) ** 2,
+    }
+    for i, (shape, profile) in enumerate(profiles.items()):
+        found = trend(profile + noise[i])
+        assert found.shape() == shape
+        assert found.layers == 12
+    assert trend(np.exp(0.4 * x)).shape() == "rising"  # bent, but no bowl
+    assert trend(profiles["bowl"] + noise[0]).vertex == pytest.approx(5, abs=0.5)
+    assert trend(profiles["rising"]).slope == pytest.approx(0.03)
+    assert trend(profiles["bowl"]).curvature == pytest.approx(0.01)
+
+
+def test_trends_of_noise_are_as_rare_as_their_level() -> None:
+    draws = np.random.default_rng(1).standard_normal((400, 8))
+    found = [trend(row) for row in draws]
+    assert np.mean([t.spearman_p < 0.05 for t in found]) == pytest.approx(0.05, abs=0.03)
+    assert np.mean([t.turn_p < 0.05 for t in found]) < 0.08
+
+
+def test_spearman_against_scipy() -> None:
+    values = np.array([0.3, 0.1, 0.5, np.nan, 0.5, 0.9, 0.8, 1.0])
+    there = values[np.isfinite(values)]
+    expected = scipy.stats.spearmanr(np.arange(len(there)), there)
+    found = trend(values)
+    assert found.spearman == pytest.approx(expected.statistic)
+    assert found.spearman_p == pytest.approx(expected.pvalue, abs=0.02)
+    assert trend(np.ones(9)).shape() == "no trend"
+    assert np.isnan(trend(np.arange(4.0)).spearman)

@@ -1,0 +1,90 @@
+"""S2's relaxation of a quantity over training, λ(t) = λ(∞)(1 − e^{−t/τ}) + λ(0) e^{−t/τ} (methods §8). Pure numpy."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+FEWEST = 5  # checkpoints: three parameters, and two more to say how well they are known
+REACH = 10.0  # τ is sought down to a tenth of the shortest and up to ten times the longest time
+LEVEL = 0.05
+GRID, ZOOMS = 241, 6
+
+
+@dataclass(frozen=True)
+class Relaxation:
+    """Least-squares fits of K curves; every array is (K,), NaN where there is no fit.
+
+    Errors are standard errors of the linearised fit, with the residuals' own scale. `why` says of each curve what is
+    wrong with its τ, and is empty where nothing is: then `tau_se` < `tau`.
+    """
+
+    tau: Array
+    tau_se: Array
+    initial: Array  # λ(0)
+    initial_se: Array
+    final: Array  # λ(∞)
+    final_se: Array
+    r2: Array
+    why: tuple[str, ...]
+
+    def curves(self, times: Array) -> Array:
+        """The fitted values at `times`, (K, T)."""
+        decay = np.exp(-times / self.tau[:, None])
+        return np.asarray(self.final[:, None] + (self.initial - self.final)[:, None] * decay)
+
+
+def relax(times: Array, values: Array) -> Relaxation:
+    """Fit every curve (K, T) over the times (T,); NaN is a value that is absent.
+
+    For a given τ the rest is a straight line in e^{−t/τ}, so only τ is sought: over all of its range on a grid, which
+    is as many starts, then ever closer around the best.
+    """
+    fits = [_relax(times, np.asarray(curve, float)) for curve in values]
+    columns = np.array([numbers for numbers, _ in fits]).reshape(-1, 7).T
+    return Relaxation(*columns, tuple(why for _, why in fits))
+
+
+def _relax(times: Array, values: Array) -> tuple[Array, str]:
+    there = np.isfinite(times) & np.isfinite(values)
+    t, y = times[there], values[there]
+    if np.unique(t).size < FEWEST:
+        return np.full(7, np.nan), f"{np.unique(t).size} checkpoints; at least {FEWEST} are needed"
+    total = np.square(y - y.mean()).sum()
+    if total <= t.size * np.square(1e-12 * np.abs(y).max()):
+        return np.full(7, np.nan), "it does not change"
+    gaps = np.diff(np.unique(t))
+    low, high = np.log(gaps.min() / REACH), np.log(gaps.sum() * REACH)
+    span = np.linspace(low, high, GRID)
+    for _ in range(ZOOMS):
+        best = int(_residual(span, t, y).argmin())
+        around = span[max(best - 1, 0)], span[min(best + 1, len(span) - 1)]
+        log_tau, span = span[best], np.linspace(*around, 21)
+    tau = float(np.exp(log_tau))
+    decay = np.exp(-t / tau)
+    slope, final = np.polyfit(decay, y, 1) if np.ptp(decay) > 0 else (0.0, y.mean())
+    residual = np.square(y - final - slope * decay).sum()
+    # Columns: ∂/∂ λ(∞), ∂/∂ λ(0), ∂/∂ ln τ
+    jacobian = np.stack([1 - decay, decay, slope * decay * t / tau], axis=1)
+    cov = np.linalg.pinv(jacobian.T @ jacobian) * residual / (t.size - 3)
+    final_se, initial_se, log_se = np.sqrt(np.maximum(np.diag(cov), 0))
+    found = np.array([tau, tau * log_se, final + slope, initial_se, final, final_se, 1 - residual / total])
+    if log_tau <= low + 1e-6 or np.linalg.matrix_rank(jacobian) < 3:
+        return found, "it has relaxed before the second checkpoint"
+    if log_tau >= high - 1e-6:
+        return found, "it is still moving: training is too short to see where to"
+    if (residual / total) ** ((t.size - 3) / 2) > LEVEL:  # the F test of two more parameters than a constant
+        return found, "noise about a constant may look like this"
+    return found, "" if log_se < 1 else "its error is larger than itself"
+
+
+def _residual(log_tau: Array, t: Array, y: Array) -> Array:
+    """Residual sums of squares of the best line in e^{−t/τ} for each τ, (G,)."""
+    decay = np.exp(-t / np.exp(log_tau)[:, None])
+    x = decay - decay.mean(axis=1, keepdims=True)
+    dy = y - y.mean()
+    with np.errstate(invalid="ignore", divide="ignore"):
+        explained = np.square(x @ dy) / np.square(x).sum(axis=1)
+    return np.asarray(np.square(dy).sum() - np.nan_to_num(explained))
