@@ -43,8 +43,8 @@ def relax(times: Array, values: Array) -> Relaxation:
     is as many starts, then ever closer around the best.
     """
     fits = [_relax(times, np.asarray(curve, float)) for curve in values]
-    columns = np.array([numbers for numbers, _ in fits]).reshape(-1, 7).T
-    return Relaxation(*columns, tuple(why for _, why in fits))
+    tau, tau_se, initial, initial_se, final, final_se, r2 = np.array([found for found, _ in fits]).reshape(-1, 7).T
+    return Relaxation(tau, tau_se, initial, initial_se, final, final_se, r2, tuple(why for _, why in fits))
 
 
 def _relax(times: Array, values: Array) -> tuple[Array, str]:
