@@ -9,6 +9,7 @@ from engine.analyses import get_analysis
 from engine.analyses.base import AnyAnalysis
 from engine.request import Request
 from gui.form import Form, make_editor
+from gui.widgets import scrolled
 
 
 class ParametersPane(QWidget):
@@ -37,12 +38,17 @@ class ParametersPane(QWidget):
         buttons = QHBoxLayout()
         buttons.addWidget(self.defaults)
         buttons.addWidget(self.button, 1)
-        box = QVBoxLayout(self)
-        box.addWidget(self.summary)
-        box.addWidget(self._stack)
-        box.addLayout(seed)
+        form = QWidget()
+        inside = QVBoxLayout(form)
+        inside.addWidget(self.summary)
+        inside.addWidget(self._stack)
+        inside.addLayout(seed)
+        inside.addStretch(1)
+        box = QVBoxLayout(self)  # the button stays in sight, however long the form is
+        box.setContentsMargins(0, 0, 0, 0)
+        box.addWidget(scrolled(form), 1)
         box.addLayout(buttons)
-        box.addStretch(1)
+        buttons.setContentsMargins(9, 0, 9, 9)
 
     @property
     def form(self) -> Form[Any]:

@@ -12,7 +12,6 @@ from PySide6.QtWidgets import (
     QLabel,
     QMainWindow,
     QMessageBox,
-    QScrollArea,
     QSplitter,
     QToolButton,
     QVBoxLayout,
@@ -43,6 +42,7 @@ from gui.settings import Settings
 from gui.style import sheet
 from gui.theme import Mode, Theme
 from gui.walker import ArrowGuard, Walker
+from gui.widgets import scrolled
 from gui.workspace import ViewPanel, Workspace, navigators
 
 LEFT, RIGHT, BOTTOM = (
@@ -50,10 +50,6 @@ LEFT, RIGHT, BOTTOM = (
     Qt.DockWidgetArea.RightDockWidgetArea,
     Qt.DockWidgetArea.BottomDockWidgetArea,
 )
-
-
-SIDE_WIDTH = 280
-"""What the panes at the sides need at least, in pixels, so that nothing in them is cut off."""
 
 
 class MainWindow(QMainWindow):
@@ -121,9 +117,9 @@ class MainWindow(QMainWindow):
         box.addWidget(self.middle, 1)
         self.setCentralWidget(centre)
         self.docks = {
-            "model": self._dock("model", "Model", _scrolled(self.loader), LEFT),
-            "inspector": self._dock("inspector", "Inspector", _scrolled(self.inspector), RIGHT),
-            "parameters": self._dock("parameters", "Parameters", _scrolled(self.parameters), RIGHT),
+            "model": self._dock("model", "Model", scrolled(self.loader), LEFT),
+            "inspector": self._dock("inspector", "Inspector", scrolled(self.inspector), RIGHT),
+            "parameters": self._dock("parameters", "Parameters", self.parameters, RIGHT),
             "runs": self._dock("runs", "Runs", self.runs_pane, BOTTOM),
         }
         self._arrange()
@@ -390,11 +386,3 @@ def _warm_up() -> None:
 
 def _done(_: object) -> None:
     """Nobody waits for it."""
-
-
-def _scrolled(widget: QWidget) -> QScrollArea:
-    area = QScrollArea(widgetResizable=True)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setWidget(widget)
-    area.setMinimumWidth(SIDE_WIDTH)
-    return area

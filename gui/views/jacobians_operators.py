@@ -163,7 +163,7 @@ def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptio
         of_samples, sample = every[layer, kept, : len(sigma)], jacobians.sample(selection)
         low, high = np.quantile(of_samples, [0.05, 0.95], axis=0)
         marks.append(Band(rank, low, high, "middle 90 % of samples", "null"))
-        marks.append(Line(rank, every[layer, sample, : len(sigma)], f"sample {sample}", "c3"))
+        marks.append(Line(rank, every[layer, sample, : len(sigma)], f"sample {sample}", "c1"))
     hover = tuple(f"σ{k} = {value:.4g}" for k, value in enumerate(sigma, 1))
     marks.append(Line(rank, sigma, f"mean of layer {layer}", "data", width=2, markers=True, hover=hover))
     fit, note = _fit(jacobians, component, layer, sigma)
