@@ -1,0 +1,170 @@
+"""Spectra of activation covariances: every block or sublayer, over the real positions of all sequences (methods §3)."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+from pydantic import Field, field_validator
+
+from engine.analyses.base import Analysis, Params, Unit
+from engine.data.splits import Split
+from engine.errors import UserError
+from engine.request import DataSpec, Request
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from engine.models.info import ModelInfo
+    from engine.models.opening import OpenModel
+
+# A part is worth committing by itself from so many operations of the forward pass on: half a minute on two cores.
+PART_OPERATIONS = 2e12
+MOST_PARTS = 16
+# What the partial sums of a whole run may take, on disk and in memory, until they are merged.
+PARTS_BYTES = 2**30
+BATCH_TOKENS = 4096
+LOGIT_BYTES = 2**29
+# Variables of the density fit, and the fields of `density_fit.DensityFit` that they are.
+DENSITY = {
+    "alpha_esd": "alpha", "alpha_esd_se": "se", "xmin": "xmin", "tail": "tail", "ks": "ks", "esd_p": "p",
+    "lognormal_ratio": "lognormal_ratio", "lognormal_p": "lognormal_p",
+}  # fmt: skip
+
+
+class ActivationsParams(Params):
+    """Where activations are taken, on which part of the text, and which power laws are fitted to their spectra."""
+
+    sites: Literal["blocks", "sublayers"] = Field(
+        "blocks", title="Sites", description="Outputs of the blocks, or these and every sublayer inside"
+    )
+    splits: tuple[Split, ...] = Field(
+        ("all",),
+        title="Parts of the text",
+        description="Each is measured apart; a random twin, which was trained on neither, on the last one only",
+        min_length=1,
+    )
+    fit_start: int = Field(10, title="Fit from rank", description="First rank of the power law", ge=1)
+    fit_stop: int = Field(100, title="Fit to rank", description="Last rank of the power law", ge=1)
+    density: bool = Field(
+        True, title="Density fit", description="Also the power law of the eigenvalues' density, by maximum likelihood"
+    )
+    bootstrap: int = Field(
+        100, title="Bootstrap draws", description="For the p-value of each density fit; 0 leaves it out", ge=0, le=10000
+    )
+
+    @field_validator("splits")
+    @classmethod
+    def _once(cls, splits: tuple[Split, ...]) -> tuple[Split, ...]:
+        if len(set(splits)) < len(splits):
+            raise ValueError("name each part of the text once")
+        return splits
+
+
+class Activations(Analysis[ActivationsParams]):
+    """For each model and part of the text, units of partial sums, and one that adds the last and takes the spectra.
+
+    The partial sums are of some of the sequences each and merge exactly, so a run that was killed goes on with the next
+    part and ends with the same bits. Where a covariance is too large to be kept several times, or the text is soon
+    read, there is only the last unit.
+    """
+
+    name = "activations"
+    title = "Activations"
+    summary = "How many directions activations use: covariance spectra of blocks and sublayers, and their power laws."
+    needs_data = True
+    params = ActivationsParams
+    notable = {"alpha_rank": "mean", "alpha_rank_se": "mean", "r2": "mean", "noise_alpha_rank": "mean"}
+
+    def units(self, request: Request, params: ActivationsParams, models: Sequence["ModelInfo"]) -> list[Unit]:
+        from engine.spectra.power_law import window
+
+        data = request.data or DataSpec()
+        for info in models:
+            if info.vocab_size == 0:
+                raise UserError(f"{info.label} does not read text, so it has no samples here; choose a language model.")
+            if data.length > info.context:
+                raise UserError(
+                    f"Samples of {data.length} tokens are longer than {info.label} can read, which is {info.context}; "
+                    "choose a smaller length."
+                )
+            window(min(info.d_model, data.samples * data.length - 1), params.fit_start, params.fit_stop)
+        planned = []
+        for m, info in enumerate(models):
+            splits = params.splits[-1:] if info.twin else params.splits
+            widths = site_widths(params, info)
+            work = 2.0 * info.n_parameters * data.samples * data.length
+            spectra = 10.0 * sum(width**3 for width in widths)
+            parts = part_count(request, params, models, info)
+            for split in splits:
+                what = "" if split == "all" else f", {split} split"
+                for i in range(parts - 1):
+                    key = part_key(m, split, i, parts)
+                    planned.append(Unit(key, f"Part {i + 1} of {parts}{what}", m, None, work / parts))
+                planned.append(Unit(split_key(m, split), f"Spectra{what}", m, None, work / parts + spectra))
+        return planned
+
+    def estimate_bytes(self, request: Request, params: ActivationsParams, model: "ModelInfo") -> int:
+        sums = 16 * sum(width**2 for width in site_widths(params, model))  # of all batches, and of the current one
+        return model.load_bytes + sums + PARTS_BYTES // 2 + 3 * LOGIT_BYTES + (1 << 29)
+
+    def compute(
+        self,
+        unit: Unit,
+        request: Request,
+        params: ActivationsParams,
+        model: "OpenModel",
+        rng: np.random.Generator,
+        done: Mapping[str, "xr.Dataset"],
+    ) -> "xr.Dataset":
+        from engine.analyses.activations_units import Sums, accumulate, spectra
+
+        _, split, *part = unit.key.split("-")
+        before = sorted(key for key in done if key.startswith(f"m{unit.model}-{split}-"))
+        at, parts = map(int, part) if part else (len(before), len(before) + 1)
+        spec = request.models[unit.model]
+        seed = request.seed if spec.seed is None else spec.seed
+        sums = accumulate(model, request.data or DataSpec(), params, cast(Split, split), seed, at, parts)
+        if part:
+            return sums.dataset()
+        return spectra(Sums.merged([*(Sums.read(done[key], model.device) for key in before), sums]), params, rng)
+
+    def finish(
+        self,
+        request: Request,
+        params: ActivationsParams,
+        models: Sequence["ModelInfo"],
+        units: Mapping[str, "xr.Dataset"],
+    ) -> "xr.Dataset":
+        from engine.analyses.activations_result import assemble
+
+        return assemble(request, params, models, units)
+
+
+def split_key(model: int, split: str) -> str:
+    """Names the unit that ends one model on one part of the text."""
+    return f"m{model}-{split}"
+
+
+def part_key(model: int, split: str, part: int, parts: int) -> str:
+    """Names the unit of the partial sums `part` of `parts`; the last part has none."""
+    return f"{split_key(model, split)}-{part:02d}-{parts:02d}"
+
+
+def site_widths(params: ActivationsParams, info: "ModelInfo") -> list[int]:
+    """The widths of all sites, or somewhat more: the facts of a model do not tell the width of its MLP."""
+    d = info.d_model
+    if params.sites == "blocks":
+        return [d] * info.n_layers
+    attention = 2 * d * info.d_head * (info.n_heads + info.n_kv_heads)
+    mlp = ((info.n_parameters - info.vocab_size * d) / info.n_layers - attention) / (2 * d)
+    return ([d] * 8 + [max(d, round(mlp))] * 3) * info.n_layers
+
+
+def part_count(request: Request, params: ActivationsParams, models: Sequence["ModelInfo"], info: "ModelInfo") -> int:
+    """Into how many parts the sequences of one model are divided."""
+    data = request.data or DataSpec()
+    states = sum(
+        4 * width**2 * (1 if one.twin else len(params.splits)) for one in models for width in site_widths(params, one)
+    )
+    by_work = int(2.0 * info.n_parameters * data.samples * data.length / PART_OPERATIONS)
+    return max(1, min(by_work, 1 + PARTS_BYTES // states, MOST_PARTS, data.samples))

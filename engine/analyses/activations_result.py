@@ -1,0 +1,112 @@
+"""From the committed units of the activation analysis to its Dataset: conditions side by side, and notes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.analyses.activations import DENSITY, ActivationsParams, split_key
+from engine.request import Request
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from engine.models.info import ModelInfo
+
+DIMS: dict[str, tuple[str, ...]] = {
+    "eigenvalues": ("site", "layer", "mode"),
+    "noise_eigenvalues": ("site", "layer", "mode"),
+    **dict.fromkeys(("trace", "alpha_rank", "alpha_rank_se", "r2", "noise_alpha_rank"), ("site", "layer")),
+    **dict.fromkeys(("positions_per_dim", "rank"), ("site",)),
+    **dict.fromkeys(("positions", "loss", "perplexity"), ()),
+}
+DEFINITION = (
+    "eigenvalues of C = M₂/(n−1) over all real positions (no padding, no special tokens); alpha_rank: −slope of "
+    "ln λ on ln rank over the window; alpha_esd: maximum likelihood on the density; noise: iid Gaussian of the same "
+    "N, d and trace"
+)
+
+
+def assemble(
+    request: Request, params: ActivationsParams, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]
+) -> "xr.Dataset":
+    """Put all or some units together; what is absent, or beyond a smaller model's shape, is NaN."""
+    import xarray as xr
+
+    from engine.models.sites import SUBLAYERS
+
+    found = {
+        (m, s): units[key]
+        for m in range(len(models))
+        for s, split in enumerate(params.splits)
+        if (key := split_key(m, split)) in units
+    }
+    present = {str(name) for unit in found.values() for name in unit.site.values} or {"block"}
+    names = [name for name in SUBLAYERS if name in present]
+    sizes = {
+        "site": len(names),
+        "layer": max(info.n_layers for info in models),
+        "mode": max((unit.sizes["mode"] for unit in found.values()), default=max(info.d_model for info in models)),
+    }
+    dims = DIMS | (dict.fromkeys(DENSITY, ("site", "layer")) if params.density else {})
+    values = {
+        name: np.full([len(models), len(params.splits), *(sizes[dim] for dim in of)], np.nan)
+        for name, of in dims.items()
+    }
+    for (m, s), unit in found.items():
+        rows = [names.index(str(name)) for name in unit.site.values]
+        for name, of in dims.items():
+            array, own = values[name][m, s], unit[name].values
+            if not of:
+                values[name][m, s] = own
+                continue
+            for row, part in zip(rows, own, strict=True):
+                array[(row, *map(slice, np.shape(part)))] = part
+    ds = xr.Dataset(
+        {name: (("model", "split", *of), values[name]) for name, of in dims.items()},
+        coords={
+            "model": [info.label for info in models],
+            "condition": ("model", [spec.condition for spec in request.models]),
+            "seed": ("model", [request.seed if spec.seed is None else spec.seed for spec in request.models]),
+            "split": list(params.splits),
+            "site": names,
+            "layer": np.arange(sizes["layer"]),
+        },
+    )
+    ds.attrs = {
+        "analysis": request.analysis,
+        "request": request.model_dump_json(),
+        "models": json.dumps([info.model_dump(mode="json") for info in models]),
+        "seed": request.seed,
+        "fit_start": params.fit_start,
+        "fit_stop": params.fit_stop,
+        "definition": DEFINITION,
+        "notes": json.dumps(_notes(params, models, found), ensure_ascii=False),
+    }
+    return ds
+
+
+def _notes(
+    params: ActivationsParams, models: Sequence["ModelInfo"], found: Mapping[tuple[int, int], "xr.Dataset"]
+) -> list[str]:
+    """Caveats that belong under every plot."""
+    notes = []
+    for (m, s), unit in found.items():
+        split = params.splits[s]
+        who = models[m].label + ("" if split == "all" else f", {split} split")
+        if lost := json.loads(unit.attrs["lost"]):
+            first = ", ".join(map(str, sorted(lost)[:5]))
+            notes.append(
+                f"{who}: {len(lost)} of {len(lost) + unit.attrs['sequences']} samples are left out, as their loss or "
+                f"activations are not finite (first: {first})"
+            )
+        count = int(unit.positions)
+        if short := [str(name) for name in unit.site.values if float(unit.positions_per_dim.sel(site=name)) <= 1]:
+            notes.append(
+                f"{who}: {count:,} positions are no more than the dimensions of {', '.join(short)}, so these spectra "
+                f"end at rank {count - 1:,}"
+            )
+        if np.isnan(unit.loss.values):
+            notes.append(f"{who}: it has no language-model head or no mask token, so there is no loss")
+    return notes
