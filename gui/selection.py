@@ -7,13 +7,14 @@ from PySide6.QtCore import QObject, Signal
 
 @dataclass(frozen=True)
 class Selection:
-    """What is looked at: indices into the current dataset's dimensions."""
+    """What is looked at: indices into the current dataset's dimensions; site −1 is the one that it shows first."""
 
     model: int = 0
     layer: int = 0
     head: int = 0
     sample: int = 0
     unit: int = 0
+    site: int = -1
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Pick:
     head: int | None = None
     sample: int | None = None
     unit: int | None = None
+    site: int | None = None
 
     def applied_to(self, selection: Selection) -> Selection:
         """The selection after the click."""

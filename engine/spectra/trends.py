@@ -1,4 +1,4 @@
-"""What a statistic does along depth: thirds, the U shape, rise or turn, and regimes between change points (methods §6)."""
+"""What a statistic does along depth: thirds, the U shape, rise or turn, regimes between change points (methods §6)."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -59,11 +59,12 @@ class Trend:
         return "no trend"
 
 
-def trend(values: Array) -> Trend:
+def trend(values: NDArray[np.floating]) -> Trend:
     """Spearman's ρ against depth, and the test of a turn by Lind and Mehlum (2010).
 
     That fits a parabola and asks whether it falls at one end and rises at the other: its p is the larger of both one-
-    sided ones, so that a bent but monotone profile is no bowl.
+    sided ones, so that a bent but monotone profile is no bowl. There is no turn at all where the value at the vertex
+    does not lie beyond both ends.
 
     Parameters
     ----------
@@ -89,7 +90,10 @@ def trend(values: Array) -> Trend:
     errors = [np.sqrt(cov[1, 1] + 4 * at * cov[1, 2] + 4 * cov[2, 2]) for at in (-1, 1)]
     one_sided = [_upper(sign * end / error, n - 3) for sign, end, error in zip((-1, 1), ends, errors, strict=True)]
     vertex = middle - half * b / (2 * c) if c else np.nan
-    return Trend(n, rho, p, float(line[1] / half), float(c / half**2), float(vertex), max(one_sided))
+    turning = y[np.argmin(np.abs(layers - vertex))] if layers[0] < vertex < layers[-1] else np.nan
+    turns = np.sign(c) * (y[0] - turning) > 0 and np.sign(c) * (y[-1] - turning) > 0
+    turn_p = max(one_sided) if turns else 1.0
+    return Trend(n, rho, p, float(line[1] / half), float(c / half**2), float(vertex), turn_p)
 
 
 def _upper(t: float, df: int) -> float:
@@ -98,7 +102,7 @@ def _upper(t: float, df: int) -> float:
     return tail if t > 0 else 1 - tail
 
 
-def _ranks(values: Array) -> Array:
+def _ranks(values: NDArray[np.floating]) -> Array:
     """Ranks from 0, equal values sharing their mean rank."""
     below = (values[:, None] > values).sum(1)
     return np.asarray(below + ((values[:, None] == values).sum(1) - 1) / 2)

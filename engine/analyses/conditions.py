@@ -1,0 +1,59 @@
+"""Models of a dataset by condition: which of them differ by their seed alone and are averaged, on each part of the text."""
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Array = NDArray[np.float64]
+Kind = Literal["trained", "fine-tuned", "random"]
+TUNED, TWIN = " (fine-tuned)", " (random twin)"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """One line of a plot: a model, or its fine-tuned or random form, on one part of the text.
+
+    `base` is the name of the trained model that it comes from; `models` are indices, one for each seed; `split` is
+    empty if the text was not divided, and `at` is its index.
+    """
+
+    name: str
+    base: str
+    kind: Kind
+    split: str
+    at: int
+    models: tuple[int, ...]
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}, {self.split}" if self.split else self.name
+
+    def of(self, values: Array) -> Array:
+        """Its part of a variable (model, split, …): (seed, …)."""
+        return np.asarray(values[list(self.models), self.at])
+
+
+def conditions(ds: "xr.Dataset", variable: str = "alpha_rank") -> tuple[Condition, ...]:
+    """All conditions of which there is any `variable` (model, split, …), in the order of models and splits."""
+    infos = json.loads(ds.attrs["models"])
+    names = [str(v) for v in (ds["condition"] if "condition" in ds.coords else ds["model"]).values]
+    splits = [str(v) for v in ds["split"].values]
+    known: dict[str, list[int]] = {}
+    for model, name in enumerate(names):
+        known.setdefault(name, []).append(model)
+    values = ds[variable].values
+    found = []
+    for name, models in known.items():
+        kind: Kind = "random" if infos[models[0]]["twin"] else "fine-tuned" if name.endswith(TUNED) else "trained"
+        base = name.removesuffix(TUNED).removesuffix(TWIN)
+        for at, split in enumerate(splits):
+            there = tuple(m for m in models if np.isfinite(values[m, at]).any())
+            if there:
+                found.append(Condition(name, base, kind, "" if splits == ["all"] else split, at, there))
+    return tuple(found)
