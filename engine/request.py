@@ -1,5 +1,6 @@
 """What a run is asked to do: the one input of every analysis, in the window, on the command line and on disk."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -55,6 +56,31 @@ class ModelSpec(BaseModel):
         if self.twin and self.tuning:
             raise ValueError("a random twin is not fine-tuned; choose one of the two")
         return self
+
+
+def conditions(
+    pretrained: Sequence[ModelSpec],
+    *,
+    tuning: Tuning | None = None,
+    twin: bool = False,
+    seeds: int = 1,
+    reads_text: bool = True,
+) -> tuple[ModelSpec, ...]:
+    """The models of a study: checkpoints as they are, the last one fine-tuned, and its twin, each with seeds 0, 1, ….
+
+    With one seed it is the request's. An analysis that reads no text finds the same in a pre-trained model whatever
+    the seed, so there it stands once.
+    """
+    last = pretrained[-1]
+    drawn = [last.model_copy(update={"tuning": tuning})] if tuning else []
+    drawn += [last.model_copy(update={"twin": True})] if twin else []
+    if seeds == 1:
+        return (*pretrained, *drawn)
+
+    def seeded(specs: Sequence[ModelSpec]) -> list[ModelSpec]:
+        return [spec.model_copy(update={"seed": seed}) for spec in specs for seed in range(seeds)]
+
+    return (*(seeded(pretrained) if reads_text else pretrained), *seeded(drawn))
 
 
 class DataSpec(BaseModel):

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from engine.analyses.base import AnyAnalysis, Params
 from engine.errors import UserError
+
+M = TypeVar("M", bound=BaseModel)
 
 
 def validate(analysis: AnyAnalysis, values: Mapping[str, Any]) -> Params:
@@ -19,27 +21,31 @@ def validate(analysis: AnyAnalysis, values: Mapping[str, Any]) -> Params:
     UserError
         One sentence that names the parameter, what was given, and what would do.
     """
-    try:
-        params: Params = analysis.params.model_validate(dict(values))
-    except ValidationError as invalid:
-        raise UserError(_sentence(analysis, invalid)) from None
+    params: Params = checked(analysis.params, values, f"“{analysis.name}”")
     return params
 
 
-def _sentence(analysis: AnyAnalysis, invalid: ValidationError) -> str:
-    known = list(analysis.params.model_fields)
+def checked(model: type[M], values: Mapping[str, Any], what: str) -> M:
+    """Make a `model` of such values; `what` is how the sentence about a wrong one calls it."""
+    try:
+        return model.model_validate(dict(values))
+    except ValidationError as invalid:
+        raise UserError(_sentence(list(model.model_fields), what, invalid)) from None
+
+
+def _sentence(known: list[str], what: str, invalid: ValidationError) -> str:
     problems = []
     for error in invalid.errors():
         name = ".".join(str(part) for part in error["loc"])
         if error["type"] == "extra_forbidden":
             near = get_close_matches(name, known, n=1)
             advice = f"did you mean “{near[0]}”?" if near else f"choose among {', '.join(known)}."
-            problems.append(f"“{analysis.name}” has no parameter “{name}”; {advice}")
+            problems.append(f"{what} has no parameter “{name}”; {advice}")
         else:
             reason = error["msg"].removeprefix("Value error, ").rstrip(".")
             at = f"“{name}”" if name else "These parameters together"
             given = f", and {error['input']!r} was given" if name else ""
-            problems.append(f"{at} of “{analysis.name}” cannot be used: {reason[0].lower()}{reason[1:]}{given}.")
+            problems.append(f"{at} of {what} cannot be used: {reason[0].lower()}{reason[1:]}{given}.")
     return " ".join(problems)
 
 

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.analyses import ANALYSES, get_analysis
+from engine.cli.tune import tune
 from engine.errors import UserError
 from engine.request import DataSpec, Device, ModelSpec, Request
 
@@ -44,6 +45,14 @@ def run(
         typer.Option(metavar="REVISION", help="Branch, tag, commit or checkpoint; may be repeated; all for every one."),
     ] = None,
     twin: Annotated[bool, typer.Option("--twin", help="Also a freshly initialised twin of each model.")] = False,
+    tuned: Annotated[bool, typer.Option("--tuned", help="Also each model, fine-tuned on the text first.")] = False,
+    tuning: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="How: epochs, learning_rate, warmup, batch, length; may be repeated."),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(metavar="N", min=1, max=100, help="Each of these once for each of the seeds 0 to N − 1.")
+    ] = 1,
     data: Annotated[str | None, typer.Option(metavar="DATA", help="The text, for analyses that read one.")] = None,
     samples: Annotated[int | None, typer.Option(metavar="N", min=1, help="How many samples of the text.")] = None,
     settings: Annotated[
@@ -59,13 +68,13 @@ def run(
     as_json: AsJson = False,
 ) -> None:
     """Compute an analysis of one or several models into a session."""
-    from engine.cli.options import build_request
+    from engine.cli.options import build_request, build_tuning
     from engine.recipes import recipe as recipe_called
 
     try:
         request: Request
         if recipe is not None:
-            if analysis or model or revision or twin or data or samples or settings:
+            if analysis or model or revision or twin or tuned or tuning or seeds > 1 or data or samples or settings:
                 raise UserError("A recipe is a whole request: give only --out, --device, --seed and --json with it.")
             request = recipe_called(recipe).model_copy(update={"device": device, "seed": seed})
             out = out or Path(f"{recipe}.eigenscope")
@@ -82,6 +91,8 @@ def run(
                 settings or [],
                 device,
                 seed,
+                build_tuning(tuned, tuning or []),
+                seeds,
             )
     except UserError as error:
         raise typer.BadParameter(error.message) from None
@@ -93,6 +104,9 @@ def run(
     with Session.open(out) if there else Session.create(out) as session:
         _require_writable(session)
         _carry_out(session, start(session, request), as_json)
+
+
+app.command()(tune)
 
 
 @app.command()

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from types import FrameType
@@ -74,20 +74,22 @@ def follow(session: Session, run: Run, console: Console, opened: Opened | None =
     KeyboardInterrupt
         At the second Ctrl-C. What is committed is kept in any case.
     """
-    with Follower(console) as follower, _interruptible(follower) as cancelled:
+    stopping = "Stopping after this unit; press Ctrl-C again to stop at once."
+    with Follower(console) as follower, interruptible(lambda: follower.say(stopping)) as cancelled:
         execute(session, run, follower, cancelled.is_set, opened)
     return follower
 
 
 @contextmanager
-def _interruptible(follower: Follower) -> Iterator[threading.Event]:
+def interruptible(stopping: Callable[[], None]) -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C sets, after calling `stopping`; the second raises KeyboardInterrupt."""
     cancelled = threading.Event()
 
     def interrupted(signum: int, frame: FrameType | None) -> None:
         if cancelled.is_set():
             raise KeyboardInterrupt
         cancelled.set()
-        follower.say("Stopping after this unit; press Ctrl-C again to stop at once.")
+        stopping()
 
     before = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

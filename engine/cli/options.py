@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.analyses import get_analysis
-from engine.analyses.parameters import validate
+from engine.analyses.parameters import checked, validate
 from engine.errors import UserError
-from engine.request import DataSpec, Device, ModelSpec, Request
+from engine.request import DataSpec, Device, ModelSpec, Request, Tuning, conditions
 
 EVERY = {"all", "*"}
 
@@ -22,11 +22,13 @@ def build_request(
     settings: Sequence[str],
     device: Device,
     seed: int,
+    tuning: Tuning | None = None,
+    seeds: int = 1,
 ) -> Request:
     """Put the options together and check them against the analysis's own declaration.
 
     Every model is taken at every revision; ``all`` (or ``*``) stands for all its checkpoints. A twin depends on the
-    config alone, so there is one for each model, made at its last revision.
+    config alone, so there is one for each model, made at its last revision; that is also the one that is fine-tuned.
 
     Raises
     ------
@@ -34,13 +36,13 @@ def build_request(
         One sentence that names the option which cannot be used.
     """
     wanted = get_analysis(analysis)
-    specs = []
+    specs: list[ModelSpec] = []
     for source in sources:
         at: list[str | None] = [*(_every_checkpoint(source) if EVERY & set(revisions) else revisions)] or [None]
-        specs += [ModelSpec(source=source, revision=revision) for revision in at]
-        if twin:
-            specs.append(ModelSpec(source=source, revision=at[-1], twin=True))
-    if not wanted.needs_data and (data is not None or samples is not None):
+        pretrained = [ModelSpec(source=source, revision=revision) for revision in at]
+        specs += conditions(pretrained, tuning=tuning, twin=twin, seeds=seeds, reads_text=wanted.needs_data)
+    reads = wanted.needs_data or tuning is not None
+    if not reads and (data is not None or samples is not None):
         raise UserError(f"“{analysis}” reads no text, so --data and --samples have no meaning for it.")
     chosen = {"source": data, "samples": samples}
     text = DataSpec.model_validate({name: value for name, value in chosen.items() if value is not None})
@@ -48,10 +50,17 @@ def build_request(
         analysis=analysis,
         params=validate(wanted, dict(map(_setting, settings))).model_dump(mode="json"),
         models=tuple(specs),
-        data=text if wanted.needs_data else None,
+        data=text if reads else None,
         device=device,
         seed=seed,
     )
+
+
+def build_tuning(tuned: bool, settings: Sequence[str]) -> Tuning | None:
+    """How models are fine-tuned, where that is asked for: a setting alone asks for it too."""
+    if not tuned and not settings:
+        return None
+    return checked(Tuning, dict(_setting(text, "--tuning") for text in settings), "fine-tuning")
 
 
 def _every_checkpoint(source: str) -> tuple[str, ...]:
@@ -69,14 +78,14 @@ def _every_checkpoint(source: str) -> tuple[str, ...]:
     return names
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def _setting(text: str, option: str = "--set") -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise UserError(f"--set takes name=value, and “{text}” is not that.")
+        raise UserError(f"{option} takes name=value, and “{text}” is not that.")
     # Numbers and booleans stay text, which the declaration itself turns into what it wants; only JSON can say a list.
     if value[:1] in ("[", "{") or value == "null":
         try:
             return name, json.loads(value)
         except ValueError as error:
-            raise UserError(f"--set {name}: “{value}” is not JSON ({error}).") from None
+            raise UserError(f"{option} {name}: “{value}” is not JSON ({error}).") from None
     return name, value

@@ -21,6 +21,7 @@ from engine.models.config import quiet
 from engine.models.memory import release, require
 from engine.models.opening import open_model
 from engine.request import DataSpec, ModelSpec, Tuning
+from engine.sessions.files import writing
 from engine.training.job import train
 from engine.training.spec import TrainingProgress, TrainingRecord, TrainingSpec
 from engine.training.windows import Tokens, Windows
@@ -135,7 +136,7 @@ def tune(
     module = cast(PreTrainedModel, model.module()).to(device)  # type: ignore[arg-type]
     model.close()
     try:
-        with quiet():
+        with quiet(), writing(out):
             return train(training, module, tokenizer, learnt, out, on_progress, cancelled, held=held)
     finally:
         del module
