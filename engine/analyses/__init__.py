@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 ANALYSES = {
     "weights": "engine.analyses.weights:Weights",
     "jacobians": "engine.analyses.jacobians:Jacobians",
+    "gradients": "engine.analyses.gradients:Gradients",
 }
 
 

@@ -1,0 +1,168 @@
+"""Spectra of per-sequence gradients: heavy tails by layer, condition and seed (methods §4)."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from pydantic import Field
+
+from engine.analyses.base import Analysis, Params, Unit
+from engine.errors import UserError
+from engine.gradients import ATTENTION_OUTPUT, LAYER, count
+from engine.request import DataSpec, Request
+from engine.spectra.power_law import window
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from engine.analyses.gradients_units import Collected
+    from engine.models.info import ModelInfo
+    from engine.models.opening import OpenModel
+
+Split = Literal["all", "train", "test"]
+CHUNK = 32  # sequences in one unit
+# Tokens that go through the model at a time; on a CPU more of them only leave its caches.
+BATCH_TOKENS = {"cpu": 2**10, "cuda": 2**14}
+# What gradients may take in memory before they go to the disk.
+MEMORY = 2**28
+
+
+class GradientsParams(Params):
+    """Of which weight, on which part of the text, and where the power law is fitted."""
+
+    weight: str = Field(
+        ATTENTION_OUTPUT,
+        title="Weight",
+        description=f"“{ATTENTION_OUTPUT}”, or a parameter's name as the model spells it, with {LAYER} for the layer's "
+        f"number: transformer.h.{LAYER}.mlp.c_fc.weight",
+        min_length=1,
+    )
+    route: Literal["gram", "svd"] = Field(
+        "gram",
+        title="Route",
+        description="From the Gram matrix of the gradients (fast; small σ are lost), or by orthogonal steps that keep "
+        "small σ",
+    )
+    splits: tuple[Split, ...] = Field(
+        ("all",), title="Splits", description="Parts of the text: all of it, the training part, the held-out part"
+    )
+    fit_start: int = Field(10, title="Fit from rank", description="First rank of the power law, from 1", ge=1)
+    fit_stop: int = Field(100, title="Fit to rank", description="Last rank of the power law", ge=1)
+
+
+class Gradients(Analysis[GradientsParams]):
+    """Units of a few sequences, whose gradients are put aside, then one for each weight's spectrum.
+
+    The gradients themselves are not committed: they take gigabytes. A run that is resumed in a new process forms
+    those of its committed sequences again, to the same bits.
+    """
+
+    name = "gradients"
+    title = "Gradients"
+    summary = "Gradients of each sequence's loss: singular values and heavy tails, layer by layer."
+    needs_data = True
+    params = GradientsParams
+    notable = {"alpha_rank": "mean", "noise_alpha_rank": "mean", "pr": "mean"}
+
+    def __init__(self) -> None:
+        self._collected: WeakKeyDictionary[OpenModel, tuple[str, Collected]] = WeakKeyDictionary()
+
+    def units(self, request: Request, params: GradientsParams, models: Sequence["ModelInfo"]) -> list[Unit]:
+        data = request.data or DataSpec()
+        if not params.splits or len(set(params.splits)) < len(params.splits):
+            raise UserError("Name at least one split of the text, and each once: all, train, test.")
+        window(data.samples, params.fit_start, params.fit_stop)
+        planned = []
+        for m, info in enumerate(models):
+            if info.vocab_size == 0:
+                raise UserError(f"{info.label} does not read text, so it has no loss here; choose a language model.")
+            if data.length > info.context:
+                raise UserError(
+                    f"Samples of {data.length} tokens are longer than {info.label} can read, which is {info.context}; "
+                    "choose a smaller length."
+                )
+            work = 6.0 * info.n_parameters * data.length
+            for split in splits_of(params, info):
+                for chunk in range(-(-data.samples // CHUNK)):
+                    first, last = chunk * CHUNK, min((chunk + 1) * CHUNK, data.samples)
+                    title = f"{_part(split)}sequences {first + 1} to {last}"
+                    planned.append(Unit(chunk_key(m, split, chunk), title, m, None, work * (last - first)))
+                cost = 2.0 * data.samples**2 * info.d_model**2
+                planned += [
+                    Unit(weight_key(m, split, i), f"{_part(split)}spectrum {i + 1}", m, i, cost)
+                    for i in range(count(params.weight, info.n_layers))
+                ]
+        return planned
+
+    def estimate_bytes(self, request: Request, params: GradientsParams, model: "ModelInfo") -> int:
+        data = request.data or DataSpec()
+        tokens = max(BATCH_TOKENS["cpu"], data.length)
+        # What a block's backward pass looks back at, attention weights included, and the logits three times.
+        kept = model.n_layers * (34 * model.d_model + 3 * model.n_heads * data.length) + 3 * model.vocab_size
+        return model.load_bytes + 4 * tokens * kept + 32 * data.samples**2 + MEMORY + (1 << 29)
+
+    def compute(
+        self,
+        unit: Unit,
+        request: Request,
+        params: GradientsParams,
+        model: "OpenModel",
+        rng: np.random.Generator,
+        done: Mapping[str, "xr.Dataset"],
+    ) -> "xr.Dataset":
+        from engine.analyses.gradients_units import Collected, spectrum
+
+        split, kind, number = _parse(unit.key)
+        data = request.data or DataSpec()
+        spec = request.models[unit.model]
+        seed = request.seed if spec.seed is None else spec.seed
+        key = f"{data!r} {seed} {params.weight} {split}"
+        known, collected = self._collected.get(model, ("", None))
+        if collected is None or known != key:
+            self._collected.pop(model, None)  # the old gradients go before the new ones come
+            collected = Collected(model, data, params.weight, split, seed)
+            self._collected[model] = key, collected
+        if kind == "chunk":
+            return collected.collect(number)
+        chunks = range(-(-data.samples // CHUNK))
+        for chunk in chunks:
+            if chunk not in collected.chunks:
+                collected.collect(chunk)
+        kept = np.concatenate([done[chunk_key(unit.model, split, chunk)]["kept"].values for chunk in chunks])
+        return spectrum(collected, number, np.flatnonzero(kept).tolist(), params.route, rng)
+
+    def finish(
+        self,
+        request: Request,
+        params: GradientsParams,
+        models: Sequence["ModelInfo"],
+        units: Mapping[str, "xr.Dataset"],
+    ) -> "xr.Dataset":
+        from engine.analyses.gradients_result import assemble
+
+        return assemble(request, params, models, units)
+
+
+def splits_of(params: GradientsParams, model: "ModelInfo") -> tuple[Split, ...]:
+    """On which splits a model is measured: a random twin has seen neither, so the last one listed does for it."""
+    return params.splits[-1:] if model.twin else params.splits
+
+
+def chunk_key(model: int, split: Split, chunk: int) -> str:
+    """Names the unit of some sequences' gradients."""
+    return f"m{model}-{split}-chunk-{chunk:04d}"
+
+
+def weight_key(model: int, split: Split, number: int) -> str:
+    """Names the unit of one weight's spectrum."""
+    return f"m{model}-{split}-weight-{number:03d}"
+
+
+def _parse(key: str) -> tuple[Split, str, int]:
+    _, split, kind, number = key.split("-")
+    return split, kind, int(number)  # type: ignore[return-value]
+
+
+def _part(split: Split) -> str:
+    return {"all": "", "train": "training part, ", "test": "held-out part, "}[split]

@@ -1,0 +1,124 @@
+"""Which weights gradients are taken of: found by name in any model, with every place where each is used."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from engine.errors import UserError
+from engine.gradients import ATTENTION_OUTPUT, LAYER
+from engine.models.adapters import adapter_for
+
+Kind = Literal["linear", "conv1d", "embedding"]
+KINDS: dict[type[nn.Module], Kind] = {nn.Linear: "linear", Conv1D: "conv1d", nn.Embedding: "embedding"}
+
+
+@dataclass(frozen=True)
+class Use:
+    """One module that multiplies by a weight. A ``conv1d`` (GPT-2) stores it transposed."""
+
+    path: str
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Weight:
+    """One parameter, the layer it is shown at, its shape as stored, and its uses: a tied one has several."""
+
+    name: str
+    layer: int
+    shape: tuple[int, int]
+    uses: tuple[Use, ...]
+
+    @property
+    def size(self) -> int:
+        """p, the length of its flattened gradient."""
+        return self.shape[0] * self.shape[1]
+
+
+def choose(module: nn.Module, weight: str, n_layers: int) -> tuple[Weight, ...]:
+    """Find the weights that `weight` stands for.
+
+    Parameters
+    ----------
+    module : nn.Module
+        The library's whole model.
+    weight : str
+        ``attention output``, a parameter's full name, or one with ``{layer}`` in the place of a layer's number.
+
+    Raises
+    ------
+    UserError
+        If there is no such parameter (near matches are offered), or it is not used as a plain matrix.
+    """
+    parameters = dict(module.named_parameters(remove_duplicate=False))
+    if weight == ATTENTION_OUTPUT:
+        names = _attention_outputs(module, n_layers, parameters)
+    elif LAYER in weight:
+        names = [weight.replace(LAYER, str(layer)) for layer in range(n_layers)]
+    else:
+        names = [weight]
+    for name in names:
+        if name not in parameters:
+            raise UserError(_unknown(weight, name, parameters))
+    single = len(names) == 1 and n_layers > 1
+    return tuple(
+        _weight(module, name, _layer_of(name, n_layers) if single else layer, parameters[name])
+        for layer, name in enumerate(names)
+    )
+
+
+def _attention_outputs(module: nn.Module, n_layers: int, parameters: Iterable[str]) -> list[str]:
+    """Every layer's attention output projection, as this model spells it."""
+    config: Any = module.config
+    adapter = adapter_for(config)
+    if adapter is None:
+        raise UserError(
+            f"Eigenscope has no adapter for {type(module).__name__}, so it does not know its attention outputs. Name "
+            f"the weight as the model does, with {LAYER} for the layer's number; it has, among others, "
+            f"{', '.join(list(parameters)[:3])}."
+        )
+    text = config.get_text_config()
+    wanted = [adapter.names(text, layer)["o"] for layer in range(n_layers)]
+    found = adapter.locate(wanted, list(parameters))
+    return [found[name] for name in wanted]
+
+
+def _layer_of(name: str, n_layers: int) -> int:
+    """The layer that a single weight stands in; one outside of the blocks is shown at layer 0."""
+    numbers = [int(part) for part in re.findall(r"(?<=\.)\d+(?=\.)", name)]
+    return numbers[0] if numbers and numbers[0] < n_layers else 0
+
+
+def _unknown(asked: str, name: str, parameters: Iterable[str]) -> str:
+    near = get_close_matches(name, list(parameters), n=3, cutoff=0.5)
+    if LAYER in asked:
+        near = list(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)", LAYER, other, count=1) for other in near))
+    meant = f"did you mean {' or '.join(f'“{other}”' for other in near)}?" if near else "see the model's card."
+    return f"The model has no weight “{name}”; {meant}"
+
+
+def _weight(module: nn.Module, name: str, layer: int, parameter: nn.Parameter) -> Weight:
+    if parameter.ndim != 2:
+        raise UserError(
+            f"“{name}” is not a matrix (its shape is {tuple(parameter.shape)}). Choose the weight of a linear layer or "
+            "of an embedding."
+        )
+    uses = []
+    for path, owner in module.named_modules():
+        for own, value in owner.named_parameters(recurse=False, remove_duplicate=False):
+            if value is not parameter:
+                continue
+            kind = KINDS.get(type(owner)) if own == "weight" else None
+            if kind is None:
+                # A class of the model's own may do more than multiply: scale, clip, route.
+                raise UserError(
+                    f"“{name}” is used by {path or 'the model'}, a {type(owner).__name__}, whose gradients cannot be "
+                    "taken for each sequence. Choose the weight of a plain linear layer or embedding."
+                )
+            uses.append(Use(path, kind))
+    return Weight(name, layer, (parameter.shape[0], parameter.shape[1]), tuple(uses))
