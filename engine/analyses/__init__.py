@@ -11,7 +11,9 @@ if TYPE_CHECKING:
 ANALYSES = {
     "weights": "engine.analyses.weights:Weights",
     "jacobians": "engine.analyses.jacobians:Jacobians",
+    "activations": "engine.analyses.activations:Activations",
     "gradients": "engine.analyses.gradients:Gradients",
+    "attention": "engine.analyses.attention:Attention",
 }
 
 

@@ -1,0 +1,203 @@
+"""Statistics of attention matrices, for all heads and samples at once (methods §5).
+
+A matrix A (T, T) holds in row t the weights with which token t reads the tokens, and its rows sum to 1. Batches are
+(sample, head, T, T); shorter samples stand in the leading corner, with zeros in the rows and columns of the padding.
+"""
+
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from engine.spectra.threads import over_threads
+
+Statistic = Literal[
+    "entropy", "exp_entropy", "sparsity", "frobenius", "spectral_norm", "stable_rank", "top_eigenvalue",
+    "second_eigenvalue", "concentration", "sink", "erank", "r_l1l2",
+]  # fmt: skip
+STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
+SPECTRAL: tuple[Statistic, ...] = ("erank", "r_l1l2")
+"""Those that need all singular values."""
+
+# Relative error of ‖A‖₂ at which a matrix is done.
+TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-11}
+# Steps of Lanczos after which AᵀA is decomposed as it is; matrices up to SMALL are so at once, as this is quicker.
+MOST_STEPS = 48
+SMALL = 128
+# Steps between two looks at the error, the cost of which is that of a step.
+LOOK = 4
+
+
+def allowed(lengths: Tensor, size: int, causal: bool, window: int | None = None) -> Tensor:
+    """How many tokens each row may read, (N, T): 0 in rows of padding.
+
+    Parameters
+    ----------
+    lengths : Tensor, (N,)
+        Tokens of each sample.
+    window : int, optional
+        How far back a causal row reads at most, itself included (sliding-window attention).
+    """
+    rows = torch.arange(size, device=lengths.device)
+    most = rows + 1 if causal else lengths[:, None].expand(-1, size)
+    if causal and window is not None:
+        most = most.clamp(max=window)
+    return torch.where(rows < lengths[:, None], most, 0)
+
+
+def without_padding(matrices: Tensor, lengths: Tensor) -> Tensor:
+    """The matrices with zeros in the rows and columns of the padding."""
+    if int(lengths.min()) == matrices.shape[-1]:
+        return matrices
+    real = torch.arange(matrices.shape[-1], device=matrices.device) < lengths[:, None]
+    return matrices * (real[:, None, :, None] & real[:, None, None, :])
+
+
+def eigenvalues(matrices: Tensor, causal: bool) -> Tensor:
+    """All eigenvalues (..., T), sorted by |λ| descending.
+
+    Of a causal model they are the diagonal, exactly: real, in [0, 1], the first one 1. A bidirectional model's come
+    from the general solver, on the CPU, and are complex.
+    """
+    if causal:
+        return matrices.diagonal(dim1=-2, dim2=-1).sort(-1, descending=True).values
+    found = _each(torch.linalg.eigvals, matrices.cpu())
+    return found.gather(-1, found.abs().argsort(dim=-1, descending=True, stable=True))
+
+
+def singular_values(matrices: Tensor) -> Tensor:
+    """All singular values (..., T), descending, in the precision of the matrices."""
+    return torch.linalg.svdvals(matrices) if matrices.is_cuda else _each(torch.linalg.svdvals, matrices)
+
+
+def spectral_norms(matrices: Tensor) -> Tensor:
+    """‖A‖₂ of every matrix, (...), without its other singular values.
+
+    Lanczos on AᵀA from the vector of ones. A has no negative entry, so AᵀA has a leading eigenvector without any
+    (Perron and Frobenius), which the ones cannot miss. A Ritz value θ with residual r is off by no more than r, and
+    than r² over its distance to the next.
+    """
+    size = matrices.shape[-1]
+    left = matrices.reshape(-1, size, size)
+    if size <= SMALL:
+        return _from_gram(left).reshape(matrices.shape[:-2])
+    found = left.new_zeros(len(left))
+    active = torch.arange(len(left), device=left.device)
+    basis = left.new_full((len(left), 1, size), size**-0.5)  # rows are the vectors
+    band = left.new_zeros(len(left), 0, 2, dtype=torch.float64)  # αs and βs
+    while len(active):
+        if band.shape[1] == MOST_STEPS:
+            found[active] = _from_gram(left)
+            break
+        image = left.mT @ (left @ basis[:, -1, :, None])
+        along = basis @ image
+        image = image - basis.mT @ along
+        image = image - basis.mT @ (basis @ image)
+        beta = image.norm(dim=(1, 2))
+        band = torch.cat((band, torch.stack((along[:, -1, 0], beta), -1)[:, None].double()), 1)
+        if band.shape[1] % LOOK == 0:
+            theta, off = _ritz(band)
+            done = off <= TOLERANCE[left.dtype] * 2 * theta
+            found[active[done]] = theta[done].sqrt().to(found)
+            kept = (~done).nonzero()[:, 0]
+            if len(kept) < len(active):
+                active, left, basis, band, image, beta = (
+                    part[kept] for part in (active, left, basis, band, image, beta)
+                )
+        following = image / beta.clamp(min=torch.finfo(beta.dtype).tiny)[:, None, None]
+        basis = torch.cat((basis, following.mT), 1)
+    return found.reshape(matrices.shape[:-2])
+
+
+def _from_gram(matrices: Tensor) -> Tensor:
+    """σ₁ of each matrix (n, T, T) from the eigenvalues of AᵀA, in float64, which cost half of what those of A do."""
+    doubles = matrices.double()
+    grams = doubles.mT @ doubles
+    found = torch.linalg.eigvalsh(grams) if grams.is_cuda else _each(torch.linalg.eigvalsh, grams)
+    return found[:, -1].clamp(min=0).sqrt().to(matrices)
+
+
+def _ritz(band: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest Ritz value of each tridiagonal matrix, and a bound on how far it is off."""
+    inner = (
+        torch.diag_embed(band[..., 0]) + torch.diag_embed(band[:, :-1, 1], 1) + torch.diag_embed(band[:, :-1, 1], -1)
+    )
+    values, vectors = torch.linalg.eigh(inner)
+    residual = band[:, -1, 1] * vectors[:, -1, -1].abs()
+    gap = (values[:, -1] - values[:, -2]).clamp(min=torch.finfo(values.dtype).tiny)
+    return values[:, -1], torch.minimum(residual, residual.square() / gap)
+
+
+def statistics(
+    matrices: Tensor,
+    lengths: Tensor,
+    causal: bool,
+    *,
+    epsilon: float = 0.1,
+    window: int | None = None,
+    eigen: Tensor | None = None,
+    singular: Tensor | None = None,
+) -> dict[Statistic, Tensor]:
+    """Every statistic of every sample and head, (N, H) each.
+
+    Parameters
+    ----------
+    matrices : Tensor, (N, H, T, T)
+        In float32 or float64, `without_padding`.
+    lengths : Tensor, (N,)
+    causal : bool
+    epsilon : float
+        A weight below ε/T counts as none, in `sparsity`, the share of such weights among those allowed.
+    window : int, optional
+        See `allowed`.
+    eigen, singular : Tensor, (N, H, T), optional
+        Their spectra where they are known; without `singular` those in `SPECTRAL` are not there.
+
+    Returns
+    -------
+    dict
+        ``entropy`` is the mean entropy of the rows in nats, ``exp_entropy`` its exponential, ``sink`` the mean weight
+        that the other tokens put on the first one, ``concentration`` |λ₁|²/Σ|λ|², ``stable_rank`` ‖A‖_F²/‖A‖₂²,
+        ``erank`` and ``r_l1l2`` are those of the singular values σ, not σ².
+    """
+    n = lengths[:, None].to(matrices)
+    size = matrices.shape[-1]
+    lam = (eigenvalues(matrices, causal) if eigen is None else eigen).abs().to(matrices)
+    frobenius = torch.linalg.vector_norm(matrices, dim=(-2, -1))
+    norm = spectral_norms(matrices) if singular is None else singular[..., 0]
+    entropy = torch.special.entr(matrices).sum((-2, -1)) / n
+    may = allowed(lengths, size, causal, window).sum(1)[:, None].to(matrices)
+    # Weights that are not allowed are exact zeros, and so are counted as small: they are taken off again.
+    small = torch.count_nonzero(matrices < (epsilon / n)[..., None, None], dim=(-2, -1)) - (size**2 - may)
+    found: dict[Statistic, Tensor] = {
+        "entropy": entropy,
+        "exp_entropy": entropy.exp(),
+        "sparsity": small / may,
+        "frobenius": frobenius,
+        "spectral_norm": norm,
+        "stable_rank": (frobenius / norm).square(),
+        "top_eigenvalue": lam[..., 0],
+        "second_eigenvalue": lam[..., 1] if size > 1 else lam[..., 0] * torch.nan,
+        "concentration": lam[..., 0].square() / lam.square().sum(-1),
+        "sink": matrices[..., 1:, 0].sum(-1) / (n - 1),
+    }
+    return found if singular is None else found | ranks(singular)
+
+
+def ranks(singular: Tensor) -> dict[Statistic, Tensor]:
+    """``erank`` = exp of the entropy of σ/Σσ, and ``r_l1l2`` = (Σσ)²/Σσ² (S2), of spectra (..., T)."""
+    total = singular.sum(-1)
+    entropy = torch.special.entr(singular / total[..., None]).sum(-1)
+    return {"erank": entropy.exp(), "r_l1l2": total.square() / singular.square().sum(-1)}
+
+
+def _each(solve: Callable[[Tensor], Tensor], matrices: Tensor) -> Tensor:
+    """`solve` of a batch on the CPU, one thread for each part of it."""
+    size = matrices.shape[-1]
+    flat = matrices.reshape(-1, size, size)
+    if torch.get_num_threads() == 1 or len(flat) < 2:
+        found = solve(flat)
+    else:
+        found = torch.cat(over_threads(solve, flat.chunk(4 * torch.get_num_threads())))
+    return found.reshape(matrices.shape[:-1])

@@ -1,0 +1,105 @@
+"""How a norm grows with the number of tokens: four laws, fitted to all texts and compared by AIC (methods §5)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+LAWS = ("constant", "root", "logarithm", "power")
+FREE = np.array([1, 1, 2, 2])
+"""Coefficients of each law that are fitted, the width of the residuals apart."""
+FEWEST = 4  # different lengths
+CLEAR = 2.0
+"""Difference of AIC below which two laws are not told apart (Burnham and Anderson 2002)."""
+STEPS = 40
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """Least squares of a norm over lengths n; the arrays have the leading shape of the norms.
+
+    Attributes
+    ----------
+    coefficients : (..., law, 2)
+        In the order of `LAWS`: c and 0 of c n^0; c and ½ of c n^½; a and b of a + b ln n; c and b of c n^b.
+    aic : (..., law)
+        N ln(RSS/N) + 2 (free coefficients + 1): the lowest is the best, and those within `CLEAR` of it are as good.
+    exponent_se : (...)
+        Standard error of b of c n^b.
+    """
+
+    coefficients: Array
+    aic: Array
+    exponent_se: Array
+
+
+def curves(coefficients: Array, lengths: Array) -> Array:
+    """The four laws with these `coefficients` (..., law, 2) at `lengths`: (..., law, length)."""
+    first, second = coefficients[..., :1], coefficients[..., 1:]
+    n = np.asarray(lengths, float)
+    logarithmic = np.array([law == "logarithm" for law in LAWS])[:, None]
+    return np.where(logarithmic, first + second * np.log(n), first * n ** np.where(logarithmic, 0, second))
+
+
+def fit(norms: Array, lengths: Array) -> Scaling:
+    """Fit the laws to norms (..., text, length) at `lengths`; NaN is a text that is not there.
+
+    All points weigh the same, so that the spread between texts is part of the residuals. With fewer than 4 lengths
+    everything is NaN.
+    """
+    n = np.broadcast_to(np.asarray(lengths, float), norms.shape).reshape(*norms.shape[:-2], -1)
+    y = norms.reshape(*norms.shape[:-2], -1)
+    there = np.isfinite(y) & (y > 0)
+    count = there.sum(-1).astype(float)
+    enough = (np.isfinite(norms) & (norms > 0)).any(-2).sum(-1) >= FEWEST
+    w, y, x = np.where(there & enough[..., None], 1.0, 0.0), np.where(there, y, 1.0), np.log(n)
+    coefficients = np.full((*y.shape[:-1], len(LAWS), 2), np.nan)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        for at, power in ((0, 0.0), (1, 0.5)):
+            coefficients[..., at, 0] = (w * y * n**power).sum(-1) / (w * n ** (2 * power)).sum(-1)
+            coefficients[..., at, 1] = power
+        coefficients[..., 2, :] = _line(x, y, w)
+        coefficients[..., 3, :], se = _power(x, y, w)
+        model = curves(coefficients, n[..., None, :])
+        rss = (w[..., None, :] * (model - y[..., None, :]) ** 2).sum(-1)
+        # A law that is met exactly has no finite AIC: its residuals are rounding.
+        rss = np.maximum(rss, (1e-12 * (w * y**2).sum(-1))[..., None])
+        aic = count[..., None] * np.log(rss / count[..., None]) + 2 * (FREE + 1)
+    blank = ~enough
+    for array in (coefficients, aic, se):
+        array[blank] = np.nan
+    return Scaling(coefficients, aic, se)
+
+
+def _line(x: Array, y: Array, w: Array) -> Array:
+    """Intercept and slope of y on x with weights, (..., 2)."""
+    total = w.sum(-1)
+    mean_x, mean_y = (w * x).sum(-1) / total, (w * y).sum(-1) / total
+    dx = x - mean_x[..., None]
+    slope = (w * dx * (y - mean_y[..., None])).sum(-1) / (w * dx**2).sum(-1)
+    return np.stack((mean_y - slope * mean_x, slope), -1)
+
+
+def _power(x: Array, y: Array, w: Array) -> tuple[Array, Array]:
+    """Fit c and b of c e^(bx) by Gauss–Newton from the fit of logarithms, (..., 2), and the error of b."""
+    start = _line(x, np.log(y), w)
+    mid = (w * x).sum(-1, keepdims=True) / w.sum(-1, keepdims=True)  # about the middle c and b are nearly independent
+    b = start[..., 1]
+    c = np.exp(start[..., 0] + b * mid[..., 0])
+
+    def parts(c: Array, b: Array) -> tuple[Array, Array, Array]:
+        e = np.exp(b[..., None] * (x - mid))
+        return e, c[..., None] * (x - mid) * e, w * (y - c[..., None] * e)
+
+    for _ in range(STEPS):
+        e, g, r = parts(c, b)
+        ee, eg, gg = (w * e * e).sum(-1), (w * e * g).sum(-1), (w * g * g).sum(-1)
+        er, gr, det = (e * r).sum(-1), (g * r).sum(-1), ee * gg - eg**2
+        c, b = c + (gg * er - eg * gr) / det, b + np.clip((ee * gr - eg * er) / det, -0.2, 0.2)
+    e, g, r = parts(c, b)
+    ee, eg, gg = (w * e * e).sum(-1), (w * e * g).sum(-1), (w * g * g).sum(-1)
+    variance = (r**2).sum(-1) / np.maximum(w.sum(-1) - 2, 1)
+    se = np.sqrt(variance * ee / (ee * gg - eg**2))
+    return np.stack((c * np.exp(-b * mid[..., 0]), b), -1), np.asarray(se)
