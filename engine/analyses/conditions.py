@@ -1,4 +1,4 @@
-"""Models of a dataset by condition: which of them differ by their seed alone and are averaged, on each part of the text."""
+"""Models of a dataset by condition: those that differ by their seed alone are averaged, on each part of the text."""
 
 import json
 from dataclasses import dataclass

@@ -51,7 +51,7 @@ def window(n: int, start: int = 10, stop: int = 100) -> slice:
     return chosen
 
 
-def fit(values: Array, start: int = 10, stop: int = 100) -> RankFit:
+def fit(values: NDArray[np.floating], start: int = 10, stop: int = 100) -> RankFit:
     """`alpha_rank` of spectra (..., n), sorted descending, over ranks start..stop.
 
     The window ends before the first value that is not positive: a spectrum's zeros have no logarithm.

@@ -33,7 +33,7 @@ def quantile(df: int, level: float = 0.95) -> float:
     return float(df**0.5 * np.tan(np.interp(level, mass, theta)))
 
 
-def interval(values: Array) -> tuple[Array, Array, Array]:
+def interval(values: NDArray[np.floating]) -> tuple[Array, Array, Array]:
     """Mean over the first axis between the ends of its 95 % interval; NaN counts as absent.
 
     The ends are NaN where there are fewer than two values.

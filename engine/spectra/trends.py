@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 NULL_DRAWS = 1999
 
 
-def thirds(values: Array) -> Array:
+def thirds(values: NDArray[np.floating]) -> Array:
     """Means of the early, middle and late third of the layers, (..., L) → (..., 3).
 
     The middle third has the one or two layers that are left over. NaN counts as absent.
@@ -25,12 +25,12 @@ def thirds(values: Array) -> Array:
     return np.stack([_mean(part) for part in parts], axis=-1)
 
 
-def _mean(values: Array) -> Array:
+def _mean(values: NDArray[np.floating]) -> Array:
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.asarray(np.nansum(values, axis=-1) / np.count_nonzero(~np.isnan(values), axis=-1))
 
 
-def u_shape(values: Array) -> Array:
+def u_shape(values: NDArray[np.floating]) -> Array:
     """(mean of the first and the last layer)/(median of the layers between), (..., L) → (...); NaN below 3 layers."""
     if values.shape[-1] < 3:
         return np.full(values.shape[:-1], np.nan)
@@ -75,10 +75,7 @@ def trend(values: NDArray[np.floating]) -> Trend:
     y, n = values[layers], len(layers)
     if n < 5:
         return Trend(n, *[np.nan] * 6)
-    ranks = _ranks(y)
-    rho = float(np.corrcoef(np.arange(n), ranks)[0, 1]) if np.ptp(y) > 0 else 0.0
-    null = _null_spearman(n)
-    p = float((1 + np.count_nonzero(np.abs(null) >= abs(rho) - 1e-12)) / (1 + len(null)))
+    rho, p = spearman(np.arange(n, dtype=np.float64), y)
     middle, half = (layers[0] + layers[-1]) / 2, (layers[-1] - layers[0]) / 2
     x = (layers - middle) / half
     line = np.polynomial.polynomial.polyfit(x, y, 1)
@@ -94,6 +91,18 @@ def trend(values: NDArray[np.floating]) -> Trend:
     turns = np.sign(c) * (y[0] - turning) > 0 and np.sign(c) * (y[-1] - turning) > 0
     turn_p = max(one_sided) if turns else 1.0
     return Trend(n, rho, p, float(line[1] / half), float(c / half**2), float(vertex), turn_p)
+
+
+def spearman(x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[float, float]:
+    """Rank correlation, and its two-sided p against random orders; both NaN below 5 pairs that are there."""
+    there = np.isfinite(x) & np.isfinite(y)
+    n = int(there.sum())
+    if n < 5:
+        return np.nan, np.nan
+    a, b = _ranks(x[there]), _ranks(y[there])
+    rho = float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) > 0 and np.ptp(b) > 0 else 0.0
+    null = _null_spearman(n)
+    return rho, float((1 + np.count_nonzero(np.abs(null) >= abs(rho) - 1e-12)) / (1 + len(null)))
 
 
 def _upper(t: float, df: int) -> float:

@@ -1,0 +1,27 @@
+"""The published statements that a run can test, with their numbers and verdicts, as a table for any analysis."""
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from engine.analyses.claims import claims_of
+from gui.figure import Figure, Table
+from gui.selection import Selection
+from gui.views.base import Options
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+class ClaimOptions(Options):
+    """Nothing to choose."""
+
+
+def claims(dataset: "xr.Dataset", selection: Selection, options: ClaimOptions) -> Figure:
+    """Every statement, its verdict on the loaded models, and the numbers that it rests on."""
+    found = claims_of(dataset)
+    if not found:
+        return Figure(empty="The claims are tested when the run is complete; let it finish, or resume it.")
+    counts = Counter(claim.verdict for claim in found)
+    rows = tuple((c.source, c.statement, c.verdict, c.measurement, c.evidence) for c in found)
+    title = "Published statements on the loaded models: " + ", ".join(f"{n} {v}" for v, n in counts.items())
+    return Figure(title=title, table=Table(("source", "statement", "verdict", "measured", "see"), rows))
