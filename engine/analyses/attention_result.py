@@ -107,6 +107,10 @@ def assemble(
         "definition": DEFINITION,
         "notes": json.dumps(_notes(data, params, models, of), ensure_ascii=False),
     }
+    from engine.analyses.attention_claims import claims
+    from engine.analyses.claims import to_json
+
+    ds.attrs["claims"] = to_json(claims(ds, models))
     return ds
 
 
