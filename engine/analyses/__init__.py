@@ -14,6 +14,7 @@ ANALYSES = {
     "activations": "engine.analyses.activations:Activations",
     "gradients": "engine.analyses.gradients:Gradients",
     "attention": "engine.analyses.attention:Attention",
+    "communities": "engine.analyses.communities:Communities",
 }
 
 

@@ -1,0 +1,169 @@
+"""Communities of the residual stream's units, and their coupling to the mean Jacobian (methods §7; S3)."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakKeyDictionary
+
+import numpy as np
+from pydantic import Field
+
+from engine.analyses.base import Analysis, Params, Unit
+from engine.errors import UserError
+from engine.request import DataSpec, Request
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from engine.jacobians.stream import ResidualStream
+    from engine.models.info import ModelInfo
+    from engine.models.opening import OpenModel
+
+Detector = Literal["cpm", "modularity", "infomap"]
+# Fewer samples have no distribution of r to speak of.
+FEWEST_SAMPLES = 4
+
+
+class CommunitiesParams(Params):
+    """How the graphs are made and divided, and how much is drawn for the nulls."""
+
+    samples: Literal["sentences", "windows"] = Field(
+        "sentences", title="Samples", description="Sentences of the text, or windows of equal length; their last token"
+    )
+    top_k: int = Field(20, title="Edges of a unit", description="The strongest |r| that each unit keeps", ge=1, le=4096)
+    detector: tuple[Detector, ...] = Field(
+        ("cpm", "modularity", "infomap"),
+        title="Detectors",
+        description="The first one makes the communities; the others stand beside it in the table of detectors",
+        min_length=1,
+        json_schema_extra={
+            "labels": {"cpm": "signed Leiden CPM", "modularity": "signed Leiden modularity", "infomap": "Infomap"}
+        },
+    )
+    gamma_positive: float | None = Field(
+        None, title="γ⁺", description="Resolution of CPM on positive edges; empty: from the stability profile", gt=0
+    )
+    gamma_negative: float = Field(0.0, title="γ⁻", description="Resolution of CPM on negative edges", ge=0)
+    restarts: int = Field(10, title="Restarts", description="Of a detector; the best quality is kept", ge=1, le=1000)
+    permutations: int = Field(
+        5000, title="Permutations", description="Of the units in the two tails of participation", ge=99, le=10**6
+    )
+    partitions: int = Field(
+        100, title="Random partitions", description="Of the same sizes, for captured variance", ge=10, le=10**5
+    )
+    context: Literal["in_context", "isolated"] = Field(
+        "isolated",
+        title="Context of J",
+        description="The token alone at position 0 (S3), or the other tokens as in the forward pass, held fixed (S0)",
+    )
+    k: int = Field(64, title="Subspace width", description="Leading singular vectors in self-alignment", ge=1, le=4096)
+
+
+class Communities(Analysis[CommunitiesParams]):
+    """For each model one unit for its resolution, unless that is given, and one for each layer."""
+
+    name = "communities"
+    title = "Communities"
+    summary = "Communities of units whose activations correlate, and whether their boundaries predict amplification."
+    needs_data = True
+    params = CommunitiesParams
+    notable = {"n_communities": "mean", "cohens_d": "mean", "q_value": "significant", "variance_z": "mean"}
+
+    def __init__(self) -> None:
+        self._streams: WeakKeyDictionary[OpenModel, tuple[str, ResidualStream]] = WeakKeyDictionary()
+
+    def units(self, request: Request, params: CommunitiesParams, models: Sequence["ModelInfo"]) -> list[Unit]:
+        data = request.data or DataSpec()
+        if data.samples < FEWEST_SAMPLES:
+            raise UserError(
+                f"{data.samples} samples make no correlations; take at least {FEWEST_SAMPLES}, better 1,000."
+            )
+        planned = []
+        for m, info in enumerate(models):
+            if info.vocab_size == 0:
+                raise UserError(f"{info.label} does not read text, so it has no samples here; choose a language model.")
+            if data.length > info.context:
+                raise UserError(
+                    f"Samples of {data.length} tokens are longer than {info.label} can read, which is {info.context}; "
+                    "choose a smaller length."
+                )
+            if params.gamma_positive is None and "cpm" in params.detector:
+                planned.append(Unit(resolution_key(m), "Resolution", m))
+            planned += [Unit(layer_key(m, i), f"Layer {i}", m, i) for i in range(info.n_layers)]
+        return planned
+
+    def estimate_bytes(self, request: Request, params: CommunitiesParams, model: "ModelInfo") -> int:
+        data = request.data or DataSpec()
+        stream = 4 * data.samples * data.length * model.d_model
+        # J and its decomposition in fp64; z-scores of both sites; partitions that are drawn at a time are bounded.
+        unit = 8 * model.d_model**2 * 6 + 16 * data.samples * model.d_model
+        return model.load_bytes + 2 * stream + unit + (1 << 30)
+
+    def compute(
+        self,
+        unit: Unit,
+        request: Request,
+        params: CommunitiesParams,
+        model: "OpenModel",
+        rng: np.random.Generator,
+        done: Mapping[str, "xr.Dataset"],
+    ) -> "xr.Dataset":
+        from engine.analyses.communities_units import measure_layer, profile
+
+        if unit.layer is None:
+            layers = sorted({model.info.n_layers * quarter // 4 for quarter in (1, 2, 3)})
+            return profile((self._stream_at(i, unit.model, request, params, model) for i in layers), params, rng)
+        chosen = done.get(resolution_key(unit.model))
+        gamma = params.gamma_positive if chosen is None else float(chosen["gamma_chosen"])
+        before = done[layer_key(unit.model, unit.layer - 1)]["position"].values[-1] if unit.layer else None
+        stream = self._stream_at(unit.layer, unit.model, request, params, model)
+        return measure_layer(stream, model, params, gamma, rng, before)
+
+    def _stream_at(
+        self, layer: int, index: int, request: Request, params: CommunitiesParams, model: "OpenModel"
+    ) -> "ResidualStream":
+        """The residual stream at the entrance of `layer`; between the units of a run it only goes one block on."""
+        from engine.jacobians.stream import ResidualStream
+
+        data = request.data or DataSpec()
+        own = request.models[index].seed
+        seed = request.seed if own is None else own
+        key = f"{data!r} {seed} {params.samples}"
+        known, stream = self._streams.get(model, ("", None))
+        if stream is None or known != key or stream.layer > layer:
+            stream = ResidualStream(model.module(), _tokens(data, params, model, seed))
+            self._streams[model] = key, stream
+        while stream.layer < layer:
+            stream.advance()
+        return stream
+
+    def finish(
+        self,
+        request: Request,
+        params: CommunitiesParams,
+        models: Sequence["ModelInfo"],
+        units: Mapping[str, "xr.Dataset"],
+    ) -> "xr.Dataset":
+        from engine.analyses.communities_result import assemble
+
+        return assemble(request, params, models, units)
+
+
+def layer_key(model: int, layer: int) -> str:
+    """Names the unit of one layer."""
+    return f"m{model}-layer-{layer:03d}"
+
+
+def resolution_key(model: int) -> str:
+    """Names the unit that chooses a model's γ⁺."""
+    return f"m{model}-resolution"
+
+
+def _tokens(data: DataSpec, params: CommunitiesParams, model: "OpenModel", seed: int) -> Any:
+    """Token ids of all samples, (N, T), −1 pads."""
+    from engine.data.sentences import sentences
+    from engine.data.tokens import tokens
+
+    if params.samples == "sentences" and not data.source.endswith(".npy"):
+        return sentences(data, model.tokenizer(), seed)
+    known = None if data.source.endswith(".npy") else model.tokenizer()
+    return tokens(data, known, seed, vocab_size=model.info.vocab_size)
