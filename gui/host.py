@@ -8,6 +8,7 @@ from engine.errors import UserError
 from engine.events import Failed
 from engine.request import ModelSpec, Request
 from engine.runs.child import Child, Inspected, Submit, Verified, Verify
+from engine.runs.tuning_job import Tune, Tuned
 from gui.threads import WorkerThread
 
 POLL_MS = 20
@@ -57,9 +58,21 @@ class _Worker(QObject):
             trouble = "The compute process cannot be started; close other programs."
             self.replied.emit(Verified(False, trouble, repr(error)))
 
+    @Slot(object)
+    def tune(self, message: Tune) -> None:
+        try:
+            self._child.tune(message)
+        except OSError as error:
+            trouble = "The compute process cannot be started; close other programs."
+            self.replied.emit(Tuned(message.out, (), trouble, repr(error)))
+
     @Slot()
     def cancel(self) -> None:
         self._child.cancel()
+
+    @Slot()
+    def cancel_tuning(self) -> None:
+        self._child.cancel_tuning()
 
     @Slot()
     def poll(self) -> None:
@@ -78,8 +91,8 @@ class Host(QObject):
     """The window's side: call its methods on the GUI thread; `replied` carries each Event and answer there."""
 
     replied = Signal(object)
-    _begin, _cancel, _end = Signal(), Signal(), Signal()
-    _submit, _inspect, _verify = Signal(object), Signal(object), Signal(object)
+    _begin, _cancel, _cancel_tuning, _end = Signal(), Signal(), Signal(), Signal()
+    _submit, _inspect, _verify, _tune = Signal(object), Signal(object), Signal(object), Signal(object)
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -89,7 +102,9 @@ class Host(QObject):
         self._submit.connect(worker.submit)
         self._inspect.connect(worker.inspect)
         self._verify.connect(worker.verify)
+        self._tune.connect(worker.tune)
         self._cancel.connect(worker.cancel)
+        self._cancel_tuning.connect(worker.cancel_tuning)
         self._end.connect(worker.end)
         self._thread = WorkerThread(worker, "eigenscope-host")
         self._closed = False
@@ -110,6 +125,13 @@ class Host(QObject):
     def verify(self, message: Verify) -> None:
         self._begin.emit()
         self._verify.emit(message)
+
+    def tune(self, message: Tune) -> None:
+        self._begin.emit()
+        self._tune.emit(message)
+
+    def cancel_tuning(self) -> None:
+        self._cancel_tuning.emit()
 
     def cancel(self) -> None:
         self._cancel.emit()

@@ -1,4 +1,4 @@
-"""The pane that says what to run on: model, revisions, twin, dtype, device, and the text."""
+"""The pane that says what to run on: model, revisions, conditions, seeds, dtype, device, and the text."""
 
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from PySide6.QtWidgets import (
     QLabel,
     QLineEdit,
     QListWidget,
+    QSpinBox,
     QToolButton,
     QVBoxLayout,
     QWidget,
@@ -23,12 +24,13 @@ from PySide6.QtWidgets import (
 
 from engine.errors import UserError
 from engine.models.info import ModelInfo
-from engine.request import DataSpec, Device, ModelSpec, Request
+from engine.request import DataSpec, Device, ModelSpec, Request, Tuning, conditions
 from engine.runs.child import Inspected
 from gui.form import Form, make_editor
 from gui.widgets import set_role, tool_button
 
 BUILTIN = ("builtin", "builtin-encoder")
+MOST_SEEDS = 10
 SETTLE_MS = 500
 """How long the fields must be left alone before the model's facts are read."""
 
@@ -61,6 +63,15 @@ class LoaderPane(QWidget):
         more.clicked.connect(self._ask_checkpoints)
         self.twin = QCheckBox("Random twin beside it")
         self.twin.setToolTip("Also run the same config, freshly initialised, as a baseline")
+        self.tuned = QCheckBox("Fine-tuned beside it")
+        self.tuned.setToolTip("Also run the model after fine-tuning it on the training part of the text")
+        self.tuning = Tuning()
+        how = tool_button("…", "How it is fine-tuned")
+        how.clicked.connect(self._edit_tuning)
+        self.seeds = QSpinBox(minimum=1, maximum=MOST_SEEDS)
+        self.seeds.setToolTip(
+            "Run each of these with so many seeds, from 0: the twin’s weights, the order of fine-tuning and the samples"
+        )
         self.dtype = make_editor(fields["dtype"])
         self.dtype.widget.setToolTip(fields["dtype"].description or "")
         self.device = make_editor(Request.model_fields["device"])
@@ -77,6 +88,8 @@ class LoaderPane(QWidget):
         form.addRow("Model", _beside(self.source, browse))
         form.addRow("Revisions", _beside(self.revisions, more))
         form.addRow("", self.twin)
+        form.addRow("", _beside(self.tuned, how))
+        form.addRow("Seeds", self.seeds)
         form.addRow("Dtype", self.dtype.widget)
         form.addRow("Device", self.device.widget)
         self.data = Form(DataSpec)
@@ -90,16 +103,25 @@ class LoaderPane(QWidget):
         box.addWidget(self.text)
         box.addStretch(1)
 
+        self._reads_text = False
         self.text.hide()
+        self.tuned.toggled.connect(self._show_text)
         self._settled = QTimer(self, singleShot=True, interval=SETTLE_MS)
         self._settled.timeout.connect(self.ask_facts)
         self.source.currentTextChanged.connect(self._edited)
         self.revisions.textChanged.connect(self._edited)
-        for signal in (self.twin.toggled, self.dtype.changed, self.device.changed, self.data.changed):
+        for signal in (
+            self.twin.toggled,
+            self.tuned.toggled,
+            self.seeds.valueChanged,
+            self.dtype.changed,
+            self.device.changed,
+            self.data.changed,
+        ):
             signal.connect(self.changed)
 
     def specs(self) -> tuple[ModelSpec, ...]:
-        """The models that are asked for, the twin last.
+        """The models that are asked for: checkpoints, the last one fine-tuned, its twin, each with every seed.
 
         Raises
         ------
@@ -112,9 +134,13 @@ class LoaderPane(QWidget):
         names: list[str | None] = [r.strip() for r in self.revisions.text().split(",") if r.strip()]
         dtype = self.dtype.read()
         specs = [ModelSpec(source=source, revision=r, dtype=dtype) for r in dict.fromkeys(names or [None])]
-        if self.twin.isChecked():
-            specs.append(specs[-1].model_copy(update={"twin": True}))
-        return tuple(specs)
+        return conditions(
+            specs,
+            tuning=self.tuning if self.tuned.isChecked() else None,
+            twin=self.twin.isChecked(),
+            seeds=self.seeds.value(),
+            reads_text=self._reads_text,
+        )
 
     def device_name(self) -> Device:
         return self.device.read()
@@ -122,9 +148,13 @@ class LoaderPane(QWidget):
     def set_request(self, request: Request) -> None:
         """Show what `request` was run on."""
         self.source.setCurrentText(request.models[0].source)
-        measured = [spec for spec in request.models if not spec.twin]
-        self.revisions.setText(", ".join(spec.revision for spec in measured if spec.revision))
-        self.twin.setChecked(len(measured) < len(request.models))
+        tuned = [spec.tuning for spec in request.models if spec.tuning]
+        measured = [spec for spec in request.models if not spec.twin and not spec.tuning]
+        self.revisions.setText(", ".join(dict.fromkeys(spec.revision for spec in measured if spec.revision)))
+        self.twin.setChecked(any(spec.twin for spec in request.models))
+        self.tuning = tuned[0] if tuned else self.tuning
+        self.tuned.setChecked(bool(tuned))
+        self.seeds.setValue(len({spec.seed for spec in request.models if spec.seed is not None}))
         self.dtype.write(request.models[0].dtype)
         self.device.write(request.device)
         if request.data is not None:
@@ -139,8 +169,22 @@ class LoaderPane(QWidget):
         self.source.setCurrentText(text)
         self.source.blockSignals(blocked)
 
+    def offer(self, source: str, revisions: str) -> None:
+        """Put a model and some of its checkpoints into the fields."""
+        self.source.setCurrentText(source)
+        self.revisions.setText(revisions)
+
     def set_needs_data(self, needed: bool) -> None:
-        self.text.setVisible(needed)
+        self._reads_text = needed
+        self._show_text()
+
+    @Slot()
+    def _show_text(self) -> None:
+        self.text.setVisible(self._reads_text or self.tuned.isChecked())
+
+    def data_spec(self) -> DataSpec | None:
+        """The text, None where nothing reads one."""
+        return self.data.value() if self._reads_text or self.tuned.isChecked() else None
 
     @Slot()
     def ask_facts(self) -> None:
@@ -197,6 +241,25 @@ class LoaderPane(QWidget):
         if dialog.exec():
             picked = [listing.item(r).text() for r in range(listing.count()) if listing.item(r).isSelected()]
             self.revisions.setText(", ".join(picked))
+        dialog.deleteLater()
+
+    @Slot()
+    def _edit_tuning(self) -> None:
+        dialog = QDialog(self)
+        dialog.setWindowTitle("Fine-tuning")
+        form = Form(Tuning)
+        form.set_value(self.tuning)
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel)
+        buttons.accepted.connect(dialog.accept)
+        buttons.rejected.connect(dialog.reject)
+        form.changed.connect(lambda: buttons.button(QDialogButtonBox.StandardButton.Ok).setEnabled(form.valid))
+        box = QVBoxLayout(dialog)
+        box.addWidget(form)
+        box.addWidget(buttons)
+        if dialog.exec():
+            self.tuning = form.value()
+            self.tuned.setChecked(True)
+            self.changed.emit()
         dialog.deleteLater()
 
     def _show(self, text: str, *, problem: bool) -> None:

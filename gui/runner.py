@@ -13,9 +13,11 @@ from gui.host import Host
 from gui.loader import BUILTIN, LoaderPane
 from gui.log import LogDialog
 from gui.parameters import ParametersPane
+from gui.recipes import choose_recipe
 from gui.runs import RunRow, Runs
 from gui.runs_pane import RunsPane
 from gui.settings import Settings
+from gui.tuning import Tuner
 
 
 @cache
@@ -52,6 +54,7 @@ class Runner(QObject):
         self._document, self._runs, self._settings, self._window = document, runs, settings, window
         self._loader, self._parameters, self._pane = panes
         self._host = host
+        self.tuner = Tuner(host, self._loader, settings, document.home, window)
         host.replied.connect(self._answered)
         self._parameters.run.connect(self.run)
         self._pane.cancel.connect(self.cancel_row)
@@ -67,7 +70,7 @@ class Runner(QObject):
             analysis=analysis.name,
             params=self._parameters.values(),
             models=self._loader.specs(),
-            data=self._loader.data.value() if analysis.needs_data else None,
+            data=self._loader.data_spec(),
             device=self._loader.device_name(),
             seed=self._parameters.seed.read(),
         )
@@ -75,11 +78,28 @@ class Runner(QObject):
     @Slot()
     def run(self) -> None:
         try:
-            request = self.request()
-            session = self._document.ensure()
+            self._submit(self.request())
         except (UserError, OSError) as error:
             self.failed.emit(error)
-            return
+
+    @Slot()
+    def run_recipe(self) -> None:
+        """Run a request that comes with the program; the panes show it, so that it can be changed and run again."""
+        if (request := choose_recipe(self._window)) is not None:
+            try:
+                self._loader.set_request(request)
+                self._parameters.set_request(request)
+                self._submit(request)
+            except (UserError, OSError) as error:
+                self.failed.emit(error)
+
+    @Slot()
+    def tune(self) -> None:
+        """Fine-tune the model in the loader into a folder."""
+        self.tuner.show()
+
+    def _submit(self, request: Request) -> None:
+        session = self._document.ensure()
         self._settings.remember_session(session.path)
         if (source := request.models[0].source) not in BUILTIN:
             self._settings.remember_model(source)

@@ -22,6 +22,7 @@ from engine.errors import UserError
 from engine.events import Event, Failed, Finished, Progress, Started, Stopped
 from engine.models.info import ModelInfo
 from engine.request import DataSpec, Device, ModelSpec, Request
+from engine.runs.tuning_job import Tune, Tuned, TuneProgress, fine_tune
 
 if TYPE_CHECKING:
     from engine.runs.loop import Opened
@@ -78,7 +79,13 @@ class Verified:
     detail: str
 
 
-Reply = Event | Inspected | Verified
+@dataclass(frozen=True)
+class CancelTune:
+    """Stop the fine-tuning that is going on or waits; its state is kept in its folder."""
+
+
+Reply = Event | Inspected | Verified | TuneProgress | Tuned
+Job = Submit | Verify | Tune
 
 
 class Child:
@@ -91,6 +98,7 @@ class Child:
         self._progress: tuple[str, int, int] = ("", 0, 0)  # of the job in progress: its run, and done of total
         self._inspecting: deque[ModelSpec] = deque()
         self._verifying = 0
+        self._tuning: deque[Path] = deque()
         self._kill_at: float | None = None
         self._own: deque[Reply] = deque()  # what the handle itself has to report
 
@@ -135,10 +143,22 @@ class Child:
         self._verifying += 1
         self._send(message)
 
+    def tune(self, message: Tune) -> None:
+        """Ask for a fine-tuning; `poll` returns its progress and, at its end, a `Tuned`."""
+        self.start()
+        self._tuning.append(message.out)
+        self._send(message)
+
+    def cancel_tuning(self) -> None:
+        """Ask the fine-tuning to stop after the step that it is at."""
+        if self._tuning:
+            self._send(CancelTune())
+
     def cancel(self) -> None:
         """Ask the job to stop; if its unit goes on for long, `poll` ends the process instead."""
         if self._busy and self._kill_at is None:
-            self._kill_at = time.monotonic() + CANCEL_SECONDS
+            if not self._tuning:  # a run that waits for a fine-tuning must not end that
+                self._kill_at = time.monotonic() + CANCEL_SECONDS
             self._send(Cancel())
 
     def poll(self, timeout: float = 0.0) -> Reply | None:
@@ -175,6 +195,7 @@ class Child:
             self._end()
         self._busy = False
         self._inspecting.clear()
+        self._tuning.clear()
         self._verifying = 0
         self._own.clear()
 
@@ -190,7 +211,7 @@ class Child:
         self._process = self._connection = self._kill_at = None
         return exitcode
 
-    def _send(self, message: Submit | Cancel | Inspect | Verify) -> None:
+    def _send(self, message: Job | Cancel | CancelTune | Inspect) -> None:
         assert self._connection is not None
         with suppress(
             OSError
@@ -206,6 +227,8 @@ class Child:
             self._inspecting.remove(reply.spec)
         elif isinstance(reply, Verified):
             self._verifying -= 1
+        elif isinstance(reply, Tuned):
+            self._tuning.popleft()
         return reply
 
     def _bury(self) -> None:
@@ -218,6 +241,9 @@ class Child:
             self._busy = False
         while self._inspecting:
             self._own.append(Inspected(self._inspecting.popleft(), None, UserError(f"{why} Ask again.")))
+        while self._tuning:
+            ask = "The fine-tuning can be resumed from its last saved state."
+            self._own.append(Tuned(self._tuning.popleft(), (), f"{why} {ask}", ""))
         self._own.extend([Verified(False, f"{why} The closed forms were not verified.", "")] * self._verifying)
         self._verifying = 0
 
@@ -237,8 +263,9 @@ def serve(connection: Connection) -> None:
     while a unit computes.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the parent, which cancels
-    jobs: queue.SimpleQueue[Submit | Verify] = queue.SimpleQueue()
+    jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
     cancel = threading.Event()
+    cancel_tuning = threading.Event()
     warm = threading.Event()
     sending = threading.Lock()
 
@@ -261,6 +288,11 @@ def serve(connection: Connection) -> None:
                 case Submit():
                     cancel.clear()
                     jobs.put(message)
+                case CancelTune():
+                    cancel_tuning.set()
+                case Tune():
+                    cancel_tuning.clear()
+                    jobs.put(message)
                 case Verify():
                     jobs.put(message)
                 case Inspect(spec=spec):
@@ -278,6 +310,9 @@ def serve(connection: Connection) -> None:
         job = jobs.get()
         if isinstance(job, Submit):
             carry_out(job.session, job.work, reply, cancel.is_set, opened)
+        elif isinstance(job, Tune):
+            opened.close()  # one model is in memory at a time
+            reply(fine_tune(job, reply, cancel_tuning.is_set))
         else:
             reply(_verified(job, opened, lambda: not jobs.empty()))
 
