@@ -73,7 +73,7 @@ class Activations(Analysis[ActivationsParams]):
     summary = "How many directions activations use: covariance spectra of blocks and sublayers, and their power laws."
     needs_data = True
     params = ActivationsParams
-    notable = {"alpha_rank": "mean", "alpha_rank_se": "mean", "r2": "mean", "noise_alpha_rank": "mean"}
+    notable = {"alpha_rank": "mean"}
 
     def units(self, request: Request, params: ActivationsParams, models: Sequence["ModelInfo"]) -> list[Unit]:
         from engine.spectra.power_law import window

@@ -200,19 +200,21 @@ def _halving(measure: Callable[[NDArray[np.int64]], Sums | None], numbers: NDArr
 
     So the sequences that are not finite are found; their sums are empty and name them.
     """
+    taken, exhausted = None, False
     try:
         taken = measure(numbers)
     except torch.OutOfMemoryError:
         if len(numbers) == 1:
             raise
-        taken = None
+        exhausted = True
     if taken is not None:
         yield taken
         return
     if len(numbers) == 1:
         yield Sums({}, lost=(int(numbers[0]),))
         return
-    release()  # outside of the handler, which would keep the failed tensors alive
+    if exhausted:
+        release()  # outside of the handler, which would keep the failed tensors alive
     half = len(numbers) // 2
     for part in (numbers[:half], numbers[half:]):
         yield from _halving(measure, part)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from engine.runs.verification import Outcome
 
-BY_HEAD = ("model", "layer", "head")
+BY_HEAD = ("model", "split", "site", "layer", "head")
 SIGNIFICANT = 0.05
 
 
@@ -29,6 +29,8 @@ def as_json(run: Run, result: "xr.Dataset", seconds: float) -> dict[str, Any]:
         "seconds": seconds,
         "notes": notes(result),
         "models": [model.label for model in run.models],
+        "sites": [str(name) for name in result["site"].values] if "site" in result.dims else [],
+        "splits": [str(name) for name in result["split"].values] if "split" in result.dims else [],
         "variables": {
             str(name): {"dims": list(variable.dims), "values": _plain(variable.values.tolist())}
             for name, variable in result.data_vars.items()
