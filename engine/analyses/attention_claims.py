@@ -137,8 +137,9 @@ def _logarithm(of: "xr.Dataset") -> Measured:
     bound = of["norm_spectral_of_bound"].values[there]
     clearly, open_ = int((slow - fast > DECISIVE).sum()), len(aic) - slower - faster
     number = (
-        f"By AIC {slower} of {len(aic)} heads grow no faster than ln n, {faster} grow faster ({clearly} of them by more than "
-        f"{DECISIVE:.0f}), and {open_} cannot be told apart; ‖A‖₂ ∝ n^b with b up to {np.nanmax(exponent):.2f}. At the longest length ‖A‖₂ is up to "
+        f"By AIC {slower} of {len(aic)} heads grow no faster than ln n, {faster} grow faster ({clearly} of "
+        f"them by more than {DECISIVE:.0f}), and {open_} cannot be told apart; ‖A‖₂ ∝ n^b with b up to "
+        f"{np.nanmax(exponent):.2f}. At the longest length ‖A‖₂ is up to "
         f"{np.nanmax(bound):.0%} of the exact bound √n; {sinks} heads are sinks."
     )
     verdict: Verdict = "fails" if clearly else "holds" if slower and not faster else "cannot say"
@@ -152,7 +153,7 @@ def _thinning(of: "xr.Dataset") -> Measured:
     ratio = erank[:, at] / erank[:, 0]
     fallen = float(np.mean(ratio < 1))
     number = (
-        f"With 90 % of the weights of every row taken away, erank changes by a factor with the median {_median(ratio)}; "
+        f"With 90 % of every row’s weights taken away, erank changes by a factor with the median {_median(ratio)}; "
         f"it falls in {fallen:.0%} of heads."
     )
     return "Higher sparsity lowers the effective rank.", number, _verdict(fallen >= MOST), "sweep"

@@ -62,13 +62,14 @@ def kept(n: int, sparsity: float) -> int:
 def random_norms(n: int, sparsity: float) -> tuple[float, float]:
     """‖A‖_F and ‖A‖₂ to be expected of `random_attention`: neither grows with √n or ln n *(ours)*.
 
-    k exponential weights, normalised, have Σa² = 2/(k + 1) on average, so ‖A‖_F = √(2n/(k + 1)). The matrix is 11ᵀ/n
-    and noise of the total variance τ² = 2/(k + 1) − 1/n in a row; the leading singular value of such a sum is 1 + τ²
-    while τ < 1, and otherwise 2τ, the edge of the noise (Benaych-Georges and Nadakuditi 2012).
+    k exponential weights, normalised, have Σa² = 2/(k + 1) on average, so ‖A‖_F = √(2n/(k + 1)). A is 11ᵀ/n and noise
+    of the variance τ² = 2/(k + 1) − 1/n in a row, whose rows sum to 0; so AAᵀ is 11ᵀ/n and the noise's own square, and
+    its leading eigenvalue 1/(1 − τ²) while τ² < ½, and otherwise 4τ², the edge of the noise (Benaych-Georges and
+    Nadakuditi 2011).
     """
     square = 2 / (kept(n, sparsity) + 1)
     noise = max(0.0, square - 1 / n)
-    return float(np.sqrt(n * square)), float(1 + noise if noise < 1 else 2 * np.sqrt(noise))
+    return float(np.sqrt(n * square)), float((1 - noise) ** -0.5 if noise < 0.5 else 2 * np.sqrt(noise))
 
 
 def expressivity(n: int, sparsity: float, kappa: float, d_model: int) -> float:

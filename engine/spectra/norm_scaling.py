@@ -44,17 +44,25 @@ def curves(coefficients: Array, lengths: Array) -> Array:
 
 
 def fit(norms: Array, lengths: Array) -> Scaling:
-    """Fit the laws to norms (..., text, length) at `lengths`; NaN is a text that is not there.
+    """Fit the laws to norms (..., text, length) at `lengths`; a text with NaN at some length is left out.
 
-    All points weigh the same, so that the spread between texts is part of the residuals. With fewer than 4 lengths
-    everything is NaN.
+    The texts are the same at every length, so each text's own factor, its geometric mean over that of all texts, is
+    divided out first: what differs between texts but not with length says nothing about the law. With fewer than 4
+    lengths everything is NaN. Lengths at which no text was measured are passed over.
     """
-    n = np.broadcast_to(np.asarray(lengths, float), norms.shape).reshape(*norms.shape[:-2], -1)
-    y = norms.reshape(*norms.shape[:-2], -1)
-    there = np.isfinite(y) & (y > 0)
-    count = there.sum(-1).astype(float)
-    enough = (np.isfinite(norms) & (norms > 0)).any(-2).sum(-1) >= FEWEST
-    w, y, x = np.where(there & enough[..., None], 1.0, 0.0), np.where(there, y, 1.0), np.log(n)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(norms)
+    measured = np.isfinite(logs)
+    columns = measured.any(-2, keepdims=True)
+    whole = (measured | ~columns).all(-1, keepdims=True) & measured.any(-1, keepdims=True)
+    inside = whole & columns
+    enough = columns.sum((-2, -1)) >= FEWEST
+    own = np.where(inside, logs, 0).sum(-1, keepdims=True) / np.maximum(inside.sum(-1, keepdims=True), 1)
+    common = (own * whole).sum(-2, keepdims=True) / np.maximum(whole.sum(-2, keepdims=True), 1)
+    y = np.exp(np.where(inside, logs - own + common, 0)).reshape(*norms.shape[:-2], -1)
+    n = np.broadcast_to(np.asarray(lengths, float), norms.shape).reshape(y.shape)
+    w, x = np.where(inside.reshape(y.shape) & enough[..., None], 1.0, 0.0), np.log(n)
+    count = w.sum(-1)
     coefficients = np.full((*y.shape[:-1], len(LAWS), 2), np.nan)
     with np.errstate(divide="ignore", invalid="ignore"):
         for at, power in ((0, 0.0), (1, 0.5)):
