@@ -1,13 +1,14 @@
 """Spectra of per-sequence gradients: heavy tails by layer, condition and seed (methods §4)."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from engine.analyses.base import Analysis, Params, Unit
+from engine.data.splits import Split
 from engine.errors import UserError
 from engine.gradients import ATTENTION_OUTPUT, LAYER, count
 from engine.request import DataSpec, Request
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from engine.models.info import ModelInfo
     from engine.models.opening import OpenModel
 
-Split = Literal["all", "train", "test"]
 CHUNK = 32  # sequences in one unit
 # Tokens that go through the model at a time; on a CPU more of them only leave its caches.
 BATCH_TOKENS = {"cpu": 2**10, "cuda": 2**14}
@@ -45,10 +45,20 @@ class GradientsParams(Params):
         "small σ",
     )
     splits: tuple[Split, ...] = Field(
-        ("all",), title="Splits", description="Parts of the text: all of it, the training part, the held-out part"
+        ("all",),
+        title="Parts of the text",
+        description="Each is measured apart; a random twin, which was trained on neither, on the last one only",
+        min_length=1,
     )
     fit_start: int = Field(10, title="Fit from rank", description="First rank of the power law, from 1", ge=1)
     fit_stop: int = Field(100, title="Fit to rank", description="Last rank of the power law", ge=1)
+
+    @field_validator("splits")
+    @classmethod
+    def _once(cls, splits: tuple[Split, ...]) -> tuple[Split, ...]:
+        if len(set(splits)) < len(splits):
+            raise ValueError("name each part of the text once")
+        return splits
 
 
 class Gradients(Analysis[GradientsParams]):
@@ -70,8 +80,6 @@ class Gradients(Analysis[GradientsParams]):
 
     def units(self, request: Request, params: GradientsParams, models: Sequence["ModelInfo"]) -> list[Unit]:
         data = request.data or DataSpec()
-        if not params.splits or len(set(params.splits)) < len(params.splits):
-            raise UserError("Name at least one split of the text, and each once: all, train, test.")
         window(data.samples, params.fit_start, params.fit_stop)
         planned = []
         for m, info in enumerate(models):
@@ -130,7 +138,7 @@ class Gradients(Analysis[GradientsParams]):
             if chunk not in collected.chunks:
                 collected.collect(chunk)
         kept = np.concatenate([done[chunk_key(unit.model, split, chunk)]["kept"].values for chunk in chunks])
-        return spectrum(collected, number, np.flatnonzero(kept).tolist(), params.route, rng)
+        return spectrum(collected, number, np.flatnonzero(kept == 1).tolist(), params.route, rng)
 
     def finish(
         self,
@@ -161,8 +169,8 @@ def weight_key(model: int, split: Split, number: int) -> str:
 
 def _parse(key: str) -> tuple[Split, str, int]:
     _, split, kind, number = key.split("-")
-    return split, kind, int(number)  # type: ignore[return-value]
+    return cast(Split, split), kind, int(number)
 
 
 def _part(split: Split) -> str:
-    return {"all": "", "train": "training part, ", "test": "held-out part, "}[split]
+    return "" if split == "all" else f"{split} split, "

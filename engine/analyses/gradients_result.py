@@ -86,6 +86,8 @@ def assemble(
         "request": request.model_dump_json(),
         "models": json.dumps([info.model_dump(mode="json") for info in models]),
         "seed": request.seed,
+        "fit_start": params.fit_start,
+        "fit_stop": params.fit_stop,
         "definition": DEFINITION,
         "notes": json.dumps(_what(params, ds) + notes, ensure_ascii=False),
     }
@@ -129,10 +131,9 @@ def _lost(label: str, split: str, losses: Mapping[str, np.ndarray], at: tuple[in
     if not len(lost):
         return []
     which = ", ".join(map(str, lost[:5])) + (" and others" if len(lost) > 5 else "")
-    where = "" if split == "all" else f" ({split})"
-    return [
-        f"{label}{where}: {len(lost)} sequences whose loss or gradients are not finite are left out (number {which})"
-    ]
+    who = label + ("" if split == "all" else f", {split} split")
+    are = "1 sequence is left out, as its" if len(lost) == 1 else f"{len(lost)} sequences are left out, as their"
+    return [f"{who}: {are} loss or gradients are not finite (number {which})"]
 
 
 def _what(params: GradientsParams, ds: "xr.Dataset") -> list[str]:

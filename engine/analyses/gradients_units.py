@@ -6,7 +6,8 @@ import numpy as np
 import torch
 import xarray as xr
 
-from engine.analyses.gradients import BATCH_TOKENS, CHUNK, MEMORY, Split
+from engine.analyses.gradients import BATCH_TOKENS, CHUNK, MEMORY
+from engine.data.splits import Split
 from engine.data.tokens import tokens
 from engine.errors import UserError
 from engine.gradients.per_sample import per_sample
@@ -52,10 +53,11 @@ class Collected:
         ]
 
     def collect(self, chunk: int) -> xr.Dataset:
-        """Form and put aside the gradients of one chunk's sequences; their losses, and which of them are finite."""
+        """Put aside the gradients of one chunk's sequences; their losses, and which of them are kept (1 or 0)."""
         numbers = list(range(chunk * CHUNK, min((chunk + 1) * CHUNK, self._samples)))
         loss, predicted = np.full(len(numbers), np.nan), np.zeros(len(numbers), dtype=np.int64)
-        kept, texts = np.zeros(len(numbers), dtype=bool), np.full(len(numbers), "", dtype=object)
+        kept, texts = np.full(len(numbers), np.nan), np.full(len(numbers), "", dtype=object)
+        # A file may have fewer rows than were asked for.
         there = [number for number in numbers if number < len(self._tokens)]
         size = max(1, BATCH_TOKENS[self._device] // self._tokens.shape[1])
         waiting = [there[start : start + size] for start in range(0, len(there), size)][::-1]
