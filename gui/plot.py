@@ -99,7 +99,7 @@ class FigureWidget(QWidget):
         self.halves.setChildrenCollapsible(False)
         self.halves.addWidget(self.canvas)
         self.halves.addWidget(self.table)
-        self.halves.setSizes([600, 250])
+        self._shape: tuple[object, ...] = ()
         box.addWidget(self.halves, 1)
         shortcut = QShortcut(QKeySequence("A"), self, context=Qt.ShortcutContext.WidgetWithChildrenShortcut)
         shortcut.activated.connect(self.canvas.reset)
@@ -117,14 +117,17 @@ class FigureWidget(QWidget):
         self._hovered("")
 
     def _share_height(self) -> None:
-        """Three fifths for the panels; without any, the canvas has no more than its title and its note need."""
-        alone = not self.table.isHidden() and not self.canvas.figure.rows
-        height = self.canvas.heading_height() if alone else QWIDGETSIZE_MAX
-        self.canvas.setMaximumHeight(height)
-        total = self.halves.height()
-        if alone or (self.canvas.height() < 80 < total):
-            top = height if alone else total if self.table.isHidden() else round(0.6 * total)
-            self.halves.setSizes([top, total - top])
+        """The table takes what its rows need, up to two fifths; without panels, the canvas only what its texts need."""
+        table, figure = not self.table.isHidden(), self.canvas.figure
+        alone = table and not figure.rows
+        heading = self.canvas.heading_height() if alone else QWIDGETSIZE_MAX
+        self.canvas.setMaximumHeight(heading)
+        shape = (table, alone, len(figure.table.rows) if figure.table else 0, self.halves.height())
+        if shape != self._shape or alone:  # else the user's own division stays
+            self._shape = shape
+            total = self.halves.height()
+            low = total - heading if alone else min(self.table.natural_height(), round(0.4 * total)) if table else 0
+            self.halves.setSizes([total - low, low])
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)

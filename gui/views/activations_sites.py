@@ -12,7 +12,7 @@ from engine.spectra.trends import spearman, thirds
 from gui.figure import Axis, Figure, Floats, Line, Mark, Panel, Points, Rule
 from gui.selection import Selection
 from gui.views.base import Options
-from gui.views.fits_data import ALPHA, NOTHING, Fitted, geometric_mean
+from gui.views.fits_data import ALPHA, NOTHING, Fitted, geometric_mean, ranked
 from gui.views.fits_depth import curve_marks
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ def _lines(fitted: Fitted, site: int, layer: int) -> list[Mark]:
     for condition in fitted.conditions:
         values = geometric_mean(fitted.spectra(condition, site)[:, layer])
         if np.isfinite(values).any():
-            ranks = np.arange(1, len(values) + 1, dtype=float)
-            marks.append(Line(ranks, values, condition.label, fitted.colors[condition.label]))
+            marks.append(Line(*ranked(values), condition.label, fitted.colors[condition.label]))
     return marks
 
 

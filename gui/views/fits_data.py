@@ -180,6 +180,12 @@ def layer_axis(layers: int) -> Axis:
     return Axis("layer", ticks=tuple((float(i), str(i)) for i in range(0, layers, step)), limits=(-0.6, layers - 0.4))
 
 
+def ranked(spectrum: Floats) -> tuple[Floats, Floats]:
+    """Ranks from 1, and the spectrum, up to its last positive value."""
+    width = int(np.flatnonzero(spectrum > 0).max(initial=-1)) + 1
+    return np.arange(1, width + 1, dtype=float), np.where(spectrum[:width] > 0, spectrum[:width], np.nan)
+
+
 def geometric_mean(spectra: Floats) -> Floats:
     """Over the first axis; NaN where any is absent or zero, so that slopes of it are means of slopes."""
     with np.errstate(divide="ignore", invalid="ignore"):

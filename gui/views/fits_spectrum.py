@@ -11,7 +11,7 @@ from engine.spectra.student import interval
 from gui.figure import Axis, Cell, Figure, Floats, Line, Mark, Panel, Rule, Span, Table
 from gui.selection import Selection
 from gui.views.base import Options
-from gui.views.fits_data import ALPHA, NOTHING, Fitted, geometric_mean, layer_axis
+from gui.views.fits_data import ALPHA, NOTHING, Fitted, geometric_mean, layer_axis, ranked
 from gui.views.fits_depth import curve_marks
 
 if TYPE_CHECKING:
@@ -55,9 +55,9 @@ def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptio
         color = fitted.colors[condition.label]
         if options.noise:
             noise = geometric_mean(fitted.spectra(condition, noise=True)[:, layer])
-            marks.append(Line(_ranks(noise), noise, "noise control", "null", dash=True))
+            marks.append(Line(*ranked(noise), "noise control", "null", dash=True))
         mean = geometric_mean(values)
-        marks.append(Line(_ranks(mean), mean, condition.label, color, 2, picks=(fitted.pick(condition, layer),)))
+        marks.append(Line(*ranked(mean), condition.label, color, 2, picks=(fitted.pick(condition, layer),)))
         try:
             rows.append(_row(fitted, condition, layer, start, stop))
             law = fitted.fit(mean, start, stop)
@@ -73,7 +73,7 @@ def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptio
     return Figure((panels,), title=title, note=note, table=Table(COLUMNS, tuple(rows)) if rows else None)
 
 
-COLUMNS = ("condition", "α", "low", "high", "standard error", "R²", "α of noise", "ranks", "N/d", "seeds")
+COLUMNS = ("condition", "α", "low", "high", "standard error", "R²", "α of noise", "its R²", "ranks", "N/d", "seeds")
 
 
 def _row(fitted: Fitted, condition: Condition, layer: int, start: int, stop: int) -> tuple[Cell, ...]:
@@ -82,7 +82,7 @@ def _row(fitted: Fitted, condition: Condition, layer: int, start: int, stop: int
     noise = fitted.fit(fitted.spectra(condition, noise=True)[:, layer], start, stop)
     low, mean, high = (float(v) for v in interval(law.alpha))
     ratio = "positions_per_dim" if fitted.site >= 0 else "sequences_per_dim"
-    numbers = (float(interval(values)[1]) for values in (law.se, law.r2, noise.alpha))
+    numbers = (float(interval(values)[1]) for values in (law.se, law.r2, noise.alpha, noise.r2))
     per_dim = float(np.nanmean(fitted.at(condition, ratio)))
     return (condition.label, mean, low, high, *numbers, int(law.points.max()), per_dim, len(condition.models))
 
@@ -126,11 +126,11 @@ def residuals(dataset: "xr.Dataset", selection: Selection, options: ResidualOpti
             except UserError as error:
                 trouble = error.message
                 continue
-            ranks = _ranks(values)
-            gap = _logs(values) * fitted.kind.power - (law.intercept - law.alpha * np.log(ranks))
+            ranks, positive = ranked(values)
+            gap = fitted.kind.power * np.log(positive) - (law.intercept - law.alpha * np.log(ranks))
             marks.append(Line(ranks, gap, label, color, 1 if noise else 2, dash=noise))
             if not noise:
-                inside = gap[law.ranks - 1]
+                inside = gap[law.ranks[: int(law.points)] - 1]
                 rows.append((condition.label, float(law.alpha), float(np.nanstd(inside)), _lag(inside), float(law.r2)))
     title = f"Layer {layer}, {fitted.place}: residuals of the power law over ranks {start} to {stop}"
     columns = ("condition", "α", "spread of ln λ about the fit", "correlation of neighbours", "R²")
@@ -146,15 +146,6 @@ def _lag(values: Floats) -> float:
     """Correlation of neighbours: of independent residuals about 0."""
     there = values[np.isfinite(values)]
     return float(np.corrcoef(there[1:], there[:-1])[0, 1]) if len(there) > 2 and np.ptp(there) > 0 else float("nan")
-
-
-def _logs(values: Floats) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(values > 0, np.log(values), np.nan)
-
-
-def _ranks(values: Floats) -> Floats:
-    return np.arange(1, len(values) + 1, dtype=float)
 
 
 def _span(fitted: Fitted, layer: int, start: int, stop: int) -> Span:
