@@ -20,7 +20,10 @@ State = Literal["queued", "running", "cancelling", "done", "stopped", "failed"]
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run as the list shows it. `run` is its id in the session, empty until the engine has made its plan."""
+    """One run as the list shows it. `run` is its id in the session, empty until the engine has made its plan.
+
+    `missing` says of each model that is not wholly in the result of a finished run why that is.
+    """
 
     key: int
     session: Path
@@ -33,6 +36,7 @@ class RunRow:
     doing: str = ""
     message: str = ""
     detail: str = ""
+    missing: tuple[str, ...] = ()
     log: tuple[str, ...] = field(default=(), repr=False)
 
     @property
@@ -47,7 +51,7 @@ class RunRow:
 
     @property
     def resumable(self) -> bool:
-        return self.state in ("stopped", "failed")
+        return self.state in ("stopped", "failed") or (self.state == "done" and self.done < self.total)
 
 
 class Runs(QObject):
@@ -95,9 +99,9 @@ class Runs(QObject):
                 run.request,
                 "done" if finished else "stopped",
                 run=run.id,
-                done=total if finished else done,
+                done=done,
                 total=total,
-                message="" if finished else f"{done} of {total} units are kept; it can be resumed.",
+                message="" if finished and done == total else f"{done} of {total} units are kept; it can be resumed.",
             )
             self._rows[row.key] = row
         self.changed.emit()
@@ -108,7 +112,7 @@ class Runs(QObject):
 
     def resume(self, row: RunRow) -> RunRow:
         """Queue what is left of a stopped or failed run; one that never got a plan starts anew."""
-        return self._queue(replace(row, state="queued", message="", detail="", remaining=None))
+        return self._queue(replace(row, state="queued", message="", detail="", missing=(), remaining=None))
 
     def cancel(self, row: RunRow) -> None:
         """Stop it: between units if it is running, at once if it only waits."""
@@ -138,13 +142,15 @@ class Runs(QObject):
             case Progress(_, done, total, doing, remaining):
                 row = replace(row, done=done, total=total, doing=doing, remaining=remaining)
                 self._put(_logged(row, f"{done} of {total}: {doing}"))
-            case Notice(_, text):
-                self._put(_logged(replace(row, message=text), text))
+            case Notice(_, text, detail):
+                self._put(_logged(replace(row, message=text), f"{text}\n{detail}" if detail else text))
             case Snapshot():
                 self.snapshot.emit(event)
                 return
-            case Finished(_, seconds):
-                self._end(_logged(replace(row, state="done", done=row.total), f"Finished in {seconds:.1f} s"))
+            case Finished(_, seconds, missing):
+                done, message = (row.done, " ".join(missing)) if missing else (row.total, row.message)
+                row = replace(row, state="done", done=done, message=message, missing=missing)
+                self._end(_logged(row, f"Finished in {seconds:.1f} s"))
             case Stopped(_, done, total):
                 kept = f"{done} of {total} units are kept; it can be resumed."
                 self._end(_logged(replace(row, state="stopped", done=done, total=total, message=kept), "Stopped"))

@@ -3,7 +3,7 @@
 import json
 from dataclasses import replace
 
-from PySide6.QtCore import QEvent, QObject, Qt, QTimer, Slot
+from PySide6.QtCore import QEvent, QObject, Qt, Slot
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QAbstractItemView, QAbstractSlider, QAbstractSpinBox, QComboBox, QLineEdit, QTextEdit
 
@@ -11,7 +11,6 @@ from gui.results import Results
 from gui.selection import Selection, SelectionModel
 
 ARROWS = (Qt.Key.Key_Left, Qt.Key.Key_Right, Qt.Key.Key_Up, Qt.Key.Key_Down)
-PLAY_MS = 800
 EDITORS = (QLineEdit, QTextEdit, QComboBox, QAbstractSpinBox, QAbstractItemView, QAbstractSlider)
 
 
@@ -21,27 +20,6 @@ class Walker(QObject):
     def __init__(self, selection: SelectionModel, results: Results, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._selection, self._results = selection, results
-        self._player = QTimer(self, interval=PLAY_MS)
-        self._player.timeout.connect(self._play_on)
-
-    @Slot()
-    def play(self) -> None:
-        """Go through the models, such as the checkpoints of a training, round and round; once more stops it."""
-        if self._player.isActive():
-            self._player.stop()
-        else:
-            self._player.start()
-
-    @Slot()
-    def _play_on(self) -> None:
-        """Show the next model of the same kind: trained ones follow each other, and so do twins."""
-        if (dataset := self._results.dataset) is None:
-            self._player.stop()
-            return
-        infos = json.loads(dataset.attrs["models"])
-        now = min(self._selection.current.model, len(infos) - 1)
-        alike = [at for at, info in enumerate(infos) if info["twin"] == infos[now]["twin"]]
-        self._step(model=alike[(alike.index(now) + 1) % len(alike)] - now)
 
     @Slot()
     def next_layer(self) -> None:

@@ -1,6 +1,5 @@
 """The main window: makes the panes, puts them in their places, and connects them. What they do is theirs."""
 
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -8,14 +7,10 @@ from PySide6.QtCore import QObject, Qt, QTimer, Signal, Slot
 from PySide6.QtGui import QAction, QCloseEvent, QPaintEvent
 from PySide6.QtWidgets import (
     QApplication,
-    QDockWidget,
     QLabel,
     QMainWindow,
     QMessageBox,
-    QSplitter,
     QToolButton,
-    QVBoxLayout,
-    QWidget,
 )
 
 from engine.runs.child import Inspected
@@ -31,6 +26,7 @@ from gui.loader import LoaderPane
 from gui.messages import MessageBar
 from gui.palette import Palette
 from gui.parameters import ParametersPane
+from gui.places import Places
 from gui.plots import Plots
 from gui.presenter import Presenter
 from gui.results import Results
@@ -41,15 +37,10 @@ from gui.selection import SelectionModel
 from gui.settings import Settings
 from gui.style import sheet
 from gui.theme import Mode, Theme
+from gui.timeline import Timeline
 from gui.walker import ArrowGuard, Walker
 from gui.widgets import scrolled
 from gui.workspace import ViewPanel, Workspace, navigators
-
-LEFT, RIGHT, BOTTOM = (
-    Qt.DockWidgetArea.LeftDockWidgetArea,
-    Qt.DockWidgetArea.RightDockWidgetArea,
-    Qt.DockWidgetArea.BottomDockWidgetArea,
-)
 
 
 class MainWindow(QMainWindow):
@@ -74,7 +65,16 @@ class MainWindow(QMainWindow):
         self.navigator.tabs.hide()  # it follows the analysis in front
         self.loader, self.parameters, self.inspector = LoaderPane(), ParametersPane(), Inspector()
         self.runs_pane, self.help = RunsPane(self.runs), HelpPane(self)
-        self._place()
+        self.timeline = Timeline(self.selection, self.results)
+        self.doing = QLabel()
+        self.statusBar().addPermanentWidget(self.doing)
+        sides = {
+            "model": scrolled(self.loader),
+            "inspector": scrolled(self.inspector),
+            "parameters": self.parameters,
+            "runs": self.runs_pane,
+        }
+        self.places = Places(self, (self.messages, self.workspace, self.navigator, self.timeline), sides, settings)
 
         self.files = Files(self.document, self.jobs, settings, self)
         self.plots = Plots(self.workspace, self)
@@ -86,64 +86,17 @@ class MainWindow(QMainWindow):
         self.keeper = Keeper(self.document, self.jobs, (self.results, self.runs), followed, panels, self)
 
         parts: dict[str, QObject] = {
-            name: getattr(self, name) for name in ("files", "plots", "inspector", "runner", "walker")
+            name: getattr(self, name)
+            for name in ("files", "plots", "inspector", "runner", "walker", "timeline", "places")
         }
         self.actions_ = Actions(self, self.menuBar(), {**parts, "window": self})
         self._menus()
         self._connect()
         self.loader.set_known(settings.models)
         self._restyle()
-        self._restore_layout()
+        self.places.restore()
         self._document_changed()
         self._first_paint = True
-
-    # -- places ---------------------------------------------------------------------------------------------------
-
-    def _place(self) -> None:
-        self.setObjectName("eigenscope")
-        self.setDockNestingEnabled(True)
-        self.setCorner(Qt.Corner.BottomLeftCorner, BOTTOM)
-        self.setCorner(Qt.Corner.BottomRightCorner, BOTTOM)
-        self.middle = QSplitter(Qt.Orientation.Vertical, childrenCollapsible=False)
-        self.middle.addWidget(self.workspace)
-        self.middle.addWidget(self.navigator)
-        self.middle.setSizes([620, 210])
-        self.middle.setStretchFactor(0, 1)
-        centre = QWidget()
-        box = QVBoxLayout(centre)
-        box.setContentsMargins(0, 0, 0, 0)
-        box.setSpacing(0)
-        box.addWidget(self.messages)
-        box.addWidget(self.middle, 1)
-        self.setCentralWidget(centre)
-        self.docks = {
-            "model": self._dock("model", "Model", scrolled(self.loader), LEFT),
-            "inspector": self._dock("inspector", "Inspector", scrolled(self.inspector), RIGHT),
-            "parameters": self._dock("parameters", "Parameters", self.parameters, RIGHT),
-            "runs": self._dock("runs", "Runs", self.runs_pane, BOTTOM),
-        }
-        self._arrange()
-        self.doing = QLabel()
-        self.statusBar().addPermanentWidget(self.doing)
-
-    def _dock(self, name: str, title: str, widget: QWidget, area: Qt.DockWidgetArea) -> QDockWidget:
-        dock = QDockWidget(title, self)
-        dock.setObjectName(name)
-        dock.setWidget(widget)
-        self.addDockWidget(area, dock)
-        return dock
-
-    def _arrange(self) -> None:
-        places = {"model": LEFT, "inspector": RIGHT, "parameters": RIGHT, "runs": BOTTOM}
-        for name, area in places.items():
-            self.docks[name].setFloating(False)
-            self.addDockWidget(area, self.docks[name])
-            self.docks[name].show()
-        right = [self.docks["inspector"], self.docks["parameters"]]
-        self.resizeDocks([self.docks["model"], right[0]], [300, 310], Qt.Orientation.Horizontal)
-        self.resizeDocks(right, [330, 420], Qt.Orientation.Vertical)
-        self.resizeDocks([self.docks["runs"]], [130], Qt.Orientation.Vertical)
-        self.resize(1500, 940)
 
     def _menus(self) -> None:
         self._recent = self.actions_.menu("File").addMenu("Open recent")
@@ -155,7 +108,7 @@ class MainWindow(QMainWindow):
                 action.setShortcut(f"Ctrl+{number}")
             action.triggered.connect(partial(self.workspace.panel.set_view, view.name))
             self.actions_.add("View > Views", action)
-        for dock in self.docks.values():
+        for dock in self.places.docks.values():
             self.actions_.add("View > Panes", dock.toggleViewAction())
         find = QToolButton(self, autoRaise=True)
         find.setDefaultAction(self.actions_.by_id["palette"])
@@ -222,7 +175,7 @@ class MainWindow(QMainWindow):
 
     @Slot(object)
     def _ended(self, row: RunRow) -> None:
-        if row.state == "failed":
+        if row.state == "failed" or row.missing:
             self.messages.show_message(row.message, row.detail)
 
     @Slot()
@@ -310,22 +263,6 @@ class MainWindow(QMainWindow):
     def _restyle(self) -> None:
         self.setStyleSheet(sheet(self.theme.dark))
 
-    @Slot()
-    def reset_layout(self) -> None:
-        self.settings.forget_layout()
-        self._arrange()
-        self.middle.setSizes([620, 210])
-
-    def _restore_layout(self) -> None:
-        restorers: dict[str, Callable[..., object]] = {
-            "geometry": self.restoreGeometry,
-            "docks": self.restoreState,
-            "middle": self.middle.restoreState,
-        }
-        for name, restore in restorers.items():
-            if (state := self.settings.layout(name)) is not None:
-                restore(state)
-
     # -- life -----------------------------------------------------------------------------------------------------
 
     def paintEvent(self, event: QPaintEvent) -> None:
@@ -351,12 +288,7 @@ class MainWindow(QMainWindow):
         if (self.runs.busy or self.doing.text()) and not self._leave():
             event.ignore()
             return
-        for name, state in (
-            ("geometry", self.saveGeometry()),
-            ("docks", self.saveState()),
-            ("middle", self.middle.saveState()),
-        ):
-            self.settings.save_layout(name, state)
+        self.places.save()
         self._app.removeEventFilter(self._guard)
         self.keeper.flush()
         self.jobs.close()

@@ -56,6 +56,20 @@ def test_a_run_from_queue_to_done(host, runs, tmp_path):
     assert "Finished in 3.0 s" in runs.row(key).log[-1]
 
 
+def test_a_run_that_lacks_a_model_says_which_and_can_be_resumed(host, runs, tmp_path):
+    key = runs.add(tmp_path, REQUEST).key
+    host.replied.emit(Started("r1", "weights", "", 0, 6))
+    host.replied.emit(Notice("r1", "step32 failed and is passed over: NaN.", "Traceback"))
+    host.replied.emit(Progress("r1", 3, 6, "Putting the result together", 0.0))
+    host.replied.emit(Finished("r1", 3.0, ("step32 failed: NaN.",)))
+    row = runs.row(key)
+    assert (row.state, row.done, row.message, row.resumable) == ("done", 3, "step32 failed: NaN.", True)
+    assert "Traceback" in row.log[-3]
+    runs.resume(row)
+    assert host.submitted[-1] == "r1"
+    assert runs.row(key).missing == ()
+
+
 def test_runs_wait_for_one_another(host, runs, tmp_path):
     other = REQUEST.model_copy(update={"seed": 1})
     first, second = runs.add(tmp_path, REQUEST).key, runs.add(tmp_path, other).key

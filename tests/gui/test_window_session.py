@@ -254,10 +254,10 @@ def test_a_home_that_cannot_be_made_is_a_sentence(window, tmp_path):
 
 def test_layout_and_theme_persist(qtbot, tmp_path):
     with window_in(tmp_path) as window:
-        window.docks["runs"].hide()
+        window.places.docks["runs"].hide()
         window.theme_dark()
     with window_in(tmp_path) as window:
-        assert window.docks["runs"].isHidden()
+        assert window.places.docks["runs"].isHidden()
         assert window.settings.theme == "dark"
-        window.reset_layout()
-        assert not window.docks["runs"].isHidden()
+        window.places.reset()
+        assert not window.places.docks["runs"].isHidden()
