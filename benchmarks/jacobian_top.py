@@ -6,9 +6,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from benchmarks.harness import Result, largest_difference, seconds
+from benchmarks.harness import Result, largest_difference
 from benchmarks.jacobian_mean import gpt2_block
-from engine.jacobians.closed import Component, component_operator
+from engine.jacobians.closed import Component, component_operators
 from engine.jacobians.spectra import Statistic, sample_statistics
 from engine.jacobians.state import State
 
@@ -26,40 +26,73 @@ def jacobian_top(
 ) -> Result:
     """ρ and δ in context, fp32, for attention and MLP with random weights.
 
-    The references are timed on `batched` and `looped` samples and scaled to all. Ours does everything from the hidden
-    states on; random weights, whose singular values lie close together, are the hard case for it.
+    The references are timed on `batched` and `looped` samples and scaled to all, twice, and the faster time counts, as
+    for ours. Ours does everything from the hidden states on; random weights, whose singular values lie close together,
+    are the hard case for it.
+
+    S0 (section 4.2) takes the Jacobian of each sample on its own with respect to the last token, of attention over the
+    whole sentence and of the MLP at that token, each behind its norm, and then the singular values: so does the loop.
     """
     module, block = gpt2_block(d, heads, f)
     hidden = torch.randn(samples, tokens, d, generator=torch.Generator().manual_seed(1))
     lengths = torch.full((samples,), tokens)
     state = State(hidden, lengths, lengths - 1)
-    taken: dict[str, tuple[float, float, float]] = {}
+    found: dict[Component, dict[Statistic, Tensor]] = {}
+    taken: dict[str, list[dict[str, float]]] = {"ours": [], "vmap": [], "loop": []}
+    inputs = {component: _maps(module, hidden[:batched], component) for component in COMPONENTS}
+    exact: dict[Component, Tensor] = {}
+
+    def ours(part: State) -> dict[str, float]:
+        began = time.perf_counter()
+        operators = component_operators(block, part, "in_context")
+        times = {"closed forms": time.perf_counter() - began}
+        for component in COMPONENTS:
+            began = time.perf_counter()
+            found[component] = sample_statistics(operators[component], ("rho", "delta"))
+            times[component] = time.perf_counter() - began
+        return times
+
+    def together(component: Component) -> float:
+        maps, arguments = inputs[component]
+        began = time.perf_counter()
+        exact[component] = torch.linalg.svdvals(torch.func.vmap(torch.func.jacrev(maps))(*arguments)).double()
+        return (time.perf_counter() - began) / batched * samples
+
+    def one_by_one(component: Component) -> float:
+        maps, arguments = inputs[component]
+        began = time.perf_counter()
+        for x, others in zip(*(part[:looped] for part in arguments), strict=True):
+            torch.linalg.svdvals(torch.autograd.functional.jacobian(lambda y, o=others: maps(y, o), x))
+        return (time.perf_counter() - began) / looped * samples
+
+    ours(state[:batched])
+    for _ in range(2):
+        taken["ours"].append(ours(state))
+        taken["vmap"].append({component: together(component) for component in COMPONENTS})
+        taken["loop"].append({component: one_by_one(component) for component in COMPONENTS})
+    best = {name: min(times, key=lambda one: sum(one.values())) for name, times in taken.items()}
+    mine, vmapped, loop = (sum(best[name].values()) for name in ("ours", "vmap", "loop"))
     differences = []
-    for component in COMPONENTS:
-        maps, inputs = _maps(module, hidden[:batched], component)
-
-        def ours(component: Component = component) -> dict[Statistic, Tensor]:
-            return sample_statistics(component_operator(block, state, component, "in_context"), ("rho", "delta"))
-
-        def together(maps: Callable[..., Tensor] = maps, inputs: tuple[Tensor, Tensor] = inputs) -> Tensor:
-            return torch.linalg.svdvals(torch.func.vmap(torch.func.jacrev(maps))(*inputs))
-
-        found = ours()
-        mine = seconds(ours, warm_up=False)
-        began = time.perf_counter()
-        values = together()
-        vmapped = (time.perf_counter() - began) / batched * samples
-        began = time.perf_counter()
-        for x, others in zip(*(part[:looped] for part in inputs), strict=True):
-            torch.linalg.svdvals(torch.autograd.functional.jacobian(lambda y, o=others: maps(y, o), x))  # noqa: B023
-        taken[component] = mine, vmapped, (time.perf_counter() - began) / looped * samples
-        expected: dict[Statistic, Tensor] = {"rho": values[:, 0], "delta": values[:, 1] / values[:, 0]}
+    for component, sigma in exact.items():
+        expected: dict[Statistic, Tensor] = {"rho": sigma[:, 0], "delta": sigma[:, 1] / sigma[:, 0]}
         for name, value in expected.items():
-            exact = value.double().numpy()
-            differences.append(largest_difference(found[name][:batched].numpy(), exact, exact > 0))
-
-    mine, vmapped, looped_taken = (sum(times) for times in zip(*taken.values(), strict=True))
+            differences.append(
+                largest_difference(found[component][name][:batched].numpy(), value.numpy(), value.numpy() > 0)
+            )
     agreement = max(differences)
+    facts: dict[str, float | str] = {
+        "what": f"ρ and δ of {samples} samples in context of {tokens} tokens, attention and MLP, fp32, d = {d}, "
+        f"f = {f}, {torch.get_num_threads()} threads",
+        "reference": f"vmap(jacrev) and svdvals, {batched} samples timed and scaled to all",
+        "S0's loop": "torch.autograd.functional.jacobian and svdvals, sample by sample, attention over the whole "
+        f"sentence; {looped} samples timed and scaled to all",
+        "ratio to S0's loop": loop / mine,
+    }
+    for component in COMPONENTS:
+        ratios = (f"{best[theirs][component] / best['ours'][component]:.0f}" for theirs in ("vmap", "loop"))
+        facts[f"{component}, closed forms not counted: ratio to vmap(jacrev), to S0's loop"] = ", ".join(ratios)
+    for part, part_taken in best["ours"].items():
+        facts[f"{part}, ms a sample"] = 1e3 * part_taken / samples
     return Result(
         "jacobian_top",
         mine,
@@ -67,19 +100,10 @@ def jacobian_top(
         agreement,
         demands={
             "at least 50 times faster than vmap(jacrev) and svdvals": vmapped >= 50 * mine,
-            "at least 500 times faster than a loop over functional.jacobian and svdvals": looped_taken >= 500 * mine,
+            "at least 500 times faster than S0's loop": loop >= 500 * mine,
             "agrees to 1e-4 relative": agreement <= 1e-4,
         },
-        facts={
-            "what": f"ρ and δ of {samples} samples in context of {tokens} tokens, attention and MLP, fp32, d = {d}, "
-            f"f = {f}, {torch.get_num_threads()} threads",
-            "reference": f"vmap(jacrev) and svdvals, {batched} samples timed and scaled to all",
-            f"ratio to the loop, {looped} samples timed and scaled": looped_taken / mine,
-        }
-        | {
-            f"{component}: ratio to vmap(jacrev), to the loop": f"{theirs / ours_taken:.0f}, {loop / ours_taken:.0f}"
-            for component, (ours_taken, theirs, loop) in taken.items()
-        },
+        facts=facts,
     )
 
 

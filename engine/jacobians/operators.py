@@ -36,6 +36,10 @@ class Operator(ABC):
     def __getitem__(self, samples: Tensor) -> Self:
         """The maps of some samples: their numbers (n,)."""
 
+    def rough(self) -> "Operator":
+        """The same but for rounding shared weights, and what they are multiplied with, to bfloat16."""
+        return self
+
 
 @dataclass(frozen=True)
 class Shared(Operator):
@@ -48,18 +52,25 @@ class Shared(Operator):
     def shape(self) -> tuple[int, int, int]:
         return self.n, *self.weight.shape
 
-    # Transposed and flattened, so that all samples and columns are one large product instead of N small ones.
     def matmul(self, v: Tensor) -> Tensor:
-        return (v.mT.flatten(0, 1) @ self.weight.T).unflatten(0, (v.shape[0], v.shape[2])).mT
+        return self._rows(v, self.weight.T)
 
     def rmatmul(self, u: Tensor) -> Tensor:
-        return (u.mT.flatten(0, 1) @ self.weight).unflatten(0, (u.shape[0], u.shape[2])).mT
+        return self._rows(u, self.weight)
 
     def dense(self) -> Tensor:
         return self.weight.expand(self.n, -1, -1)
 
     def __getitem__(self, samples: Tensor) -> Self:
         return replace(self, n=len(samples))
+
+    def rough(self) -> "Shared":
+        return replace(self, weight=self.weight.bfloat16())
+
+    # Transposed and flattened, so that all samples and columns are one large product instead of N small ones.
+    def _rows(self, x: Tensor, right: Tensor) -> Tensor:
+        n, _, k = x.shape
+        return (x.mT.flatten(0, 1).to(right.dtype) @ right).to(x.dtype).unflatten(0, (n, k)).mT
 
 
 @dataclass(frozen=True)
@@ -315,6 +326,9 @@ class Chain(Operator):
     def __getitem__(self, samples: Tensor) -> Self:
         return replace(self, factors=tuple(factor[samples] for factor in self.factors))
 
+    def rough(self) -> "Chain":
+        return replace(self, factors=tuple(factor.rough() for factor in self.factors))
+
 
 @dataclass(frozen=True)
 class Sum(Operator):
@@ -346,6 +360,9 @@ class Sum(Operator):
 
     def __getitem__(self, samples: Tensor) -> Self:
         return replace(self, terms=tuple(term[samples] for term in self.terms))
+
+    def rough(self) -> "Sum":
+        return replace(self, terms=tuple(term.rough() for term in self.terms))
 
 
 def chain(*factors: Operator | None) -> Operator:

@@ -95,6 +95,31 @@ def test_the_two_largest_come_without_any_matrix(monkeypatch: pytest.MonkeyPatch
     torch.testing.assert_close(top_singular_values(operator), expected, rtol=1e-9, atol=0)
 
 
+@pytest.mark.parametrize("name", SPECTRA)
+def test_a_rough_guess_first_changes_nothing_but_the_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spectra, "ROUGH_FROM", 2)
+    monkeypatch.setattr(spectra, "_fast_bfloat16", lambda like: True)
+    tried = []
+    rough = Chain.rough
+    monkeypatch.setattr(Chain, "rough", lambda self: tried.append(self) or rough(self))
+    left, right = (torch.linalg.qr(draw(D, D + i))[0].float() for i in range(2))
+    sigma = SPECTRA[name]
+    found = top_singular_values(chain(Shared(left, N), Diagonal(sigma.float().expand(N, -1)), Shared(right, N)))
+    assert tried
+    np.testing.assert_allclose(found, sigma[:2].expand(N, 2), rtol=5e-5, atol=5e-6 * float(sigma[0]))
+
+
+def test_the_rough_operator_is_near() -> None:
+    weight = draw(8, 8).float()
+    for operator in (Shared(weight, 2), chain(Shared(weight, 2), Diagonal(draw(2, 8).float()), Shared(weight, 2))):
+        v = draw(2, 8, 3).float()
+        near = operator.rough().matmul(v)
+        assert near.dtype == torch.float32
+        assert 1e-4 < (near - operator.matmul(v)).norm() / near.norm() < 2e-2
+    dense = Dense(draw(2, 8, 8))
+    assert dense.rough() is dense
+
+
 @cache
 def operators_of(name: str, context: str) -> dict[str, Operator]:
     block = models.block_of(name, 1, "all")
