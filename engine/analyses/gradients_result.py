@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.analyses.claims import to_json
 from engine.analyses.gradients import CHUNK, GradientsParams, chunk_key, splits_of, weight_key
+from engine.analyses.gradients_claims import claims
 from engine.errors import UserError
 from engine.gradients import count
 from engine.request import DataSpec, Request
@@ -91,6 +93,13 @@ def assemble(
         "definition": DEFINITION,
         "notes": json.dumps(_what(params, ds) + notes, ensure_ascii=False),
     }
+    last = [
+        weight_key(m, split, count(params.weight, info.n_layers) - 1)
+        for m, info in enumerate(models)
+        for split in splits_of(params, info)
+    ]
+    if all(key in units for key in last):
+        ds.attrs["claims"] = to_json(claims(ds))
     return ds
 
 

@@ -147,10 +147,7 @@ class Fitted(Measured):
     @property
     def run_window(self) -> tuple[int, int]:
         """The window over which the run fitted."""
-        import json
-
-        params = json.loads(self.dataset.attrs["request"])["params"]
-        return int(params.get("fit_start", 10)), int(params.get("fit_stop", 100))
+        return int(self.dataset.attrs["fit_start"]), int(self.dataset.attrs["fit_stop"])
 
     def window(self, start: int, stop: int) -> tuple[int, int]:
         """The window of a view's options, where 0 is the run's own."""
