@@ -39,6 +39,8 @@ ARRAYS: dict[str, tuple[str, ...]] = {
     "restart_quality": ("restart",),
     **dict.fromkeys((f"detector_{n}" for n in ("cohens_d", "p_value", "variance_z", "n_communities")), ("detector",)),
 }
+# A unit keeps its many small variables as two: every variable of a unit on disk costs files of its own.
+PACKED = {"of_site": ("site",), "of_unit": ("site", "unit")}
 NUMBERS = ("order", "edge_source", "edge_target")
 SINGLE = ("edge_weight", "correlation_tiles", "position")
 RATES = ("sigma", "variance")
@@ -77,7 +79,7 @@ def assemble(
         for s, site in enumerate(SITES):
             if site not in unit["site"].values:
                 continue
-            one = unit.sel(site=site)
+            one = unpack(unit).sel(site=site)
             for name, array in values.items():
                 array[m, s, layer, ...][_corner(one[name].shape)] = one[name].values
     ds = xr.Dataset(
@@ -114,6 +116,21 @@ def assemble(
     from engine.analyses.communities_claims import claims
 
     ds.attrs["claims"] = to_json(claims(ds))
+    return ds
+
+
+def pack(ds: "xr.Dataset") -> "xr.Dataset":
+    """Variables of the same dimensions in one, for the disk."""
+    for packed, dims in PACKED.items():
+        names = [name for name, variable in ds.data_vars.items() if variable.dims == dims]
+        ds = ds.drop_vars(names).assign({packed: ds[names].to_array(f"{packed}_name")})
+    return ds
+
+
+def unpack(ds: "xr.Dataset") -> "xr.Dataset":
+    """The inverse of `pack`."""
+    for packed in PACKED:
+        ds = ds.drop_vars(packed).merge(ds[packed].to_dataset(f"{packed}_name"))
     return ds
 
 

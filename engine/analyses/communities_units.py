@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.analyses.communities import CommunitiesParams
+from engine.analyses.communities_result import NUMBERS, SITES, pack
 from engine.graphs.correlation import (
     SignedGraph,
     correlation_graph,
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
     from engine.models.adapters import Block
     from engine.models.opening import OpenModel
 
-SITES = ("attn", "mlp")
 # The fields of `Effect` and `Captured`, as the Dataset calls them.
 TESTED = (
     "cohens_d", "cohens_d_low", "cohens_d_high", "p_value", "tail_top", "tail_bottom",
@@ -97,7 +97,8 @@ def measure_layer(
         jacobian = _mean_jacobian(stream, block, x, site, params)
         parts.append(_measure(x, jacobian, params, gamma, rng, before).expand_dims(site=[site]))
         before = parts[-1]["position"].values[0]
-    ds = xr.concat(parts, "site", join="outer", fill_value={"edge_source": -1, "edge_target": -1, "order": -1})
+    ds = xr.concat(parts, "site", join="outer", fill_value=dict.fromkeys(NUMBERS, -1))
+    ds = pack(ds.drop_vars(set(ds.indexes) - {"site"}))
     ds.attrs = {"lost": json.dumps(stream.lost), "refusal": refusal}
     return ds
 

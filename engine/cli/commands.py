@@ -246,7 +246,9 @@ def _verify_files(session: Path) -> None:
 def export(
     session: SessionPath,
     out: Annotated[Path, typer.Option(help="A folder; made if need be.", metavar="DIR")],
-    file_format: Annotated[Literal["csv", "npz", "netcdf"], typer.Option("--format", help="How.")] = "csv",
+    file_format: Annotated[
+        Literal["csv", "npz", "netcdf", "graphml"], typer.Option("--format", help="How; graphml is for communities.")
+    ] = "csv",
 ) -> None:
     """Write the results of a session in a format that other programs read."""
     from engine.sessions.export import export as write

@@ -19,7 +19,7 @@ Detector = Literal["cpm", "modularity", "infomap"]
 # How far below the best stability a resolution still counts as equally stable.
 PLATEAU = 0.01
 # The share of units that must be in communities that are not degenerate for a resolution to be chosen.
-COVERED = 0.5
+COVERED = 0.9
 ITERATIONS = 2
 
 
@@ -147,7 +147,8 @@ def choose_resolution(profile: Stability) -> tuple[float, str]:
     """The γ⁺ in the middle of the longest stable stretch, and why in words.
 
     Stability is also perfect where all units are together or each is alone, so only resolutions count that give at
-    least two communities and leave at most half of the units in degenerate ones.
+    least two communities and leave at most a tenth of the units in degenerate ones. Where there is none, the one that
+    leaves fewest.
 
     Returns
     -------
@@ -160,7 +161,8 @@ def choose_resolution(profile: Stability) -> tuple[float, str]:
     sound = (profile.communities >= 2) & (profile.covered >= COVERED) & np.isfinite(profile.nmi)
     if not sound.any():
         at = int(np.argmax(profile.covered * (profile.communities >= 1) - (profile.communities < 2)))
-        why = "no resolution gives two communities that hold half of the units; here most units are in a community"
+        why = f"no resolution gives two communities that hold {COVERED:.0%} of the units"
+        why += f"; here they hold most, {profile.covered[at]:.0%}"
         return float(profile.gammas[at]), why
     best = profile.nmi[sound].max()
     level = np.flatnonzero(sound & (profile.nmi >= best - PLATEAU))
@@ -170,6 +172,6 @@ def choose_resolution(profile: Stability) -> tuple[float, str]:
     count = f"{len(longest)} neighbouring resolutions" if len(longest) > 1 else "one resolution"
     return float(profile.gammas[at]), (
         f"the partitions of different seeds are most alike here (mean pairwise NMI {profile.nmi[at]:.3f}); the middle "
-        f"of {count} within {PLATEAU:g} of the best, among those with at least two communities that hold half of the "
-        "units"
+        f"of {count} within {PLATEAU:g} of the best, among those with at least two communities that "
+        f"hold {COVERED:.0%} of the units"
     )

@@ -15,7 +15,7 @@ from engine.sessions.store import Session
 if TYPE_CHECKING:
     import xarray as xr
 
-Format = Literal["csv", "npz", "netcdf"]
+Format = Literal["csv", "npz", "netcdf", "graphml"]
 
 
 def export(path: Path | str, format: Format, out: Path | str) -> list[Path]:
@@ -25,7 +25,8 @@ def export(path: Path | str, format: Format, out: Path | str) -> list[Path]:
     coordinates, and ``dataset.json`` with attributes, dimensions and types. ``npz``: one file for each run with all
     variables and coordinates, and the content of ``dataset.json`` as the text ``dataset_json``. ``netcdf``: one
     netCDF-4 file for each run, attributes that are not text or a number as JSON. CSV and netCDF have no complex
-    numbers: there ``name`` becomes ``name_re`` and ``name_im``.
+    numbers: there ``name`` becomes ``name_re`` and ``name_im``. ``graphml``: of each run of ``communities`` a folder
+    with one graph for each model, site and layer.
 
     Returns
     -------
@@ -35,7 +36,7 @@ def export(path: Path | str, format: Format, out: Path | str) -> list[Path]:
     Raises
     ------
     UserError
-        If no run is finished, a result is damaged, or `out` cannot be written.
+        If no run is finished (for ``graphml``, none that has graphs), a result is damaged, or `out` cannot be written.
     """
     out = Path(out).absolute()
     written: list[Path] = []
@@ -45,6 +46,8 @@ def export(path: Path | str, format: Format, out: Path | str) -> list[Path]:
                 for name, content in _WRITERS[format](ds):
                     replace_file(out / f"{run.id}{name}", content)
                     written.append(out / f"{run.id}{name}")
+    if not written and format == "graphml":
+        raise UserError(f"“{path}” has no graphs: GraphML is for finished runs of communities. Choose another format.")
     if not written:
         raise UserError(f"“{path}” has no finished run to export. Resume it first.")
     return written
@@ -81,10 +84,18 @@ def _netcdf(ds: "xr.Dataset") -> Iterator[tuple[str, bytes]]:
     yield ".nc", bytes(ds.to_netcdf(engine="netcdf4", format="NETCDF4"))
 
 
+def _graphml(ds: "xr.Dataset") -> Iterator[tuple[str, bytes]]:
+    if "edge_source" in ds:
+        from engine.graphs.graphml import graphs
+
+        yield from ((f"/{name}", content) for name, content in graphs(ds))
+
+
 _WRITERS: "dict[Format, Callable[[xr.Dataset], Iterator[tuple[str, bytes]]]]" = {
     "csv": _csv,
     "npz": _npz,
     "netcdf": _netcdf,
+    "graphml": _graphml,
 }
 
 

@@ -128,7 +128,7 @@ def test_the_choice_takes_the_middle_of_the_longest_stretch_and_no_trivial_resol
     gammas = np.geomspace(0.01, 1, 7)
     nmi_values = np.array([1.0, 0.95, 0.70, 0.945, 0.95, 0.948, 1.0])
     communities = np.array([1, 3, 4, 5, 6, 7, 0])
-    covered = np.array([1, 1, 1, 1, 0.9, 0.8, 0.0])
+    covered = np.array([1, 1, 1, 1, 0.95, 0.9, 0.0])
     assert choose_resolution(Stability(gammas, nmi_values, communities, covered))[0] == gammas[4]
     lonely = Stability(gammas, nmi_values, np.zeros(7), np.zeros(7))
     gamma, why = choose_resolution(lonely)
