@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gui.export import write
-from gui.figure import Band, Boxes, Figure, Image, Line, Mark, Panel, Points, Rule, Span, Steps, Table
+from gui.figure import Band, Boxes, Figure, Image, Line, Mark, Panel, Points, Rule, Segments, Span, Steps, Table
 
 COLUMNS = ("panel", "title", "mark", "kind", "label", "x", "x_end", "y", "y_end", "low", "high", "z", "q1", "q3")
 """Of the CSV. Histogram bars and heatmap cells reach from `x` to `x_end`; so do boxes, with the median in
@@ -31,7 +31,8 @@ def mark_arrays(mark: Mark) -> dict[str, npt.NDArray[np.floating]]:
     """The arrays that a mark draws, by the names of its fields."""
     names = {
         Line: ("x", "y"),
-        Points: ("x", "y", "values"),
+        Points: ("x", "y", "values", "size"),
+        Segments: ("x", "y"),
         Band: ("x", "low", "high"),
         Steps: ("edges", "height"),
         Boxes: ("x", "low", "q1", "median", "q3", "high", "width"),
@@ -139,6 +140,9 @@ def _rows(mark: Mark) -> Iterable[Row]:
         case Points():
             z = a.get("values") or [none] * len(a["x"])
             return ((x, none, y, none, none, none, v) for x, y, v in zip(a["x"], a["y"], z, strict=True))
+        case Segments():
+            ends = zip(a["x"], a["y"], strict=True)
+            return ((x[0], x[1], y[0], y[1], none, none, none) for x, y in ends)
         case Band():
             return ((x, none, none, none, lo, hi, none) for x, lo, hi in zip(*a.values(), strict=True))
         case Steps():

@@ -12,7 +12,7 @@ from gui import theme
 from gui.drawing.scale import Scale, coloured, scales_of
 from gui.export import write
 from gui.export_data import arrays, key, panels
-from gui.figure import Axis, Band, Boxes, Figure, Image, Line, Mark, Panel, Points, Rule, Span, Steps
+from gui.figure import Axis, Band, Boxes, Figure, Image, Line, Mark, Panel, Points, Rule, Segments, Span, Steps
 
 _HEAD = '''"""{about}
 
@@ -25,6 +25,7 @@ import sys
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 
 
@@ -141,6 +142,8 @@ def _size(rows: int, columns: int) -> tuple[float, float]:
 def _axis(side: str, axis: Axis) -> Iterator[str]:
     if axis.log:
         yield f"ax.set_{side}scale('log')"
+    if axis.bare:
+        yield f"ax.set_{side}ticks([])"
     if axis.ticks:
         yield f"ax.set_{side}ticks({[at for at, _ in axis.ticks]}, {[text for _, text in axis.ticks]})"
     if axis.limits:
@@ -179,7 +182,7 @@ def _mark(mark: Mark, name: str, panel: Panel, scale: Scale | None) -> Iterator[
             yield f"ax.plot({get('x')}, {get('y')}, {style}{label})"
         case Points():
             symbol = {"d": "D"}.get(mark.symbol, mark.symbol)
-            style = f"s={(mark.size * 0.75) ** 2:.1f}, marker={symbol!r}"
+            style = f"s=(0.75 * {get('size')}) ** 2, marker={symbol!r}"
             if mark.values is not None and scale is not None:
                 style += f", c={get('values')}, plotnonfinite=True, cmap=SEQUENTIAL, norm={_norm(scale)}"
             elif mark.filled or mark.symbol in "+x":
@@ -188,6 +191,10 @@ def _mark(mark: Mark, name: str, panel: Panel, scale: Scale | None) -> Iterator[
                 style += f", facecolors='none', edgecolors={color}"
             line = f"ax.scatter({get('x')}, {get('y')}, {style}{label}, zorder=3)"
             yield line if mark.values is None else f"colored = {line}"
+        case Segments():
+            yield f"edges = np.stack([{get('x')}, {get('y')}], axis=2)"
+            style = f"colors={color}, lw=0.5, alpha={mark.opacity}, zorder=1"
+            yield f"ax.add_collection(LineCollection(edges, {style}{label}))"
         case Band():
             area = f"{get('x')}, {get('low')}, {get('high')}"
             yield f"ax.fill_between({area}, color={color}, alpha=0.28, lw=0{label})"

@@ -39,19 +39,33 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """A scatter. `values` colours the points by the sequential map, with a colour bar; unfilled ones are rings."""
+    """A scatter. `values` colours the points by the sequential map, with a colour bar; unfilled ones are rings.
+
+    `size`, in pixels, is one for all points or one for each.
+    """
 
     x: Floats
     y: Floats
     label: str = ""
     color: str = "data"
-    size: float = 7.0
+    size: float | Floats = 7.0
     symbol: Literal["o", "s", "d", "+", "x"] = "o"
     filled: bool = True
     values: Floats | None = None
     values_label: str = ""
     picks: tuple[Pick, ...] = ()
     hover: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Segments:
+    """Straight pieces from ``(x[i, 0], y[i, 0])`` to ``(x[i, 1], y[i, 1])``, all alike: the edges of a graph."""
+
+    x: Floats
+    y: Floats
+    label: str = ""
+    color: str = "muted"
+    opacity: float = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +164,7 @@ class Setting:
     options: tuple[tuple[str, int], ...]
 
 
-Mark = Line | Points | Band | Steps | Boxes | Image | Rule | Span
+Mark = Line | Points | Segments | Band | Steps | Boxes | Image | Rule | Span
 
 Cell = str | float | int
 
@@ -191,13 +205,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Axis:
-    """`ticks` replaces the automatic ones (position, text); `limits` fixes the range; both in data units."""
+    """`ticks` replaces the automatic ones (position, text); `limits` fixes the range; both in data units.
+
+    A `bare` axis, whose numbers mean nothing, has no ticks.
+    """
 
     label: str
     log: bool = False
     ticks: tuple[tuple[float, str], ...] = ()
     limits: tuple[float, float] | None = None
     inverted: bool = False
+    bare: bool = False
 
 
 @dataclass(frozen=True, eq=False)

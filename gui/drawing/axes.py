@@ -54,7 +54,7 @@ def power(exponent: int) -> str:
 
 def ticks(axis: Axis, low: float, high: float, room: int) -> list[Tick]:
     """Ticks between two drawn coordinates, at most about `room` of them with text."""
-    if not (np.isfinite(low) and np.isfinite(high) and high > low):
+    if axis.bare or not (np.isfinite(low) and np.isfinite(high) and high > low):
         return []
     if axis.ticks:
         return _given(axis, low, high, room)

@@ -7,7 +7,7 @@ from PySide6.QtCore import QPointF, QRectF, Qt
 from PySide6.QtGui import QColor, QFontMetricsF, QPainter, QPen
 
 from gui import theme
-from gui.figure import Band, Boxes, Image, Line, Mark, Points, Span, Steps
+from gui.figure import Band, Boxes, Image, Line, Mark, Points, Segments, Span, Steps
 
 SWATCH, GAP, BETWEEN = 22.0, 6.0, 18.0
 
@@ -91,7 +91,7 @@ def _swatch(painter: QPainter, mark: Mark, rect: QRectF, dark: bool) -> None:
     else:
         pen = QPen(color, mark.width if isinstance(mark, Line) else 1.2)
         pen.setCapStyle(Qt.PenCapStyle.FlatCap)
-        if mark.dash:
+        if not isinstance(mark, Segments) and mark.dash:
             pen.setDashPattern([4, 3])
         painter.setPen(pen)
         painter.drawLine(QPointF(rect.left(), middle.y()), QPointF(rect.right(), middle.y()))

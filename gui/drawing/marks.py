@@ -34,7 +34,8 @@ from gui.drawing.drawn import (
 )
 from gui.drawing.items import HeatItem, PathItem
 from gui.drawing.scale import STEPS, Scale
-from gui.figure import Band, Boxes, Image, Line, Points, Rule, Span, Steps
+from gui.drawing.segments import DrawnSegments
+from gui.figure import Band, Boxes, Image, Line, Points, Rule, Segments, Span, Steps
 
 DENSE = 20_000
 """Clouds of more points than this are drawn as an image of counts: as a scatter they pan at 44 ms for 10⁵ points."""
@@ -94,7 +95,7 @@ class DrawnPoints(Drawn):
         self.counts: HeatItem | None = None
 
     def style(self, mark: Points, look: Look, scale: Scale | None) -> tuple[object, ...]:
-        return (mark.color, mark.size, mark.symbol, mark.filled, look, scale)
+        return (mark.color, np.asarray(mark.size).tobytes(), mark.symbol, mark.filled, look, scale)
 
     def place(self) -> None:
         self._x, self._y = self.x(self.mark.x), self.y(self.mark.y)
@@ -113,11 +114,12 @@ class DrawnPoints(Drawn):
         if self.counts is not None:
             self.counts.set_steps(np.zeros((0, 0), np.uint8), np.zeros(0), np.zeros(0))
         x, y = self._x[self._shown], self._y[self._shown]
+        size = mark.size if np.ndim(mark.size) == 0 else np.asarray(mark.size)[self._shown]
         if not mark.filled:
-            self.dots.setData(x, y, pen=make_pen(mark.color, look, 1.6), brush=None, size=mark.size, symbol=mark.symbol)
+            self.dots.setData(x, y, pen=make_pen(mark.color, look, 1.6), brush=None, size=size, symbol=mark.symbol)
         elif mark.values is None or scale is None:
             brush = make_brush(mark.color, look, 220)
-            self.dots.setData(x, y, pen=None, brush=brush, size=mark.size, symbol=mark.symbol)
+            self.dots.setData(x, y, pen=None, brush=brush, size=size, symbol=mark.symbol)
         else:
             steps = (scale.steps(mark.values)[self._shown].astype(int) + 3) // 4  # 65 brushes at most
             codes = scale.colors(look.dark)
@@ -126,9 +128,7 @@ class DrawnPoints(Drawn):
             }
             # A rim, so that the dark end of the map is seen on a dark ground and the bright end on a white one
             pen = make_pen("axis", look, 0.7)
-            self.dots.setData(
-                x, y, pen=pen, brush=[brushes[s] for s in steps.tolist()], size=mark.size, symbol=mark.symbol
-            )
+            self.dots.setData(x, y, pen=pen, brush=[brushes[s] for s in steps.tolist()], size=size, symbol=mark.symbol)
 
     def _paint_counts(self, look: Look) -> None:
         """Counts on a fine grid, log-scaled into the opacity of the mark's own colour."""
@@ -226,6 +226,7 @@ def _cells(values: Drawn1d, count: int) -> tuple[Drawn1d, npt.NDArray[np.int64]]
 KINDS: dict[type, type[Drawn]] = {
     Line: DrawnLine,
     Points: DrawnPoints,
+    Segments: DrawnSegments,
     Band: DrawnBand,
     Steps: DrawnSteps,
     Boxes: DrawnBoxes,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from gui.figure import Axis, Band, Boxes, Figure, Image, Line, Panel, Points, Rule, Steps
+from gui.figure import Axis, Band, Boxes, Figure, Image, Line, Panel, Points, Rule, Segments, Steps
 from gui.selection import Pick
 
 RANK = np.arange(1.0, 65)
@@ -100,6 +100,8 @@ def mixed() -> Figure:
                     (
                         Line(np.cos(RANK / 10), np.sin(RANK / 10), "disc", "null", dash=True),
                         Points(rng.normal(size=30), rng.normal(size=30), "eigenvalues", "c3", symbol="d"),
+                        Segments(rng.normal(size=(9, 2)), rng.normal(size=(9, 2)), "edges", "muted", opacity=0.5),
+                        Points(rng.normal(size=8), rng.normal(size=8), "nodes", "c1", size=np.arange(3.0, 11)),
                     ),
                     equal=True,
                     title="cloud",

@@ -39,7 +39,7 @@ def test_an_npz_holds_the_arrays_and_says_what_they_are(tmp_path):
     np.testing.assert_array_equal(read["r0c1_0_steps_edges"], figure.rows[0][1].marks[0].edges)
     np.testing.assert_array_equal(read["r0c1_0_steps_height"], figure.rows[0][1].marks[0].height)
     np.testing.assert_array_equal(read["r1c0_0_image_z"], figure.rows[1][0].marks[0].z)
-    assert len(read) == 18
+    assert len(read) == 26
     assert about["provenance"] == {"model": "builtin", "seed": "0"}
     assert about["panels"]["r0c0"]["x"] == {"label": "σ", "log": True}
     assert about["panels"]["r0c0"]["marks"]["r0c0_0_points"] == "heads"
@@ -124,7 +124,7 @@ def test_the_script_runs_and_draws_the_same_arrays(tmp_path):
     assert axes[0] == ["log", "linear", False, False, "", 1, 2, 0]
     assert axes[1] == ["linear", "log", False, False, "", 2, 0, 2]
     assert axes[2][:2] == ["log", "linear"]
-    assert axes[3] == ["linear", "linear", False, False, "cloud", 1, 1, 0]
+    assert axes[3] == ["linear", "linear", False, False, "cloud", 1, 3, 0]
     assert axes[4] == ["linear", "linear", False, True, "", 0, 1, 1]
 
 
