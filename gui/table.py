@@ -9,13 +9,21 @@ from PySide6.QtCore import (
     QPersistentModelIndex,
     QPointF,
     QRectF,
+    QSize,
     QSortFilterProxyModel,
     Qt,
     Signal,
     Slot,
 )
 from PySide6.QtGui import QColor, QFont, QFontMetricsF, QGuiApplication, QKeyEvent, QKeySequence, QPainter
-from PySide6.QtWidgets import QAbstractItemView, QHeaderView, QTableView, QWidget
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QStyledItemDelegate,
+    QStyleOptionViewItem,
+    QTableView,
+    QWidget,
+)
 
 from gui import theme
 from gui.figure import Table, cell_text
@@ -24,6 +32,7 @@ Index = QModelIndex | QPersistentModelIndex
 LONG = 40
 """Letters from which on a column's texts are folded and share the room that the others leave."""
 PAD = 6.0
+MARGINS = 24  # of a cell on the screen, left and right together, with the style's own
 FOLD = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop | Qt.TextFlag.TextWordWrap
 EMPTY = Table((), ())
 
@@ -77,6 +86,19 @@ class TableModel(QAbstractTableModel):
         return None
 
 
+class Folded(QStyledItemDelegate):
+    """Says how high a cell is when its text is folded to its column, which the style's own padding would forget."""
+
+    def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:
+        view = self.parent()
+        assert isinstance(view, TableView)
+        metrics, text = QFontMetricsF(view.font()), str(index.data())
+        if len(text) <= LONG:
+            return QSize(round(metrics.horizontalAdvance(text)) + MARGINS, round(metrics.height()) + 6)
+        room = max(view.columnWidth(index.column()) - MARGINS, 40)
+        return QSize(room, round(metrics.boundingRect(QRectF(0, 0, room, 1e5), int(FOLD), text).height()) + 6)
+
+
 class TableView(QTableView):
     """The table under a figure's panels. A click on a row that has one emits its `Pick`."""
 
@@ -101,6 +123,8 @@ class TableView(QTableView):
         self.setStyleSheet("QTableView::item { padding: 2px 7px; } QHeaderView::section { padding: 2px 7px; }")
         self.horizontalHeader().setHighlightSections(False)
         self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        self.setItemDelegate(Folded(self))
+        self.horizontalHeader().sectionResized.connect(self.resizeRowsToContents)
         self.clicked.connect(self._clicked)
 
     @property

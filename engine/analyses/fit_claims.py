@@ -133,11 +133,16 @@ def split_claim(curves: Curves, source: str, statement: str, evidence: str) -> C
 
 
 def loss_claim(ds: "xr.Dataset", curves: Curves, source: str, statement: str, evidence: str, positive: bool) -> Claim:
-    """That late α goes with a smaller loss (or larger, where `positive`), over all models on one part of the text."""
+    """That late α goes with a smaller loss (or larger, where `positive`), over trained models on one part of the text.
+
+    Random twins, which differ from all others in both, would alone decide it.
+    """
     loss = ds["mean_loss" if "mean_loss" in ds else "loss"].values
     said, votes = [], list[bool | None]()
     for split in dict.fromkeys(c.split for c in curves.conditions):
-        some = [c for c in curves.conditions if c.split == split]
+        some = [c for c in curves.kinds("trained", "fine-tuned") if c.split == split]
+        if not some:
+            continue
         x = np.concatenate([c.of(loss) for c in some])
         y = np.concatenate([thirds(curves.every[c])[:, 2] for c in some])
         rho, p = spearman(x, y)
@@ -146,7 +151,7 @@ def loss_claim(ds: "xr.Dataset", curves: Curves, source: str, statement: str, ev
             said.append(f"Spearman ρ of loss and α of the last third{where} = {rho:.2f}, p = {p:.3g}, {len(x)} models")
             votes.append((rho > 0) == positive if p < LEVEL else None)
     if not said:
-        reason = "it needs at least five models on one part of the text, such as checkpoints or seeds"
+        reason = "it needs at least five trained models on one part of the text, such as checkpoints or seeds"
         return Claim(source, statement, reason, "cannot say", evidence)
     return Claim(
         source, statement, f"{'; '.join(said)} (null: the same values in any order)", verdict_of(votes), evidence

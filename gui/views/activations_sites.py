@@ -164,8 +164,7 @@ def against_loss(dataset: "xr.Dataset", selection: Selection, options: LossOptio
     name = "mean_loss" if options.against == "loss" and "mean_loss" in dataset else options.against
     layer = fitted.layer(selection)
     marks: list[Mark] = []
-    xs: list[Floats] = []
-    ys: list[Floats] = []
+    parts: dict[str, list[tuple[Floats, Floats]]] = {}
     for condition in fitted.conditions:
         alpha = fitted.at(condition, "alpha_rank")
         y = alpha[:, layer] if options.take == "this layer" else thirds(alpha)[:, 2]
@@ -175,15 +174,21 @@ def against_loss(dataset: "xr.Dataset", selection: Selection, options: LossOptio
             picks = tuple(fitted.pick(condition, layer) for _ in x)
             color = fitted.colors[condition.label]
             marks.append(Points(x, y, condition.label, color, 9, picks=picks, hover=hover))
-            xs, ys = [*xs, x], [*ys, y]
+            parts.setdefault(condition.split, []).append((x, y))
     if not marks:
         return Figure(empty="These models have no loss: they have no language-model head, or no mask token.")
-    rho, p = spearman(np.concatenate(xs), np.concatenate(ys))
-    said = f"Spearman ρ = {rho:.2f}, p = {p:.3g} over {sum(map(len, xs))} models and parts"
-    if np.isnan(rho):
-        said = "Fewer than five models: too few for a correlation. Add checkpoints or seeds to the run"
+    said = [_correlation(split, *map(np.concatenate, zip(*of, strict=True))) for split, of in parts.items()]
     where = f"layer {layer}" if options.take == "this layer" else "last third of the layers"
     label = "loss (nats a token)" if options.against == "loss" else "perplexity"
     panel = Panel(Axis(label, log=options.against == "perplexity"), Axis(ALPHA), tuple(marks))
     title = f"{fitted.place[:1].upper()}{fitted.place[1:]}, {where}: α against {options.against}"
-    return Figure(((panel,),), title=title, note=fitted.caveats(said))
+    return Figure(((panel,),), title=title, note=fitted.caveats(*said))
+
+
+def _correlation(split: str, loss: Floats, alpha: Floats) -> str:
+    """Over all models on one part of the text."""
+    rho, p = spearman(loss, alpha)
+    where = f" on {split}" if split else ""
+    if np.isnan(rho):
+        return f"Fewer than five models{where}: too few for a correlation; add checkpoints or seeds"
+    return f"Spearman ρ{where} = {rho:.2f}, p = {p:.3g}, {len(loss)} models, random twins included"

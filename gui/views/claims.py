@@ -22,6 +22,9 @@ def claims(dataset: "xr.Dataset", selection: Selection, options: ClaimOptions) -
     if not found:
         return Figure(empty="The claims are tested when the run is complete; let it finish, or resume it.")
     counts = Counter(claim.verdict for claim in found)
+    said = f"{counts['holds']} hold, {counts['fails']} fail, of {counts['cannot say']} this run cannot say"
     rows = tuple((c.source, c.statement, c.verdict, c.measurement, c.evidence) for c in found)
-    title = "Published statements on the loaded models: " + ", ".join(f"{n} {v}" for v, n in counts.items())
-    return Figure(title=title, table=Table(("source", "statement", "verdict", "measured", "see"), rows))
+    return Figure(
+        title=f"Published statements on these models: {said}",
+        table=Table(("source", "statement", "verdict", "measured", "see"), rows),
+    )

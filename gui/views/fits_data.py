@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 NOTHING = "No spectrum has arrived yet: the first ones are drawn as soon as they are computed."
 ALPHA = "α (slope along rank)"
+PLAIN = ("c0", "c1", "c2", "c4", "c5", "c6", "c7")
+"""Colours of conditions; c3 is too near to the twins'."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,9 @@ class Fitted(Measured):
         """A colour for each condition, by its label; the only random one has the twins'."""
         random = [c for c in self.conditions if c.kind == "random"]
         plain = [c for c in self.conditions if c not in random or len(random) > 1]
-        return {c.label: f"c{i % 8}" for i, c in enumerate(plain)} | {c.label: "twin" for c in random if c not in plain}
+        return {c.label: PLAIN[i % len(PLAIN)] for i, c in enumerate(plain)} | {
+            c.label: "twin" for c in random if c not in plain
+        }
 
     @cached_property
     def current(self) -> Condition | None:

@@ -1,5 +1,6 @@
 """Spectra of one layer under all conditions, with power laws whose window can be dragged, and their residuals."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -90,14 +91,11 @@ def _row(fitted: Fitted, condition: Condition, layer: int, start: int, stop: int
 def _alphas(fitted: Fitted, layer: int, start: int, stop: int, every: bool) -> Panel:
     """α by layer: those of the run with this layer fitted anew, or all of them over the same window."""
     marks: list[Mark] = [Rule("x", float(layer), "", "muted")]
+    renewed = slice(None) if every else slice(layer, layer + 1)
     for condition in fitted.conditions:
         values = np.array(fitted.at(condition, "alpha_rank"))
-        try:
-            law = fitted.fit(fitted.spectra(condition), start, stop)
-            keep = slice(None) if every else slice(layer, layer + 1)
-            values[:, keep] = law.alpha[:, keep]
-        except UserError:
-            pass
+        with suppress(UserError):  # said under the plot
+            values[:, renewed] = fitted.fit(fitted.spectra(condition)[:, renewed], start, stop).alpha
         marks += curve_marks(fitted, condition, values, points=False)
     run = "{} to {}".format(*fitted.run_window)
     title = f"all over ranks {start} to {stop}" if every else f"others as in the run, ranks {run}"
