@@ -2,6 +2,7 @@
 
 # One line for each: the name on the command line, and the function that carries it out and returns a Result.
 BENCHMARKS = {
+    "gradients": "benchmarks.gradients:gradients",
     "jacobian_top": "benchmarks.jacobian_top:jacobian_top",
     "jacobian_mean": "benchmarks.jacobian_mean:jacobian_mean",
     "startup": "benchmarks.startup:startup",

@@ -8,6 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 from benchmarks import BENCHMARKS, harness, jacobian_mean, jacobian_top
+from benchmarks import gradients as gradients_benchmark
 from benchmarks import weights as weights_benchmark
 from benchmarks.__main__ import main
 from engine.spectra import factored
@@ -64,6 +65,16 @@ def test_jacobian_top_agrees_and_notices_wrong_numbers(monkeypatch: pytest.Monke
     right = jacobian_top.sample_statistics
     monkeypatch.setattr(jacobian_top, "sample_statistics", lambda *args: {k: v * 1.01 for k, v in right(*args).items()})
     assert jacobian_top.jacobian_top(**tiny).agreement == pytest.approx(0.01, rel=0.05)
+
+
+def test_gradients_agree_and_wrong_numbers_are_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = {"d": 16, "layers": 2, "heads": 2, "vocabulary": 40, "sequences": 70, "length": 7}
+    result = gradients_benchmark.gradients(**tiny)
+    assert result.agreement < 1e-4
+    assert result.demands["singular values agree to 0.0001 relative above the floor"]
+    right = gradients_benchmark.Collected.singular_values
+    monkeypatch.setattr(gradients_benchmark.Collected, "singular_values", lambda *args: right(*args) * (1 + 1e-3))
+    assert gradients_benchmark.gradients(**tiny).agreement == pytest.approx(1e-3, rel=0.05)
 
 
 def test_largest_difference_looks_only_where_it_should() -> None:

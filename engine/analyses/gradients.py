@@ -119,7 +119,7 @@ class Gradients(Analysis[GradientsParams]):
         rng: np.random.Generator,
         done: Mapping[str, "xr.Dataset"],
     ) -> "xr.Dataset":
-        from engine.analyses.gradients_units import Collected, spectrum
+        from engine.analyses.gradients_units import prepare, spectrum
 
         split, kind, number = _parse(unit.key)
         data = request.data or DataSpec()
@@ -129,15 +129,15 @@ class Gradients(Analysis[GradientsParams]):
         known, collected = self._collected.get(model, ("", None))
         if collected is None or known != key:
             self._collected.pop(model, None)  # the old gradients go before the new ones come
-            collected = Collected(model, data, params.weight, split, seed)
+            collected = prepare(model, data, params.weight, split, seed)
             self._collected[model] = key, collected
+        chunks = [range(start, min(start + CHUNK, data.samples)) for start in range(0, data.samples, CHUNK)]
         if kind == "chunk":
-            return collected.collect(number)
-        chunks = range(-(-data.samples // CHUNK))
+            return collected.collect(chunks[number])
         for chunk in chunks:
-            if chunk not in collected.chunks:
+            if not collected.there.issuperset(chunk):
                 collected.collect(chunk)
-        kept = np.concatenate([done[chunk_key(unit.model, split, chunk)]["kept"].values for chunk in chunks])
+        kept = np.concatenate([done[chunk_key(unit.model, split, i)]["kept"].values for i in range(len(chunks))])
         return spectrum(collected, number, np.flatnonzero(kept == 1).tolist(), params.route, rng)
 
     def finish(

@@ -5,14 +5,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
+from torch import nn
 
-from engine.analyses.gradients import BATCH_TOKENS, CHUNK, MEMORY
+from engine.analyses.gradients import BATCH_TOKENS, MEMORY
 from engine.data.splits import Split
 from engine.data.tokens import tokens
 from engine.errors import UserError
 from engine.gradients.per_sample import per_sample
 from engine.gradients.scratch import Scratch, require_space
-from engine.gradients.weights import choose
+from engine.gradients.weights import Weight, choose
 from engine.models.losses import IGNORED, Objective
 from engine.models.memory import release
 from engine.models.opening import OpenModel
@@ -24,51 +26,60 @@ from engine.spectra.random_matrix import noise_eigenvalues
 class Collected:
     """The gradients of all chosen weights for the sequences of one model and split, put aside as they come.
 
+    Parameters
+    ----------
+    module : nn.Module
+        The library's whole model, on any device.
+    weights : sequence of Weight
+    ids : array (N, T)
+        Padded with −1.
+    objective : Objective
+    causal : bool
+    texts : sequence of str
+        What each sequence says, where that is known.
+
     Attributes
     ----------
-    weights : tuple of Weight
-    chunks : set of int
-        Those whose sequences are there.
+    there : set of int
+        Sequences whose gradients were asked for.
     """
 
-    def __init__(self, model: OpenModel, data: DataSpec, weight: str, split: Split, seed: int) -> None:
-        self._module = model.module()
-        self.weights = choose(self._module, weight, model.info.n_layers)
-        self.chunks: set[int] = set()
-        given = data.source.endswith(".npy")
-        tokenizer = None if given and model.info.causal else model.tokenizer()
-        self._tokens = tokens(data, tokenizer, seed, vocab_size=model.info.vocab_size, split=split)
-        pad = getattr(model.config.get_text_config(), "pad_token_id", None)
-        self._causal = model.info.causal
-        self._objective = Objective(model.info.causal, pad, tokenizer, seed)
-        self._texts = ["" if given else model.tokenizer().decode(row[row >= 0].tolist()) for row in self._tokens]
-        self._device = model.device
-        self._samples = data.samples
-        own = next(self._module.parameters()).dtype
-        self.made_in = own
-        dtype = torch.float64 if own == torch.float64 else torch.float32
-        require_space(sum(weight.size for weight in self.weights) * len(self._tokens) * dtype.itemsize)
-        self._scratch = [
-            Scratch(len(self._tokens), weight.size, dtype, MEMORY // len(self.weights)) for weight in self.weights
-        ]
+    def __init__(
+        self,
+        module: nn.Module,
+        weights: Sequence[Weight],
+        ids: NDArray[np.int64],
+        objective: Objective,
+        causal: bool,
+        texts: Sequence[str] = (),
+    ) -> None:
+        self.weights, self.there = weights, set[int]()
+        self._module, self._ids, self._objective, self._causal = module, ids, objective, causal
+        self._texts = texts or [""] * len(ids)
+        first = next(module.parameters())
+        self._device, self._made_in = first.device.type, first.dtype
+        dtype = torch.float64 if first.dtype == torch.float64 else torch.float32
+        require_space(sum(weight.size for weight in weights) * len(ids) * dtype.itemsize)
+        self._scratch = [Scratch(len(ids), weight.size, dtype, MEMORY // len(weights)) for weight in weights]
 
-    def collect(self, chunk: int) -> xr.Dataset:
-        """Put aside the gradients of one chunk's sequences; their losses, and which of them are kept (1 or 0)."""
-        numbers = list(range(chunk * CHUNK, min((chunk + 1) * CHUNK, self._samples)))
-        loss, predicted = np.full(len(numbers), np.nan), np.zeros(len(numbers), dtype=np.int64)
-        kept, texts = np.full(len(numbers), np.nan), np.full(len(numbers), "", dtype=object)
-        # A file may have fewer rows than were asked for.
-        there = [number for number in numbers if number < len(self._tokens)]
-        size = max(1, BATCH_TOKENS[self._device] // self._tokens.shape[1])
+    def collect(self, numbers: Sequence[int]) -> xr.Dataset:
+        """Put aside the gradients of some sequences; their losses, and which of them are kept (1 or 0).
+
+        NaN stands for numbers beyond the last sequence: a file may have fewer than were asked for.
+        """
+        there = [number for number in numbers if number < len(self._ids)]
+        size = max(1, BATCH_TOKENS[self._device] // self._ids.shape[1])
         waiting = [there[start : start + size] for start in range(0, len(there), size)][::-1]
+        columns = {name: np.full(len(numbers), np.nan) for name in ("loss", "predicted", "kept")}
         while waiting:
             some = waiting.pop()
+            found: tuple[NDArray[np.float64], ...] | None
             try:
                 found = self._measure(some)
             except torch.OutOfMemoryError:
                 if len(some) == 1:
                     raise UserError(
-                        f"One sequence of {self._tokens.shape[1]} tokens does not fit into the memory of the device. "
+                        f"One sequence of {self._ids.shape[1]} tokens does not fit into the memory of the device. "
                         "Choose shorter samples, or the CPU."
                     ) from None
                 found = None
@@ -77,23 +88,17 @@ class Collected:
                 half = len(some) // 2
                 waiting += [some[half:], some[:half]]
                 continue
-            at = np.array(some) - numbers[0]
-            loss[at], predicted[at], kept[at] = found
-            texts[at] = [self._texts[number] for number in some]
-        self.chunks.add(chunk)
-        return xr.Dataset(
-            {
-                "loss": ("sample", loss),
-                "predicted": ("sample", predicted),
-                "kept": ("sample", kept),
-                "sample_text": ("sample", texts.astype(str)),
-            },
-            coords={"sample": numbers},
-        )
+            for column, values in zip(columns.values(), found, strict=True):
+                column[np.array(some) - numbers[0]] = values
+        self.there.update(numbers)
+        texts = [self._texts[number] if number < len(self._ids) else "" for number in numbers]
+        ds = xr.Dataset({name: ("sample", values) for name, values in columns.items()})
+        ds["sample_text"] = "sample", np.array(texts)
+        return ds
 
-    def _measure(self, numbers: Sequence[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _measure(self, numbers: Sequence[int]) -> tuple[NDArray[np.float64], ...]:
         """Losses, counts of predicted tokens, and whether loss and gradients are finite; each row has its own place."""
-        batch = self._objective.batch(self._tokens, numbers, self._device)
+        batch = self._objective.batch(self._ids, numbers, self._device)
         if self._causal:
             # No token sees the padding after it; masking it all the same empties some sliding windows, which gives NaN.
             del batch.inputs["attention_mask"]
@@ -104,12 +109,29 @@ class Collected:
                 gradient = of_weight.of(place)
                 kept[place] &= bool(gradient.isfinite().all())
                 scratch.write(numbers[place], gradient)
-        return losses.double().cpu().numpy(), (batch.targets != IGNORED).sum(1).cpu().numpy(), kept
+        predicted = (batch.targets != IGNORED).sum(1).double().cpu().numpy()
+        return losses.double().cpu().numpy(), predicted, kept.astype(float)
 
-    def singular_values(self, number: int, rows: Sequence[int], route: Route) -> np.ndarray:
-        """σ of one weight's gradients over the sequences `rows`."""
+    def singular_values(self, number: int, rows: Sequence[int], route: Route = "gram") -> NDArray[np.float64]:
+        """σ of one weight's gradients over the sequences `rows`, as many as its rank can have."""
         blocks = (block.to(self._device) for block in self._scratch[number].blocks(rows))
-        return singular_values(blocks, route)
+        return singular_values(blocks, route)[: self.weights[number].size]
+
+    def floor(self, route: Route) -> float:
+        """What σ/σ₁ cannot tell from rounding."""
+        return relative_floor(route, self._made_in)
+
+
+def prepare(model: OpenModel, data: DataSpec, weight: str, split: Split, seed: int) -> Collected:
+    """Find the weights and draw the sequences; no gradient is there yet."""
+    module, causal = model.module(), model.info.causal
+    weights = choose(module, weight, model.info.n_layers)
+    given = data.source.endswith(".npy")
+    tokenizer = None if given and causal else model.tokenizer()
+    ids = tokens(data, tokenizer, seed, vocab_size=model.info.vocab_size, split=split)
+    pad = getattr(model.config.get_text_config(), "pad_token_id", None)
+    texts = [str(tokenizer.decode(row[row >= 0].tolist())) for row in ids] if tokenizer is not None else []
+    return Collected(module, weights, ids, Objective(causal, pad, tokenizer, seed), causal, texts)
 
 
 def spectrum(
@@ -122,15 +144,15 @@ def spectrum(
             "checkpoint."
         )
     weight = collected.weights[number]
-    sigma = collected.singular_values(number, rows, route)[: min(len(rows), weight.size)]
+    sigma = collected.singular_values(number, rows, route)
     noise = noise_eigenvalues(rng, len(rows), weight.size, float((sigma**2).sum()))[0]
     return xr.Dataset(
         {
             "singular_values": ("mode", sigma),
             "noise_singular_values": ("mode", np.sqrt(noise)),
-            "floor": ((), sigma[0] * relative_floor(route, collected.made_in)),
+            "floor": ((), sigma[0] * collected.floor(route)),
             "sequences": ((), len(rows)),
             "parameters": ((), weight.size),
         },
-        attrs={"weight": weight.name, "layer": weight.layer, "tied": len(weight.uses)},
+        attrs={"weight": weight.name, "layer": weight.layer},
     )
