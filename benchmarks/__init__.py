@@ -2,8 +2,13 @@
 
 # One line for each: the name on the command line, and the function that carries it out and returns a Result.
 BENCHMARKS = {
+    "activations": "benchmarks.activations:activations",
+    "attention": "benchmarks.attention:attention",
+    "attention_diagonal": "benchmarks.attention:attention_diagonal",
     "gradients": "benchmarks.gradients:gradients",
     "jacobian_top": "benchmarks.jacobian_top:jacobian_top",
+    "jacobian_study": "benchmarks.jacobian_study:jacobian_study",
+    "communities": "benchmarks.communities:communities",
     "jacobian_mean": "benchmarks.jacobian_mean:jacobian_mean",
     "startup": "benchmarks.startup:startup",
     "weights": "benchmarks.weights:weights",

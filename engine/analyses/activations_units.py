@@ -126,7 +126,7 @@ def accumulate(
     numbers = np.array_split(np.arange(len(ids)), parts)[part]
     module = model.module()
     objective = _objective(model, seed)
-    measure = _Measure(module, ids, sites(module, params.sites), special or [], objective, model.info.causal)
+    measure = Measure(module, ids, sites(module, params.sites), special or [], objective, model.info.causal)
     size = max(1, min(BATCH_TOKENS, LOGIT_BYTES // (4 * model.info.vocab_size)) // ids.shape[1])
     total = Sums({})
     for start in range(0, len(numbers), size):
@@ -148,7 +148,7 @@ def _objective(model: "OpenModel", seed: int) -> tuple[Objective, bool]:
     return Objective(True, pad), False
 
 
-class _Measure:
+class Measure:
     """One forward pass over some sequences: their sums, or None if something in them is not finite.
 
     Counted are the positions of real tokens as the model was to read them: no padding, no special token, and of a
