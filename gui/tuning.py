@@ -229,6 +229,8 @@ class TuningDialog(QDialog):
 class Tuner(QObject):
     """One dialog for a window, between the compute process and the model pane."""
 
+    help_requested = Signal(str)
+
     def __init__(self, host: Host, loader: LoaderPane, settings: Settings, home: Path, window: QWidget) -> None:
         super().__init__(window)
         self._host, self._loader, self._settings, self._home, self._window = host, loader, settings, home, window
@@ -243,6 +245,7 @@ class Tuner(QObject):
             self.dialog.start.connect(self._host.tune)
             self.dialog.cancel.connect(self._host.cancel_tuning)
             self.dialog.use.connect(self._use)
+            self.dialog.plot.help_requested.connect(self._ask_help)
         if not self.dialog.running and _finished(self.dialog.folder.text()):
             names = (f"fine-tuned-{n}" for n in count(1))
             self.dialog.folder.setText(
@@ -251,6 +254,10 @@ class Tuner(QObject):
         self.dialog.tell()
         self.dialog.show()
         self.dialog.raise_()
+
+    @Slot()
+    def _ask_help(self) -> None:
+        self.help_requested.emit("models")
 
     @Slot(object)
     def _answered(self, reply: object) -> None:

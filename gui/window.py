@@ -133,7 +133,7 @@ class MainWindow(QMainWindow):
         self.loader.changed.connect(self.runner.tell_needs)
         self.loader.list_checkpoints.connect(self._list_checkpoints)
         self.parameters.changed.connect(self.runner.tell_needs)
-        for helped in (self.workspace, self.navigator, self.inspector, self.plots):
+        for helped in (self.workspace, self.navigator, self.inspector, self.plots, self.runner.tuner):
             helped.help_requested.connect(self._help_page)
         self.jobs.doing.connect(self.doing.setText)
         self.theme.changed.connect(self._restyle)

@@ -99,6 +99,9 @@ def test_the_dialog_follows_and_offers_what_was_made(qtbot, tmp_path):
         assert window.loader.source.currentText() == str(job.out)
         assert window.loader.revisions.text() == "step0, step2"
         assert str(job.out) in window.settings.models
+        dialog.plot.help_requested.emit()
+        assert "Conditions and seeds" in window.help.browser.toPlainText()
+        window.help.hide()
         window.host.replied.emit(Tuned(job.out, (), "The text is too short.", ""))
         assert dialog.said.text() == "The text is too short."
         dialog.close()
