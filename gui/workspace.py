@@ -12,6 +12,7 @@ from engine.analyses import ANALYSES
 from gui.figure import Figure, Setting
 from gui.form import Form
 from gui.selection import Pick, Selection, SelectionModel
+from gui.views import trajectory
 from gui.views.base import Options, View
 
 if TYPE_CHECKING:
@@ -32,8 +33,9 @@ def navigators() -> tuple[View, ...]:
 
 
 def views_of(analysis: str) -> tuple[View, ...]:
-    """The views that draw `analysis`, in the order of their tabs."""
-    return import_module(f"gui.views.{analysis}").VIEWS
+    """The views that draw `analysis`, in the order of their tabs; those over training come last."""
+    own: tuple[View, ...] = import_module(f"gui.views.{analysis}").VIEWS
+    return own + trajectory.views(analysis)
 
 
 class Canvas(QWidget):
@@ -107,9 +109,12 @@ class ViewPanel(QWidget):
         self.tabs.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.tabs.setObjectName("viewTabs")
         for view in views:
-            self.tabs.setTabData(self.tabs.addTab(view.title), view.name)
+            index = self.tabs.addTab(view.title)
+            self.tabs.setTabData(index, view.name)
+            self.tabs.setTabVisible(index, view.offered is None)
         self.tabs.currentChanged.connect(self._view_chosen)
         self.forms: dict[str, Form[Any]] = {}
+        self._kept: dict[str, dict[str, Any]] = {}  # options that no form has taken up yet
         tools = QWidget()
         tools.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
         tools.setMinimumWidth(1)  # a panel may become narrower than this: then the tools get a row of their own
@@ -139,18 +144,36 @@ class ViewPanel(QWidget):
     def set_view(self, name: str) -> None:
         for index in range(self.tabs.count()):
             if self.tabs.tabData(index) == name:
+                self.tabs.setTabVisible(index, True)
                 self.tabs.setCurrentIndex(index)
 
     def step(self, by: int) -> None:
         """Go to the next or the previous view, round and round."""
-        self.tabs.setCurrentIndex((self.tabs.currentIndex() + by) % self.tabs.count())
+        there = [index for index in range(self.tabs.count()) if self.tabs.isTabVisible(index)]
+        self.tabs.setCurrentIndex(there[(there.index(self.tabs.currentIndex()) + by) % len(there)])
 
     def options(self) -> Options:
         return self._form(self.view).value()
 
     def show_dataset(self, dataset: "xr.Dataset | None", empty: str = "") -> None:
         self.dataset, self.empty = dataset, empty
+        if dataset is not None and dataset.attrs["analysis"] == self.view.analysis:
+            self._offer(dataset)
         self.refresh()
+
+    def _offer(self, dataset: "xr.Dataset") -> None:
+        """Show the tabs of the views that are for this dataset, with what there is to choose in it."""
+        for index, view in enumerate(self.views.values()):
+            if view.offered is not None:
+                self.tabs.setTabVisible(index, view.offered(dataset))
+            if view.options_of is not None and (form := self.forms.get(view.name)) is not None:
+                if form.model is view.options_of(dataset):
+                    continue
+                self.forms.pop(view.name)
+                self._kept[view.name] = form.value().model_dump(mode="json") if form.valid else {}
+                self._options.removeWidget(form)
+                form.deleteLater()
+        self._options.setCurrentWidget(self._form(self.view))
 
     @Slot()
     def refresh(self) -> None:
@@ -165,27 +188,41 @@ class ViewPanel(QWidget):
 
     def state(self) -> dict[str, Any]:
         """What a session keeps of this panel: the view, and the options of every view that was opened."""
-        options = {n: form.value().model_dump(mode="json") for n, form in self.forms.items() if form.valid}
+        options = dict(self._kept)
+        for name, form in self.forms.items():
+            if form.valid:
+                options[name] = options.get(name, {}) | form.value().model_dump(mode="json")
         return {"view": self.view.name, "options": options}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up `state`; a view or an option that no longer exists is passed over."""
         for name, values in state.get("options", {}).items():
             if view := self.views.get(name):
-                known = {k: v for k, v in values.items() if k in view.options.model_fields}
-                try:
-                    self._form(view).set_value(view.options(**known))
-                except ValueError:
-                    continue
+                self._kept[name] = values
+                self._take_up(view, self._form(view))
         self.set_view(state.get("view", self.view.name))
 
     def _form(self, view: View) -> Form[Any]:
         if view.name not in self.forms:
-            form = Form(view.options, compact=True)
+            options = view.options
+            if view.options_of is not None and self.dataset is not None:
+                options = view.options_of(self.dataset)
+            form = Form(options, compact=True)
+            self._take_up(view, form)
             form.changed.connect(self._options_changed)
             self.forms[view.name] = form
             self._options.addWidget(form)
         return self.forms[view.name]
+
+    def _take_up(self, view: View, form: Form[Any]) -> None:
+        """Set what was kept of this view's options, as far as there is such a choice here."""
+        known = {k: v for k, v in self._kept.get(view.name, {}).items() if k in form.model.model_fields}
+        try:
+            form.set_value(form.model(**known))
+        except ValueError:
+            return
+        if len(known) == len(self._kept.get(view.name, {})):
+            self._kept.pop(view.name, None)
 
     @Slot()
     def _view_chosen(self) -> None:

@@ -24,7 +24,8 @@ class View:
     """One way to look at one analysis's dataset.
 
     `draw(dataset, selection, options)` is pure, fast (well under 50 ms) and never touches Qt, files or models. `help`
-    names a page of ``resources/help``.
+    names a page of ``resources/help``. `offered` says of a dataset whether the view is for it at all. Where what there
+    is to choose depends on the dataset, `options_of` makes the options of one (equal ones are the same class).
     """
 
     name: str
@@ -33,3 +34,5 @@ class View:
     help: str
     options: type[Options]
     draw: "Callable[[xr.Dataset, Selection, Any], Figure]"
+    offered: "Callable[[xr.Dataset], bool] | None" = None
+    options_of: "Callable[[xr.Dataset], type[Options]] | None" = None
