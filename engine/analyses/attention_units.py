@@ -65,7 +65,7 @@ def measure_chunk(model: "OpenModel", tokens: np.ndarray, size: int, params: Att
             epsilon=params.sparsity_epsilon, window=at.window, eigen=eigen, singular=singular,
         )  # fmt: skip
         for name, values in measured.items():
-            found[name][at.layer][:, samples] = _host(values).T
+            found[name][at.layer][:, samples.numpy()] = _host(values).T
         for row, (sample, length) in enumerate(zip(samples.tolist(), lengths.tolist(), strict=True)):
             curves["eigenvalues"][at.layer, :, sample, :length] = _host(eigen[row, :, :length])
             if singular is not None:
@@ -108,7 +108,7 @@ def measure_sweep(model: "OpenModel", tokens: np.ndarray) -> xr.Dataset:
         measured["expressivity"] = measured["erank"] / n[:, None, None]
         for name, array in measured.items():
             array[bad] = torch.nan
-            found[name][at.layer][:, samples] = _host(array.transpose(0, 1))
+            found[name][at.layer][:, samples.numpy()] = _host(array.transpose(0, 1))
 
     through(model, tokens, take, share=0.25)
     ds = xr.Dataset(coords={"dose": list(DOSES)})
@@ -145,7 +145,7 @@ def measure_lengths(
         }
         for name, values in norms.items():
             values[bad | (real[samples] < lengths[column]).to(bad.device)] = torch.nan
-            found[name][layer, :, samples, column] = _host(values)
+            found[name][layer, :, samples.numpy(), column] = _host(values)
 
     def nested(samples: Tensor, own: Tensor, at: Attention) -> None:
         matrices, bad = prepared(at, own, model)
