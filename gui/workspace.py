@@ -170,7 +170,8 @@ class ViewPanel(QWidget):
                 if form.model is view.options_of(dataset):
                     continue
                 self.forms.pop(view.name)
-                self._kept[view.name] = form.value().model_dump(mode="json") if form.valid else {}
+                if form.valid:
+                    self._kept[view.name] = self._kept.get(view.name, {}) | form.value().model_dump(mode="json")
                 self._options.removeWidget(form)
                 form.deleteLater()
         self._options.setCurrentWidget(self._form(self.view))
