@@ -271,5 +271,5 @@ def test_every_recipe_is_a_request() -> None:
 def test_help_names_every_command(call: Call) -> None:
     code, out, _ = call("--help")
     assert code == 0
-    for command in ("run", "resume", "params", "verify", "export", "pack", "unpack", "doctor"):
+    for command in ("run", "tune", "resume", "params", "verify", "export", "pack", "unpack", "doctor"):
         assert re.search(rf"^  {command} ", out, re.MULTILINE)

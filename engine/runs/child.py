@@ -99,6 +99,7 @@ class Child:
         self._inspecting: deque[ModelSpec] = deque()
         self._verifying = 0
         self._tuning: deque[Path] = deque()
+        self._behind = False  # whether the job waits for a fine-tuning
         self._kill_at: float | None = None
         self._own: deque[Reply] = deque()  # what the handle itself has to report
 
@@ -129,6 +130,7 @@ class Child:
             raise RuntimeError("The compute process does one job at a time.")
         self.start()
         self._busy, self._kill_at, self._progress = True, None, ("", 0, 0)
+        self._behind = bool(self._tuning)
         self._send(Submit(session, work))
 
     def inspect(self, spec: ModelSpec) -> None:
@@ -157,7 +159,7 @@ class Child:
     def cancel(self) -> None:
         """Ask the job to stop; if its unit goes on for long, `poll` ends the process instead."""
         if self._busy and self._kill_at is None:
-            if not self._tuning:  # a run that waits for a fine-tuning must not end that
+            if not self._behind:  # a run that waits for a fine-tuning must not end that
                 self._kill_at = time.monotonic() + CANCEL_SECONDS
             self._send(Cancel())
 
@@ -229,6 +231,7 @@ class Child:
             self._verifying -= 1
         elif isinstance(reply, Tuned):
             self._tuning.popleft()
+            self._behind = self._behind and bool(self._tuning)
         return reply
 
     def _bury(self) -> None:
