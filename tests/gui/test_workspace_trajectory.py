@@ -66,7 +66,7 @@ def test_choices_are_those_of_the_dataset_and_outlive_it(panel):
     panel.show_dataset(TRAINING.drop_vars("rho"))
     assert panel.options().statistic == "npr"
     panel.show_dataset(TRAINING)
-    assert panel.options().component == "attn"
+    assert panel.options().component == "mlp", "what there was no choice of is remembered"
 
 
 def test_what_a_session_kept_waits_for_its_dataset(panel):
