@@ -16,12 +16,14 @@ if TYPE_CHECKING:
 
 NAME = "activations"
 LABELS: dict[str, Any] = {"labels": fits_depth.STATISTICS}
+SPREADS: dict[str, Any] = {"labels": fits_depth.SPREADS}
 
 
 class LayersOptions(Options):
     statistic: Literal["alpha_rank", "r2", "trace"] = Field("alpha_rank", title="Show", json_schema_extra=LABELS)
     noise: bool = Field(True, title="Noise", description="α of iid Gaussian noise of the same N, d and trace")
     points: bool = Field(True, title="Seeds", description="Each seed's own value")
+    spread: fits_depth.Spread = Field("interval", title="Bands", description="Over seeds", json_schema_extra=SPREADS)
 
 
 class TrendOptions(Options):
@@ -29,7 +31,7 @@ class TrendOptions(Options):
 
 
 def layers(dataset: "xr.Dataset", selection: Selection, options: LayersOptions) -> Figure:
-    return fits_depth.by_layer(dataset, selection, options.statistic, options.noise, options.points)
+    return fits_depth.by_layer(dataset, selection, options.statistic, options.noise, options.points, options.spread)
 
 
 def trends(dataset: "xr.Dataset", selection: Selection, options: TrendOptions) -> Figure:

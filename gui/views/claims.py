@@ -22,7 +22,7 @@ def claims(dataset: "xr.Dataset", selection: Selection, options: ClaimOptions) -
     if not found:
         return Figure(empty="The claims are tested when the run is complete; let it finish, or resume it.")
     counts = Counter(claim.verdict for claim in found)
-    said = f"{counts['holds']} hold, {counts['fails']} fail, of {counts['cannot say']} this run cannot say"
+    said = f"{counts['holds']} hold, {counts['fails']} fail, {counts['cannot say']} cannot be said from this run"
     rows = tuple((c.source, c.statement, c.verdict, c.measurement, c.evidence) for c in found)
     return Figure(
         title=f"Published statements on these models: {said}",

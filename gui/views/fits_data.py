@@ -163,13 +163,12 @@ class Fitted(Measured):
         return Pick(model=condition.models[0], layer=layer, site=None if chosen < 0 else chosen)
 
     def proportions(self, condition: Condition) -> str:
-        """N/d, of which any spectrum of a finite sample depends."""
-        if self.site >= 0:
-            n = float(np.nanmean(self.at(condition, "positions")))
-            ratio = float(np.nanmean(self.at(condition, "positions_per_dim")))
-            return f"N/d = {n:,.0f}/{n / ratio:,.0f} = {ratio:.3g}"
-        n, p = (float(np.nanmax(self.at(condition, name))) for name in ("sequences", "sequences_per_dim"))
-        return f"N/p = {n:,.0f}/{n / p:,.0f} = {p:.2g}"
+        """N/d, on which any spectrum of a finite sample depends; gradients have it among their notes."""
+        if self.site < 0:
+            return ""
+        n = float(np.nanmean(self.at(condition, "positions")))
+        ratio = float(np.nanmean(self.at(condition, "positions_per_dim")))
+        return f"N/d = {n:,.0f}/{n / ratio:,.0f} = {ratio:.3g}"
 
     def caveats(self, *more: str) -> str:
         """`more`, then what belongs under every plot."""

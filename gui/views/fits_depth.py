@@ -1,6 +1,6 @@
 """Exponents along depth under all conditions: means over seeds with intervals, the noise control, tests of trends."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -21,19 +21,31 @@ STATISTICS = {
     "trace": "total variance, tr C",
 }
 LOG = ("trace", "pr")
-INTERVALS = "Bands: 95 % interval of the mean over seeds (Student’s t)"
+Spread = Literal["interval", "deviation"]
+SPREADS: dict[str, str] = {"interval": "95 % interval", "deviation": "standard deviation"}
+BANDS = {
+    "interval": "Bands: 95 % interval of the mean over {} seeds (Student’s t)",
+    "deviation": "Bands: one standard deviation over {} seeds",
+}
 
 
 def curve_marks(
-    fitted: Fitted, condition: Condition, values: Floats, points: bool, x: Floats | None = None, site: int | None = None
+    fitted: Fitted,
+    condition: Condition,
+    values: Floats,
+    points: bool,
+    spread: Spread = "interval",
 ) -> list[Mark]:
     """The mean over seeds by layer, its interval, and each seed's own value; `values` are (seed, layer)."""
     if not np.isfinite(values).any():
         return []
-    at = np.arange(values.shape[1], dtype=float) if x is None else x
+    at = np.arange(values.shape[1], dtype=float)
     low, mean, high = interval(values)
+    if spread == "deviation" and len(values) > 1:
+        deviation = np.std(values, axis=0, ddof=1)
+        low, high = mean - deviation, mean + deviation
     color, label = fitted.colors[condition.label], condition.label
-    picks = tuple(fitted.pick(condition, i, site) for i in range(len(mean)))
+    picks = tuple(fitted.pick(condition, i) for i in range(len(mean)))
     marks: list[Mark] = []
     if np.isfinite(low).any():
         marks.append(Band(at, low, high, label, color))
@@ -55,7 +67,12 @@ def noise_marks(fitted: Fitted) -> list[Mark]:
 
 
 def by_layer(
-    dataset: "xr.Dataset", selection: Selection, statistic: str = "alpha_rank", noise: bool = True, points: bool = True
+    dataset: "xr.Dataset",
+    selection: Selection,
+    statistic: str = "alpha_rank",
+    noise: bool = True,
+    points: bool = True,
+    spread: Spread = "interval",
 ) -> Figure:
     """A statistic by layer under all conditions (S1 figs 1a, 1c, 2b)."""
     fitted = Fitted.of(dataset, selection)
@@ -66,14 +83,14 @@ def by_layer(
     if noise and statistic == "alpha_rank":
         marks += noise_marks(fitted)
     for condition in shown:
-        marks += curve_marks(fitted, condition, fitted.at(condition, statistic), points)
+        marks += curve_marks(fitted, condition, fitted.at(condition, statistic), points, spread)
     panel = Panel(layer_axis(fitted.depth), Axis(STATISTICS[statistic], log=statistic in LOG), tuple(marks))
     title = f"{_capital(fitted.place)}: {STATISTICS[statistic]} by layer"
     if statistic in ("alpha_rank", "r2"):
         title += ", ranks {} to {}".format(*fitted.run_window)
     seeds = max(len(c.models) for c in shown)
-    alone = "One seed: no interval over seeds" if seeds == 1 else INTERVALS
-    return Figure(((panel,),), title=title, note=fitted.caveats(fitted.proportions(shown[0]), alone))
+    bands = "One seed: no interval over seeds" if seeds == 1 else BANDS[spread].format(seeds)
+    return Figure(((panel,),), title=title, note=fitted.caveats(fitted.proportions(shown[0]), bands))
 
 
 def _capital(text: str) -> str:

@@ -46,9 +46,6 @@ def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptio
     if not there:
         return Figure(empty=_missing(fitted))
     marks: list[Mark] = [_span(fitted, layer, start, stop)]
-    if "floor" in dataset:
-        floor = np.nanmax([np.nanmax(fitted.at(c, "floor")[:, layer]) for c in there])
-        marks.append(Rule("y", float(floor), "floor: rounding below", "muted"))
     rows: list[tuple[Cell, ...]] = []
     trouble = ""
     for condition in there:
@@ -68,10 +65,25 @@ def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptio
     of = there[0].models[0], layer
     what = f"gradients of {dataset['weight'].values[of]}" if "weight" in dataset else fitted.place
     title = f"Layer {layer}, {what}: {fitted.kind.symbol} by rank, power law over ranks {start} to {stop}"
-    x, y = Axis("rank i", log=True), Axis(f"{fitted.kind.symbol}ᵢ", log=True)
-    panels = (Panel(x, y, tuple(marks)), _alphas(fitted, layer, start, stop, options.scope == "all"))
-    note = fitted.caveats(trouble or DRAGGED, "the law is that of λ = σ²" if fitted.kind.power == 2 else "")
-    return Figure((panels,), title=title, note=note, table=Table(COLUMNS, tuple(rows)) if rows else None)
+    floor, limits, where = _floor(fitted, layer, marks)
+    x, y = Axis("rank i", log=True), Axis(f"{fitted.kind.symbol}ᵢ", log=True, limits=limits)
+    panels = (Panel(x, y, (*floor, *marks)), _alphas(fitted, layer, start, stop, options.scope == "all"))
+    note = fitted.caveats(trouble or DRAGGED, "the law is that of λ = σ²" if fitted.kind.power == 2 else "", where)
+    columns = (*COLUMNS[:-2], "N/d" if fitted.site >= 0 else "N/p", "seeds")
+    return Figure((panels,), title=title, note=note, table=Table(columns, tuple(rows)) if rows else None)
+
+
+def _floor(fitted: Fitted, layer: int, marks: list[Mark]) -> tuple[tuple[Mark, ...], tuple[float, float] | None, str]:
+    """Where a Gram matrix loses what is smaller, drawn; far below it is out of view, and said to be there."""
+    if "floor" not in fitted.dataset:
+        return (), None, ""
+    floor = max(float(np.nanmax(fitted.at(c, "floor")[:, layer], initial=0)) for c in fitted.conditions)
+    drawn = np.concatenate([m.y for m in marks if isinstance(m, Line)])
+    low, high = float(np.nanmin(drawn)), float(np.nanmax(drawn))
+    rule = Rule("y", floor, "floor: rounding below", "muted")
+    if floor > low / 1000:
+        return (rule,), None, ""
+    return (rule,), (low / 2, high * 2), f"the floor of rounding is at {floor:.2g}, below what is shown"
 
 
 COLUMNS = ("condition", "α", "low", "high", "standard error", "R²", "α of noise", "its R²", "ranks", "N/d", "seeds")

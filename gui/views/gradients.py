@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 NAME = "gradients"
 LABELS: dict[str, Any] = {"labels": fits_depth.STATISTICS}
+SPREADS: dict[str, Any] = {"labels": fits_depth.SPREADS}
 OF_SIGMA = "α is that of λ = σ²; S1 fits σ itself, so its exponents are half of these"
 
 
@@ -24,6 +25,7 @@ class LayersOptions(Options):
     statistic: Literal["alpha_rank", "pr", "r2"] = Field("alpha_rank", title="Show", json_schema_extra=LABELS)
     noise: bool = Field(True, title="Noise", description="α of iid Gaussian noise of the same shape and trace")
     points: bool = Field(True, title="Seeds", description="Each seed's own value")
+    spread: fits_depth.Spread = Field("interval", title="Bands", description="Over seeds", json_schema_extra=SPREADS)
 
 
 class TrendOptions(Options):
@@ -31,7 +33,7 @@ class TrendOptions(Options):
 
 
 def layers(dataset: "xr.Dataset", selection: Selection, options: LayersOptions) -> Figure:
-    figure = fits_depth.by_layer(dataset, selection, options.statistic, options.noise, options.points)
+    figure = fits_depth.by_layer(dataset, selection, options.statistic, options.noise, options.points, options.spread)
     return replace(figure, note=f"{OF_SIGMA}  ·  {figure.note}")
 
 
