@@ -1,5 +1,6 @@
 """What S3 says about communities and Jacobians, put to the loaded models (methods §9)."""
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,23 +15,30 @@ LEVEL = 0.05
 SITES = {"attn": "before attention", "mlp": "before the MLP"}
 
 
-def claims(ds: "xr.Dataset") -> list[Claim]:
-    """One verdict for each statement, model by model within its measurement; sites are counted together."""
-    twins = ["(random twin)" in str(label) or "@step0" in str(label) for label in ds["model"].values]
+def claims(ds: "xr.Dataset", steps: Sequence[int | None]) -> list[Claim]:
+    """One verdict for each statement and model, or pair or row of models; sites are counted together.
+
+    `steps` says how long each model was trained, where that is known.
+    """
+    # A checkpoint before the first step is as untrained as a twin.
+    twins = ["(random twin)" in str(label) or steps[m] == 0 for m, label in enumerate(ds["model"].values)]
     found: list[Claim | None] = []
     for m, label in enumerate(ds["model"].values):
         one = ds.isel(model=m)
         if np.isfinite(one["n_communities"].values).any():
             found += [_captured(one, str(label), twins[m]), _operator_type(one, str(label)), _rates(one, str(label))]
-    trained = [m for m, twin in enumerate(twins) if not twin]
-    for m in trained:
-        found += [_learned(ds, m, t) for t, twin in enumerate(twins) if twin and _same_source(ds, m, t)]
+    sources: dict[str, list[int]] = {}
+    for m, label in enumerate(ds["model"].values):
+        sources.setdefault(str(label).split("@")[0].split(" (")[0].split(", seed")[0], []).append(m)
+    for models in sources.values():
+        trained = [m for m in models if not twins[m]]
+        if trained:
+            most = max(trained, key=lambda m: np.inf if (step := steps[m]) is None else step)
+            found += [_learned(ds, most, m) for m in models if twins[m]]
+        row = [m for m in models if steps[m] is not None]
+        if len(row) > 2:
+            found.append(_grows(ds, sorted(row, key=lambda m: steps[m] or 0)))
     return [claim for claim in found if claim is not None]
-
-
-def _same_source(ds: "xr.Dataset", a: int, b: int) -> bool:
-    labels = [str(ds["model"].values[i]).split("@")[0].split(" (")[0].split(", seed")[0] for i in (a, b)]
-    return labels[0] == labels[1]
 
 
 def _captured(one: "xr.Dataset", label: str, twin: bool) -> Claim:
@@ -103,6 +111,30 @@ def _learned(ds: "xr.Dataset", trained: int, twin: int) -> Claim | None:
     )
     verdict: Verdict = "holds" if p < LEVEL else "fails" if above[0] <= above[1] else "cannot say"
     statement = "Units between communities are amplified or suppressed by the Jacobian, and training installs this"
+    return Claim(SOURCE, statement, measurement, verdict, "effect")
+
+
+def _grows(ds: "xr.Dataset", row: list[int]) -> Claim | None:
+    """Numbers of significant snapshots along training, and how often chance alone would rank them so (Kendall)."""
+    from scipy.stats import kendalltau
+
+    q = [ds["q_value"].values[m] for m in row]
+    if not all(np.isfinite(one).any() for one in q):
+        return None
+    above = [int((one < LEVEL).sum()) for one in q]
+    of = [int(np.isfinite(one).sum()) for one in q]
+    said = ", ".join(f"{count} of {n} ({ds['model'].values[m]})" for count, n, m in zip(above, of, row, strict=True))
+    statement = (
+        "The coupling between boundaries and amplification becomes significant in ever more layers over training"
+    )
+    if len(set(above)) == 1:
+        return Claim(SOURCE, statement, f"q < 0.05 at {said}; no change.", "fails", "effect")
+    found = kendalltau(np.arange(len(row)), above, alternative="greater")
+    p, tau = float(found.pvalue), float(found.statistic)
+    measurement = (
+        f"q < 0.05 at {said}; Kendall's τ with the order of training {tau:.2f}; null: τ = 0, one-sided p = {p:.3g}."
+    )
+    verdict: Verdict = "holds" if p < LEVEL else "fails" if tau <= 0 else "cannot say"
     return Claim(SOURCE, statement, measurement, verdict, "effect")
 
 

@@ -115,7 +115,7 @@ def assemble(
     from engine.analyses.claims import to_json
     from engine.analyses.communities_claims import claims
 
-    ds.attrs["claims"] = to_json(claims(ds))
+    ds.attrs["claims"] = to_json(claims(ds, [info.step for info in models]))
     return ds
 
 

@@ -15,6 +15,7 @@ from engine import events
 from engine.analyses import communities_result, communities_units, get_analysis
 from engine.analyses.claims import claims_of
 from engine.analyses.communities import CommunitiesParams
+from engine.analyses.communities_claims import claims
 from engine.errors import UserError
 from engine.graphs.partitions import ari as adjusted_rand
 from engine.graphs.partitions import nmi, proper
@@ -235,6 +236,32 @@ def test_claims_come_with_numbers(result):
     found = claims_of(result)
     assert len(found) == 7  # three for each model, and one that compares them
     assert all("null" in claim.measurement or claim.verdict == "cannot say" for claim in found)
+
+
+def test_growth_over_training_needs_more_than_a_difference():
+    """Seven checkpoints and a twin; only their q-values matter to these two claims."""
+    rng = np.random.default_rng(0)
+    head = ("model", "site", "layer")
+    q = np.full((8, 2, 10), 0.5)
+    names = ("n_communities", "variance_q", "variance_z", "cohens_d", "rate_n")
+    ds = xr.Dataset({name: (head, rng.random(q.shape)) for name in names}).assign(q_value=(head, q))
+    for prefix, dims in (("coupling", head[:2]), ("rate", (*head[:2], "rate"))):
+        shape = tuple({"model": 8, "site": 2, "rate": 2}[d] for d in dims)
+        ds = ds.assign({f"{prefix}_{n}": (dims, np.full(shape, np.nan)) for n in ("rho", "low", "high", "p", "n")})
+    labels = [*(f"m@step{i}" for i in range(7)), "m (random twin)"]
+    ds = ds.assign_coords(model=labels, site=["attn", "mlp"], rate=["sigma", "variance"])
+
+    def verdicts() -> tuple[str, ...]:
+        made = [c for c in claims(ds, [*range(7), None]) if "training" in c.statement]
+        return tuple(claim.verdict for claim in made)
+
+    assert verdicts() == ("fails", "fails", "fails")  # against step0, against the twin, along training
+    for m in range(7):
+        ds.q_value.values[m, 0, :m] = 0.01
+    assert verdicts() == ("holds", "holds", "holds")
+    ds.q_value.values[:] = 0.5
+    ds.q_value.values[6, 0, 0] = 0.01
+    assert verdicts() == ("cannot say", "cannot say", "cannot say")
 
 
 def test_resume_gives_the_same_bytes(session, model, result):
