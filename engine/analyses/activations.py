@@ -82,7 +82,12 @@ class Activations(Analysis[ActivationsParams]):
         for info in models:
             if info.vocab_size == 0:
                 raise UserError(f"{info.label} does not read text, so it has no samples here; choose a language model.")
-            if data.length > info.context:
+            if not (info.d_model and info.n_layers):
+                raise UserError(
+                    f"The config of {info.label} does not tell how wide and how deep it is, so its sites are unknown; "
+                    "choose another model."
+                )
+            if 0 < info.context < data.length:
                 raise UserError(
                     f"Samples of {data.length} tokens are longer than {info.label} can read, which is {info.context}; "
                     "choose a smaller length."
@@ -156,7 +161,7 @@ def site_widths(params: ActivationsParams, info: "ModelInfo") -> list[int]:
     if params.sites == "blocks":
         return [d] * info.n_layers
     attention = 2 * d * info.d_head * (info.n_heads + info.n_kv_heads)
-    mlp = ((info.n_parameters - info.vocab_size * d) / info.n_layers - attention) / (2 * d)
+    mlp = ((info.n_parameters - info.vocab_size * d) / max(1, info.n_layers) - attention) / max(1, 2 * d)
     return ([d] * 8 + [max(d, round(mlp))] * 3) * info.n_layers
 
 

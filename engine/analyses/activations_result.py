@@ -105,6 +105,8 @@ def _notes(
                 f"{who}: {len(lost)} of {len(lost) + unit.attrs['sequences']} samples are left out, as their loss or "
                 f"activations are not finite (first: {first})"
             )
+        if params.sites == "sublayers" and models[m].family == "unsupported":
+            notes.append(f"{who}: Eigenscope has no adapter for {models[m].architecture}, so only its blocks are seen")
         count = int(unit.positions)
         if short := [str(name) for name in unit.site.values if float(unit.positions_per_dim.sel(site=name)) <= 1]:
             notes.append(
