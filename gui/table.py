@@ -158,8 +158,6 @@ class TableView(QTableView):
             shown = self.table
             lines = [shown.columns, *(tuple(map(str, shown.rows[i])) for i in rows)]
             QGuiApplication.clipboard().setText("\n".join("\t".join(line) for line in lines))
-        elif event.key() in (Qt.Key.Key_Left, Qt.Key.Key_Right, Qt.Key.Key_Up, Qt.Key.Key_Down):
-            event.ignore()  # arrows belong to the window: they walk layers and heads
         else:
             super().keyPressEvent(event)
 

@@ -56,12 +56,14 @@ class Walker(QObject):
         infos = json.loads(dataset.attrs["models"])
         now = self._selection.current
         at = min(max(now.model + model, 0), len(infos) - 1)
+        sites = [str(name) for name in dataset["site"].values] if "site" in dataset.dims else []
         self._selection.set(
             replace(
                 now,
                 model=at,
                 layer=min(max(now.layer + layer, 0), infos[at]["n_layers"] - 1),
-                head=min(max(now.head + head, 0), infos[at]["n_heads"] - 1),
+                head=now.head if sites else min(max(now.head + head, 0), infos[at]["n_heads"] - 1),
+                site=_site(sites, now.site, head),
             )
         )
 
@@ -69,6 +71,14 @@ class Walker(QObject):
         """Select what was selected when the session was last open."""
         known = Selection.__dataclass_fields__
         self._selection.set(Selection(**{k: int(v) for k, v in state.items() if k in known}))
+
+
+def _site(sites: list[str], now: int, by: int) -> int:
+    """Where a result has sites, they are walked in the place of heads; −1 stays the one that is shown first."""
+    if not by or not sites:
+        return now if now < len(sites) else -1
+    first = sites.index("block") if "block" in sites else 0
+    return min(max((now if now >= 0 else first) + by, 0), len(sites) - 1)
 
 
 class ArrowGuard(QObject):

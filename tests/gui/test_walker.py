@@ -32,3 +32,19 @@ def test_steps_stop_at_the_edges(walker):
     walker.next_layer()
     walker.next_head()
     assert walker.selection.current == Selection(model=2, layer=1, head=2)
+
+
+def test_results_with_sites_are_walked_by_site(walker):
+    walker._results.dataset = walker._results.dataset.assign_coords(site=["ln1", "block", "final_norm"])
+    walker.next_head()
+    assert walker.selection.current == Selection(site=2)
+    walker.next_head()
+    walker.previous_head()
+    assert walker.selection.current == Selection(site=1)
+    walker.previous_head()
+    walker.previous_head()
+    walker.next_layer()
+    assert walker.selection.current == Selection(layer=1, site=0)
+    walker.selection.set(Selection(site=7))
+    walker.clamp()
+    assert walker.selection.current.site == -1
