@@ -39,7 +39,7 @@ def jacobian_top(
     state = State(hidden, lengths, lengths - 1)
     found: dict[Component, dict[Statistic, Tensor]] = {}
     taken: dict[str, list[dict[str, float]]] = {"ours": [], "vmap": [], "loop": []}
-    inputs = {component: _maps(module, hidden[:batched], component) for component in COMPONENTS}
+    inputs = {component: last_token_maps(module, hidden[:batched], component) for component in COMPONENTS}
     exact: dict[Component, Tensor] = {}
 
     def ours(part: State) -> dict[str, float]:
@@ -108,7 +108,7 @@ def jacobian_top(
 
 
 @torch.no_grad()
-def _maps(
+def last_token_maps(
     module: nn.Module, hidden: Tensor, component: Component
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], tuple[Tensor, Tensor]]:
     """The component as a function of the last token and the ones before it, and these for every sample."""

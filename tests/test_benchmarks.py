@@ -1,13 +1,14 @@
 """The benchmarks run at a tiny size, and they notice numbers that do not agree. No times are asserted."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import BENCHMARKS, harness, jacobian_mean, jacobian_top
+from benchmarks import BENCHMARKS, harness, jacobian_mean, jacobian_study, jacobian_top
 from benchmarks import gradients as gradients_benchmark
 from benchmarks import weights as weights_benchmark
 from benchmarks.__main__ import main
@@ -75,6 +76,22 @@ def test_gradients_agree_and_wrong_numbers_are_noticed(monkeypatch: pytest.Monke
     right = gradients_benchmark.Collected.singular_values
     monkeypatch.setattr(gradients_benchmark.Collected, "singular_values", lambda *args: right(*args) * (1 + 1e-3))
     assert gradients_benchmark.gradients(**tiny).agreement == pytest.approx(1e-3, rel=0.05)
+
+
+def test_jacobian_study_agrees_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = {"layers": 2, "d": 16, "heads": 2, "samples": 8, "length": 12, "looped": 2}
+    tiny |= {"fewer": (2, 4), "narrower": (8, 16), "folder": tmp_path}
+    result = jacobian_study.jacobian_study(**tiny)
+    assert result.agreement < 1e-4
+    assert all(result.demands.values())
+    assert result.ratio == result.reference / result.ours
+    assert result.facts["samples whose J is singular (κ = ∞), as a LayerNorm makes it"] == "100%"
+    assert (tmp_path / "jacobian_study.png").stat().st_size > 1000
+    right = jacobian_study.sample_statistics
+    monkeypatch.setattr(
+        jacobian_study, "sample_statistics", lambda *args: {k: v * 1.01 for k, v in right(*args).items()}
+    )
+    assert jacobian_study.jacobian_study(**tiny).agreement == pytest.approx(0.01, rel=0.05)
 
 
 def test_largest_difference_looks_only_where_it_should() -> None:
