@@ -94,13 +94,13 @@ class Gradients(Analysis[GradientsParams]):
             for split in splits_of(params, info):
                 for chunk in range(-(-data.samples // CHUNK)):
                     first, last = chunk * CHUNK, min((chunk + 1) * CHUNK, data.samples)
-                    title = f"{_part(split)}sequences {first + 1} to {last}"
+                    title = f"Sequences {first + 1} to {last}{_of(split)}"
                     planned.append(Unit(chunk_key(m, split, chunk), title, m, None, work * (last - first)))
                 cost = 2.0 * data.samples**2 * info.d_model**2
-                planned += [
-                    Unit(weight_key(m, split, i), f"{_part(split)}spectrum {i + 1}", m, i, cost)
-                    for i in range(count(params.weight, info.n_layers))
-                ]
+                weights = count(params.weight, info.n_layers)
+                for i in range(weights):
+                    title = f"Layer {i}{_of(split)}" if weights > 1 else f"Spectrum{_of(split)}"
+                    planned.append(Unit(weight_key(m, split, i), title, m, i, cost))
         return planned
 
     def estimate_bytes(self, request: Request, params: GradientsParams, model: "ModelInfo") -> int:
@@ -172,5 +172,5 @@ def _parse(key: str) -> tuple[Split, str, int]:
     return cast(Split, split), kind, int(number)
 
 
-def _part(split: Split) -> str:
-    return "" if split == "all" else f"{split} split, "
+def _of(split: Split) -> str:
+    return "" if split == "all" else f", {split} split"

@@ -159,7 +159,7 @@ def test_a_tied_weight(session, model):
     assert of.weight.values.tolist() == ["transformer.wte.weight", "", ""]
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 8])
+@pytest.mark.parametrize("stop_after", [1, 8])
 def test_a_stopped_run_resumes_to_the_same_bits(session, model, result, stop_after):
     run = carried_out(session, request_for(model, twin=True, splits=["train", "test"]), stop_after)
     assert not run.finished
