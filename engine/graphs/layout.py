@@ -32,8 +32,7 @@ def place(graph: SignedGraph, labels: Labels, seed: int, before: Array | None = 
         return np.empty((0, 2))
     start = _by_community(graph, labels, seed)
     if before is not None:
-        known = np.isfinite(before).all(axis=1, keepdims=True)
-        start = np.where(known, before, _turned(start, before))
+        start = _around(labels, before, _turned(start, before))
     positive = graph.weight > 0
     edges = np.stack([graph.source[positive], graph.target[positive]], axis=1)
     found = _spring(graph.n, edges, graph.weight[positive], start * np.sqrt(graph.n), seed)
@@ -63,6 +62,17 @@ def _by_community(graph: SignedGraph, labels: Labels, seed: int) -> Array:
     rank[order] = np.arange(len(labels)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     turn, reach = GOLDEN * rank, np.sqrt((rank + 0.5) / len(labels))
     return centres[labels] + (reach * np.stack([np.cos(turn), np.sin(turn)])).T
+
+
+def _around(labels: Labels, before: Array, other: Array) -> Array:
+    """Each community moved as it is in `other` to the median of where its units were before, if any was there."""
+    start = other.copy()
+    for label in np.unique(labels):
+        units = labels == label
+        known = before[units][np.isfinite(before[units]).all(axis=1)]
+        if len(known):
+            start[units] += np.median(known, axis=0) - other[units].mean(0)
+    return start
 
 
 def _spring(n: int, edges: NDArray[np.int64], weights: Array, start: Array, seed: int) -> Array:
