@@ -109,8 +109,13 @@ class Activations(Analysis[ActivationsParams]):
         return planned
 
     def estimate_bytes(self, request: Request, params: ActivationsParams, model: "ModelInfo") -> int:
-        sums = 16 * sum(width**2 for width in site_widths(params, model))  # of all batches, and of the current one
-        return model.load_bytes + sums + PARTS_BYTES // 2 + 3 * LOGIT_BYTES + (1 << 29)
+        data = request.data or DataSpec()
+        squares = sum(width**2 for width in site_widths(params, model))
+        tokens = max(data.length, batch_tokens(model))
+        batch = 4 * tokens * (3 * model.vocab_size + 2 * model.n_heads * data.length)
+        divided = 2.0 * model.n_parameters * data.samples * data.length >= 2 * PART_OPERATIONS
+        parts = 2 * min(PARTS_BYTES, 4 * squares * MOST_PARTS) if divided else 0  # kept, and read again at the end
+        return model.load_bytes + 16 * squares + batch + parts + (1 << 29)  # sums of all batches and of the current one
 
     def compute(
         self,
@@ -163,6 +168,11 @@ def site_widths(params: ActivationsParams, info: "ModelInfo") -> list[int]:
     attention = 2 * d * info.d_head * (info.n_heads + info.n_kv_heads)
     mlp = ((info.n_parameters - info.vocab_size * d) / max(1, info.n_layers) - attention) / max(1, 2 * d)
     return ([d] * 8 + [max(d, round(mlp))] * 3) * info.n_layers
+
+
+def batch_tokens(info: "ModelInfo") -> int:
+    """How many tokens go through the model at a time; a sample that is longer goes alone."""
+    return min(BATCH_TOKENS, LOGIT_BYTES // (4 * max(1, info.vocab_size)))
 
 
 def part_count(request: Request, params: ActivationsParams, models: Sequence["ModelInfo"], info: "ModelInfo") -> int:

@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engine.analyses.activations import BATCH_TOKENS, DENSITY, LOGIT_BYTES, ActivationsParams
+from engine.analyses.activations import DENSITY, ActivationsParams, batch_tokens
 from engine.data.splits import Split
 from engine.data.tokens import tokens
 from engine.errors import UserError
@@ -127,7 +127,7 @@ def accumulate(
     module = model.module()
     objective = _objective(model, seed)
     measure = Measure(module, ids, sites(module, params.sites), special or [], objective, model.info.causal)
-    size = max(1, min(BATCH_TOKENS, LOGIT_BYTES // (4 * model.info.vocab_size)) // ids.shape[1])
+    size = max(1, batch_tokens(model.info) // ids.shape[1])
     total = Sums({})
     for start in range(0, len(numbers), size):
         for taken in _halving(measure, numbers[start : start + size]):
