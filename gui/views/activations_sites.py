@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import xarray as xr
 
 COLUMNS = 4
-DRAWN_RANKS = 48
+DRAWN_POINTS = 800
+"""In one small panel, shared by its layers."""
 ONLY_BLOCKS = (
     "This run has the outputs of the blocks only. Choose “sublayers” under Sites in the parameters and run it again."
 )
@@ -73,8 +74,9 @@ def _cloud(fitted: Fitted, condition: Condition, site: int) -> list[Mark]:
     width = int(np.isfinite(spectra).any(0).sum())
     if not width:
         return []
-    at = np.unique(np.geomspace(1, width, DRAWN_RANKS).astype(int)) - 1
     layers = [i for i in range(len(spectra)) if np.isfinite(spectra[i]).any()]
+    count = min(max(DRAWN_POINTS // len(layers), 16), 48)
+    at = np.unique(np.geomspace(1, width, count).astype(int)) - 1
     y = np.concatenate([spectra[i, at] for i in layers])
     depth = np.repeat(np.array(layers, float), len(at))
     picks = tuple(fitted.pick(condition, i, site) for i in layers for _ in at)

@@ -18,15 +18,21 @@ from gui.views.fits_depth import curve_marks
 if TYPE_CHECKING:
     import xarray as xr
 
-DRAGGED = "Drag the window, or its edges, to fit other ranks"
-
 
 class ResidualOptions(Options):
     fit_start: int = Field(
-        0, ge=0, title="Ranks", description="First rank of the fit", json_schema_extra={"lowest": "as in the run"}
+        0,
+        ge=0,
+        title="Ranks",
+        description="First rank of the fit; or drag the window on the plot",
+        json_schema_extra={"lowest": "as in the run"},
     )
     fit_stop: int = Field(
-        0, ge=0, title="to", description="Last rank of the fit", json_schema_extra={"lowest": "as in the run"}
+        0,
+        ge=0,
+        title="to",
+        description="Last rank of the fit; or drag the window on the plot",
+        json_schema_extra={"lowest": "as in the run"},
     )
     noise: bool = Field(True, title="Noise", description="iid Gaussian noise of the same N, d and trace")
 
@@ -68,7 +74,7 @@ def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptio
     floor, limits, where = _floor(fitted, layer, marks)
     x, y = Axis("rank i", log=True), Axis(f"{fitted.kind.symbol}ᵢ", log=True, limits=limits)
     panels = (Panel(x, y, (*floor, *marks)), _alphas(fitted, layer, start, stop, options.scope == "all"))
-    note = fitted.caveats(trouble or DRAGGED, "the law is that of λ = σ²" if fitted.kind.power == 2 else "", where)
+    note = fitted.caveats(trouble, "the law is that of λ = σ²" if fitted.kind.power == 2 else "", where)
     columns = (*COLUMNS[:-2], "N/d" if fitted.site >= 0 else "N/p", "seeds")
     return Figure((panels,), title=title, note=note, table=Table(columns, tuple(rows)) if rows else None)
 
@@ -147,7 +153,7 @@ def residuals(dataset: "xr.Dataset", selection: Selection, options: ResidualOpti
     table = Table(columns, tuple(rows)) if rows else None
     panel = Panel(Axis("rank i", log=True), Axis("ln λᵢ − fit"), tuple(marks))
     note = fitted.caveats(
-        trouble or DRAGGED, "neighbours that move together say that a law bends: standard errors are then too small"
+        trouble, "neighbours that move together say that a law bends: standard errors are then too small"
     )
     return Figure(((panel,),), title=title, note=note, table=table)
 
