@@ -255,6 +255,11 @@ class Tuner(QObject):
         self.dialog.show()
         self.dialog.raise_()
 
+    @property
+    def running(self) -> bool:
+        """Whether a fine-tuning is going on, or waits."""
+        return self.dialog is not None and self.dialog.running
+
     @Slot()
     def _ask_help(self) -> None:
         self.help_requested.emit("models")

@@ -285,7 +285,7 @@ class MainWindow(QMainWindow):
         self.ready.emit()
 
     def closeEvent(self, event: QCloseEvent) -> None:
-        if (self.runs.busy or self.doing.text()) and not self._leave():
+        if (self.runs.busy or self.runner.tuner.running or self.doing.text()) and not self._leave():
             event.ignore()
             return
         self.places.save()
@@ -297,12 +297,18 @@ class MainWindow(QMainWindow):
         event.accept()
 
     def _leave(self) -> bool:
+        if self.runs.busy:
+            going = (
+                "A run is going on. Close all the same? What it has committed is kept, and it can be resumed next time."
+            )
+        elif self.runner.tuner.running:
+            going = "Fine-tuning is going on. Close all the same? Started again in the same folder, it can be resumed."
+        else:
+            going = f"{self.doing.text()} is going on. Close all the same, and give it up?"
         answer = QMessageBox.question(
             self,
             "Still at work",
-            "A run is going on. Close all the same? What it has committed is kept, and it can be resumed next time."
-            if self.runs.busy
-            else f"{self.doing.text()} is going on. Close all the same, and give it up?",
+            going,
             QMessageBox.StandardButton.Close | QMessageBox.StandardButton.Cancel,
             QMessageBox.StandardButton.Cancel,
         )

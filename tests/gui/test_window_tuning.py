@@ -4,8 +4,8 @@ from unittest.mock import patch
 
 import pytest
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QDialog, QListWidget
-from window_parts import window_in
+from PySide6.QtWidgets import QDialog, QListWidget, QMessageBox
+from window_parts import answer_boxes, window_in
 
 from engine import recipes
 from engine.request import Tuning
@@ -71,7 +71,7 @@ def test_a_request_with_conditions_is_recalled(qtbot, tmp_path):
         assert loader.specs() == request.models
 
 
-def test_the_dialog_follows_and_offers_what_was_made(qtbot, tmp_path):
+def test_the_dialog_follows_and_offers_what_was_made(qtbot, tmp_path, monkeypatch):
     asked = []
     with window_in(tmp_path) as window, patch.object(Host, "tune", lambda _, job: asked.append(job)):
         qtbot.waitSignal(window.ready, timeout=20_000).wait()
@@ -89,6 +89,9 @@ def test_the_dialog_follows_and_offers_what_was_made(qtbot, tmp_path):
         assert job.seed == 5
         assert job.out == tmp_path / "sessions" / "fine-tuned-1"
         assert not dialog.go.isEnabled()
+        boxes = answer_boxes(monkeypatch, QMessageBox.StandardButton.Cancel)
+        assert not window.close()
+        assert "Fine-tuning is going on" in boxes[0]
         for step, loss, held in ((0, float("nan"), 5.0), (1, 4.5, None), (2, 4.0, 3.0)):
             window.host.replied.emit(TuneProgress(step, 2, loss, held))
         training, held_out, _ = dialog.curve.figure().rows[0][0].marks
