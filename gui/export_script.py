@@ -181,7 +181,7 @@ def _mark(mark: Mark, name: str, panel: Panel, scale: Scale | None) -> Iterator[
             style += f", marker='o', ms={2.5 + mark.width * 0.75}" if mark.markers else ""
             yield f"ax.plot({get('x')}, {get('y')}, {style}{label})"
         case Points():
-            symbol = {"d": "D"}.get(mark.symbol, mark.symbol)
+            symbol = {"d": "D", "star": "*"}.get(mark.symbol, mark.symbol)
             style = f"s=(0.75 * {get('size')}) ** 2, marker={symbol!r}"
             if mark.values is not None and scale is not None:
                 style += f", c={get('values')}, plotnonfinite=True, cmap=SEQUENTIAL, norm={_norm(scale)}"
@@ -197,7 +197,7 @@ def _mark(mark: Mark, name: str, panel: Panel, scale: Scale | None) -> Iterator[
             yield f"ax.add_collection(LineCollection(edges, {style}{label}))"
         case Band():
             area = f"{get('x')}, {get('low')}, {get('high')}"
-            yield f"ax.fill_between({area}, color={color}, alpha=0.28, lw=0{label})"
+            yield f"ax.fill_between({area}, color={color}, alpha={mark.opacity}, lw=0{label})"
         case Steps():
             bars = f"{get('height')}, {get('edges')}"
             yield f"ax.stairs({bars}, fill=True, color={color}, alpha=0.24{label})"

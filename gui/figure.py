@@ -49,7 +49,7 @@ class Points:
     label: str = ""
     color: str = "data"
     size: float | Floats = 7.0
-    symbol: Literal["o", "s", "d", "+", "x"] = "o"
+    symbol: Literal["o", "s", "d", "+", "x", "star"] = "o"
     filled: bool = True
     values: Floats | None = None
     values_label: str = ""
@@ -70,13 +70,14 @@ class Segments:
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """The area between two curves, such as a null's 95 % band."""
+    """The area between two curves, such as a null's 95 % band; NaN breaks it."""
 
     x: Floats
     low: Floats
     high: Floats
     label: str = ""
     color: str = "null"
+    opacity: float = 0.28
 
 
 @dataclass(frozen=True, eq=False)

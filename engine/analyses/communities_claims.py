@@ -84,12 +84,12 @@ def _rates(one: "xr.Dataset", label: str) -> Claim:
                 said.append(f"{title} with {of} ρ = {rho:.2f}{interval}, p = {p:.3g}")
                 p_values.append(p)
     if not said:
-        return Claim(SOURCE, statement, f"{label}: fewer than three pairs of layers.", "cannot say", "rates")
+        return Claim(SOURCE, statement, f"{label}: fewer than three pairs of layers.", "cannot say", "coupling")
     # That nothing is found is no proof that nothing is there: with few layers only a contradiction can be stated.
     fails = min(p_values) * len(p_values) < LEVEL
     enough = float(one["rate_n"].max()) >= 30
     verdict: Verdict = "fails" if fails else "holds" if enough else "cannot say"
-    return Claim(SOURCE, statement, f"{label}: {'; '.join(said)}; null: ρ = 0, by permutation.", verdict, "rates")
+    return Claim(SOURCE, statement, f"{label}: {'; '.join(said)}; null: ρ = 0, by permutation.", verdict, "coupling")
 
 
 def _learned(ds: "xr.Dataset", trained: int, twin: int) -> Claim | None:

@@ -34,7 +34,10 @@ class DrawnBand(Drawn):
         self.area.set_path(path)
 
     def paint(self, look: Look, scale: Scale | None) -> None:
-        self.area.set_look(None, make_brush(self.mark.color, look, 70))
+        self.area.set_look(None, make_brush(self.mark.color, look, round(255 * self.mark.opacity)))
+
+    def style(self, mark: Band, look: Look, scale: Scale | None) -> tuple[object, ...]:
+        return (mark.color, mark.opacity, look)
 
     def bounds(self) -> Bounds:
         return bounds_of(self._x, np.concatenate([self._low, self._high]))

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from gui.figure import Axis, Band, Figure, Floats, Image, Line, Mark, Panel, Points
-from gui.selection import Selection
+from gui.figure import Axis, Band, Figure, Floats, Image, Line, Mark, Panel, Points, Rule
+from gui.selection import Pick, Selection
 from gui.views.base import Options
 from gui.views.jacobians_data import (
     COMPONENTS,
@@ -209,13 +209,14 @@ def columns(dataset: "xr.Dataset", selection: Selection, options: ColumnOptions)
         z, label = z / np.median(z, axis=1, keepdims=True), "‖J eᵢ‖ over the layer’s median"
     layer = jacobians.layer(selection)
     edges = np.arange(width + 1) - 0.5
-    picks = tuple((jacobians.pick(i),) * width for i in range(layers))
+    picks = tuple(tuple(Pick(model=jacobians.model, layer=i, unit=j) for j in range(width)) for i in range(layers))
+    unit = Rule("x", float(min(selection.unit, width - 1)), f"unit {selection.unit}", "accent")
     image = Image(z, edges, np.arange(layers + 1) - 0.5, label, log=True, picks=picks)
     frame = Line(edges[[0, -1, -1, 0, 0]], layer + np.array([-0.5, -0.5, 0.5, 0.5, -0.5]), "", "accent", 2)
     ticks = layer_axis(layers).ticks
     y = Axis("layer", ticks=ticks, limits=(-0.5, layers - 0.5), inverted=True)
     title = jacobians.title(f"column norms of the mean Jacobian of the {COMPONENTS[component]}")
-    panel = Panel(Axis("unit i of the residual stream"), y, (image, frame))
+    panel = Panel(Axis("unit i of the residual stream"), y, (image, frame, unit))
     return Figure(((panel,),), title=title, note=jacobians.caveats(), legend=False)
 
 
