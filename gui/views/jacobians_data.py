@@ -101,11 +101,11 @@ class Jacobians(Measured):
         """Variable `name` of `component`, (layers, …); NaN where it is not there or has not arrived."""
         if name == "condition":
             return self._condition(component)
-        if name not in self.dataset or component not in self.dataset["component"].values:
-            sizes = [] if name not in self.dataset else list(self.dataset[name].shape[3:])
+        components = self.array("component").tolist()
+        if name not in self.dataset or component not in components:
+            sizes = [] if name not in self.dataset else list(self.array(name).shape[3:])
             return np.full((self.layers, *sizes), np.nan)
-        at = list(self.dataset["component"].values).index(component)
-        return self.dataset[name].values[self.model, at, : self.layers]
+        return self.array(name)[self.model, components.index(component), : self.layers]
 
     def interval(self, name: str, component: str) -> tuple[Floats, Floats, Floats]:
         """Mean over samples by layer, between the ends of its interval."""

@@ -76,11 +76,11 @@ class Weights(Measured):
     def heads(self, name: str) -> Floats:
         """A statistic of every head, (layers, heads); NaN where it has not arrived."""
         layers, heads = self.shape
-        return self.dataset[stored(self.matrix, name)].values[self.model, :layers, :heads]
+        return self.array(stored(self.matrix, name))[self.model, :layers, :heads]
 
     def spectrum(self, layer: int, head: int, name: str = "eigenvalues") -> np.ndarray:
         """Values along a head's `mode` dimension, (d_h,), without padding."""
-        return self.dataset[stored(self.matrix, name)].values[self.model, layer, head, : self.d_head]
+        return self.array(stored(self.matrix, name))[self.model, layer, head, : self.d_head]
 
     def scale(self, layer: int, head: int) -> float:
         """The head's unit d²σ_Q²σ_K², in which its null stands."""
@@ -88,10 +88,10 @@ class Weights(Measured):
 
     def null(self, name: str, layer: int) -> Floats:
         """The Monte Carlo null's 2.5, 50 and 97.5 % quantiles of `name` at `layer`, quantile first."""
-        values = self.dataset[stored(self.matrix, f"null_{name}")].isel(model=self.model)
-        if "layer" in values.dims:
-            values = values.isel(layer=layer)
-        return values.transpose("quantile", ...).values[:, : self.d_head] if values.ndim == 2 else values.values
+        values = self.array(stored(self.matrix, f"null_{name}"))[self.model]  # ([layer,] quantile[, mode])
+        if values.ndim > 1 + (name == "quantiles"):
+            values = values[layer]
+        return values[:, : self.d_head] if values.ndim == 2 else values
 
     def arrived(self, layer: int) -> bool:
         return self.has("leading") and bool(np.isfinite(self.heads("leading")[layer]).any())
