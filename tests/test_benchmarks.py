@@ -12,6 +12,7 @@ from benchmarks import BENCHMARKS, harness, jacobian_mean, jacobian_study, jacob
 from benchmarks import gradients as gradients_benchmark
 from benchmarks import weights as weights_benchmark
 from benchmarks.__main__ import main
+from engine.request import DataSpec
 from engine.spectra import factored
 
 torch.set_num_threads(1)
@@ -81,6 +82,13 @@ def test_gradients_agree_and_wrong_numbers_are_noticed(monkeypatch: pytest.Monke
 def test_jacobian_study_agrees_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = {"layers": 2, "d": 16, "heads": 2, "samples": 8, "length": 12, "looped": 2}
     tiny |= {"fewer": (2, 4), "narrower": (8, 16), "folder": tmp_path}
+
+    def ragged(spec: DataSpec, tokenizer: object, seed: int) -> np.ndarray:
+        # Splitting the whole text into sentences takes seconds, and has tests of its own.
+        ids = np.random.default_rng(seed).integers(4, 50, (spec.samples, spec.length))
+        return np.where(np.arange(spec.length) < 4 + np.arange(spec.samples)[:, None], ids, -1)
+
+    monkeypatch.setattr(jacobian_study, "sentences", ragged)
     result = jacobian_study.jacobian_study(**tiny)
     assert result.agreement < 1e-4
     assert all(result.demands.values())
