@@ -90,6 +90,12 @@ class Drawn:
             self._style = style
             self.paint(look, scale)
 
+    def move_to(self, order: int) -> None:
+        """Lie over the marks that now stand before it."""
+        for item in self.items:
+            item.setZValue(item.zValue() + 0.01 * (order - self.order))
+        self.order = order
+
     def set_visible(self, visible: bool) -> None:
         for item in self.items:
             item.setVisible(visible)

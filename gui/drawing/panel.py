@@ -63,17 +63,19 @@ class PanelItem(QGraphicsWidget):
     ) -> None:
         """Draw `panel`; `scales` are those of its coloured marks, by id; `bar` the one shown beside it."""
         if [KINDS[type(m)] for m in panel.marks] != [type(d) for d in self.marks]:
-            # A window outlives the marks around it: the mouse may be holding it
-            spans = iter([drawn for drawn in self.marks if isinstance(drawn, DrawnSpan)])
-            for drawn in self.marks:
-                if not isinstance(drawn, DrawnSpan):
-                    drawn.remove()
-            kinds = [KINDS[type(m)] for m in panel.marks]
-            self.marks = [
-                (kind is DrawnSpan and next(spans, None)) or kind(self.view, i) for i, kind in enumerate(kinds)
-            ]
-            for span in spans:
-                span.remove()
+            # What is there serves again, as making items is slow; and the mouse may be holding a window
+            left = list(self.marks)
+            self.marks = []
+            for order, kind in enumerate(KINDS[type(m)] for m in panel.marks):
+                known = next((drawn for drawn in left if type(drawn) is kind), None)
+                if known is None:
+                    self.marks.append(kind(self.view, order))
+                else:
+                    left.remove(known)
+                    known.move_to(order)
+                    self.marks.append(known)
+            for drawn in left:
+                drawn.remove()
         for drawn, mark in zip(self.marks, panel.marks, strict=True):
             if isinstance(drawn, DrawnSpan):
                 drawn.report = self.dragged.emit
