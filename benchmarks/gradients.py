@@ -11,7 +11,7 @@ import transformers as hf
 from torch import Tensor, nn
 
 from benchmarks.harness import Result, largest_difference
-from engine.analyses.gradients import CHUNK
+from engine.analyses.gradients import CHUNK, MEMORY
 from engine.analyses.gradients_units import Collected
 from engine.gradients import ATTENTION_OUTPUT
 from engine.gradients.weights import Weight, choose
@@ -35,7 +35,8 @@ def gradients(
 
     The published way (S1) is a loop for each weight: forward, backward, keep the weight's gradient; then one SVD. Its
     loop is timed on one sequence after each of our chunks, so that a busy machine is busy for both, its SVD on one
-    weight, and both are scaled. The same loop with the gradients of all weights kept at once is among the facts.
+    weight, and both are scaled. The same loop with the gradients of all weights kept at once is among the facts: on a
+    CPU, where a batch of one already keeps the cores busy, we only save it the gradients of all other parameters.
     """
     config = hf.GPT2Config(
         n_embd=d,
@@ -95,7 +96,9 @@ def gradients(
         demands={
             f"at least {FASTER} times faster than the published loop, one for each weight": reference >= FASTER * ours,
             f"singular values agree to {TOLERANCE:g} relative above the floor": worst <= TOLERANCE,
-            "peak memory above the model's is less than all gradients take": max(peaks) < everything,
+            f"after the first {CHUNK} sequences peak memory grows by less than {2 * MEMORY / 1e6:.0f} MB": max(peaks)
+            - peaks[0]
+            < 2 * MEMORY,
         },
         facts={
             "what": f"σ of the gradients of {sequences} sequences of {length} tokens, {layers} weights {d}×{d}, fp32, "
