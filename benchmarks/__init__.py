@@ -10,6 +10,7 @@ BENCHMARKS = {
     "jacobian_study": "benchmarks.jacobian_study:jacobian_study",
     "communities": "benchmarks.communities:communities",
     "jacobian_mean": "benchmarks.jacobian_mean:jacobian_mean",
+    "scrubbing": "benchmarks.scrubbing:scrubbing",
     "startup": "benchmarks.startup:startup",
     "weights": "benchmarks.weights:weights",
     "weights_llama": "benchmarks.weights:weights_llama",

@@ -97,15 +97,18 @@ class Jacobians(Measured):
         """The selected sample, inside this dataset."""
         return min(selection.sample, self.samples - 1)
 
+    @cached_property
+    def _components(self) -> list[str]:
+        return [str(component) for component in self.array("component")]
+
     def values(self, name: str, component: str) -> np.ndarray:
         """Variable `name` of `component`, (layers, …); NaN where it is not there or has not arrived."""
         if name == "condition":
             return self._condition(component)
-        components = self.array("component").tolist()
-        if name not in self.dataset or component not in components:
+        if name not in self.dataset or component not in self._components:
             sizes = [] if name not in self.dataset else list(self.array(name).shape[3:])
             return np.full((self.layers, *sizes), np.nan)
-        return self.array(name)[self.model, components.index(component), : self.layers]
+        return self.array(name)[self.model, self._components.index(component), : self.layers]
 
     def interval(self, name: str, component: str) -> tuple[Floats, Floats, Floats]:
         """Mean over samples by layer, between the ends of its interval."""
