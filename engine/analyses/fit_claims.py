@@ -67,7 +67,7 @@ def depth_claim(curves: Curves, source: str, statement: str, evidence: str, risi
             continue
         said.append(f"{condition.label}: {trend_words(found)}")
         wanted = (found.spearman > 0) == rising
-        votes.append(wanted if found.spearman_p < LEVEL else False if not wanted else None)
+        votes.append(wanted if found.spearman_p < LEVEL else None)
     if not said:
         reason = f"it needs at least {FEWEST_LAYERS} layers of a trained model"
         return Claim(source, statement, reason, "cannot say", evidence)

@@ -11,7 +11,7 @@ from engine.analyses.claims import Claim
 from engine.analyses.conditions import conditions
 
 LAYERS, SITES = 8, ("embedding", "attn_out", "mlp_act", "block", "final_norm")
-MODELS = [(name, seed) for name in ("m", "m (fine-tuned)", "m (random twin)") for seed in (0, 1)]
+MODELS = [(name, seed) for name in ("m", "m (fine-tuned)", "m (random twin)") for seed in (0, 1, 2)]
 X = np.arange(LAYERS)
 
 
@@ -61,7 +61,7 @@ def test_conditions_are_models_that_differ_in_their_seed() -> None:
     ]  # fmt: skip
     assert [c.kind for c in found] == ["trained"] * 2 + ["fine-tuned"] * 2 + ["random"]
     assert {c.base for c in found} == {"m"}
-    assert found[2].models == (2, 3)
+    assert found[2].models == (3, 4, 5)
     whole = conditions(dataset(0.7 + 0 * X, 0.7 + 0 * X, 0.3 + 0 * X, splits=("all",)))
     assert [c.label for c in whole] == ["m", "m (fine-tuned)", "m (random twin)"]
 
