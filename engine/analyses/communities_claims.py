@@ -66,7 +66,8 @@ def _operator_type(one: "xr.Dataset", label: str) -> Claim:
             continue
         interval = f", 95 % interval {low:.2f} to {high:.2f}" if np.isfinite(low) else ""
         said.append(f"{title} ρ = {rho:.2f}{interval}, permutation p = {p:.3g} over {int(n)} layers")
-        verdicts.append("cannot say" if p >= LEVEL else "holds" if rho > 0 else "fails")
+        # Two sites are two tests of one statement (Bonferroni).
+        verdicts.append("cannot say" if p >= LEVEL / len(SITES) else "holds" if rho > 0 else "fails")
     if not said:
         return Claim(SOURCE, statement, f"{label}: fewer than three layers could be tested.", "cannot say", "coupling")
     return Claim(SOURCE, statement, f"{label}: {'; '.join(said)}; null: ρ = 0.", _agreed(verdicts), "coupling")

@@ -75,11 +75,12 @@ def assemble(
         name: np.full([sizes[d] for d in of], -1 if name in NUMBERS else np.nan, _dtype(name))
         for name, of in dims.items()
     }
-    for (m, layer), unit in found.items():
+    for (m, layer), packed in found.items():
+        unit = unpack(packed)
         for s, site in enumerate(SITES):
             if site not in unit["site"].values:
                 continue
-            one = unpack(unit).sel(site=site)
+            one = unit.sel(site=site)
             for name, array in values.items():
                 array[m, s, layer, ...][_corner(one[name].shape)] = one[name].values
     ds = xr.Dataset(
