@@ -32,7 +32,9 @@ LABELS = {
     "qk_eigenvalues": "σ² of W_QK", "ov_eigenvalues": "σ² of W_OV", "mean_eigenvalues": "λ of the mean Jacobian",
     "mean_singular_values": "σ of the mean Jacobian", "singular_values": "singular values",
 }  # fmt: skip
-FIRST = ("alpha_rank", "concentration", "npr", "rho")
+FIRST = ("concentration", "alpha_rank", "npr", "rho")
+# Their places are no places of a model: ends of an interval, laws that were fitted and their coefficients.
+NO_PLACE = ("model", "bound", "law", "coefficient", "quantile")
 TRAIL = 12
 """At most so many checkpoints are drawn in one cloud."""
 Scale = Literal["log", "linear", "order"]
@@ -46,7 +48,7 @@ def named(dataset: "xr.Dataset") -> dict[str, tuple[str, ...]]:
     """Dimensions whose places have names, such as `component` and `site`, with these names."""
     found = {}
     for dim in map(str, dataset.dims):
-        if dim not in ("model", "bound") and dim in dataset.coords and dataset[dim].dtype.kind in "UOT":
+        if dim not in NO_PLACE and dim in dataset.coords and dataset[dim].dtype.kind in "UOT":
             found[dim] = tuple(map(str, dataset[dim].values.tolist()))
     return found
 
@@ -64,7 +66,11 @@ def statistics(dataset: "xr.Dataset") -> tuple[str, ...]:
         and not str(name).startswith(NO_STATISTIC)
         and not str(name).endswith(NO_STATISTIC_END)
     ]
-    return tuple(sorted(found, key=lambda name: (name not in FIRST, name not in LABELS, name.startswith("ov_"), name)))
+    return tuple(sorted(found, key=lambda name: (_rank(name), name not in LABELS, name.startswith("ov_"), name)))
+
+
+def _rank(name: str) -> int:
+    return FIRST.index(name) if name in FIRST else len(FIRST)
 
 
 def spectra(dataset: "xr.Dataset") -> tuple[str, ...]:

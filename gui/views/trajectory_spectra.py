@@ -72,7 +72,7 @@ def _cloud(found: Trajectory, values: np.ndarray, trail: bool) -> Panel:
     hover = tuple(f"|λ| = {abs(z):.4g}" for z in now)
     marks.append(Points(now.real, now.imag, "selected checkpoint", "accent", size=6, hover=hover))
     there = np.abs(values[np.isfinite(values)])
-    reach = 1.05 * float(max(there.max(), 1.0 if there.max() > 0.2 else 0.0))
+    reach = 1.05 * float(max(there.max(), 1.0 if there.max() > 0.5 else 0.0))
     limits = (-reach, reach)
     return Panel(Axis("Re λ", limits=limits), Axis("Im λ", limits=limits), tuple(marks), equal=True)
 
