@@ -111,3 +111,8 @@ class Request(BaseModel):
     data: DataSpec | None = None
     device: Device = "auto"
     seed: int = Field(0, ge=0, lt=2**32)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seed of each model: its own, or the request's."""
+        return tuple(self.seed if spec.seed is None else spec.seed for spec in self.models)

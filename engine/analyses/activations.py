@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from engine.analyses.base import Analysis, Params, Unit
+from engine.analyses.samples import require_readable
 from engine.data.splits import Split
 from engine.errors import UserError
 from engine.request import DataSpec, Request
@@ -80,17 +81,11 @@ class Activations(Analysis[ActivationsParams]):
 
         data = request.data or DataSpec()
         for info in models:
-            if info.vocab_size == 0:
-                raise UserError(f"{info.label} does not read text, so it has no samples here; choose a language model.")
+            require_readable(info, data)
             if not (info.d_model and info.n_layers):
                 raise UserError(
                     f"The config of {info.label} does not tell how wide and how deep it is, so its sites are unknown; "
                     "choose another model."
-                )
-            if 0 < info.context < data.length:
-                raise UserError(
-                    f"Samples of {data.length} tokens are longer than {info.label} can read, which is {info.context}; "
-                    "choose a smaller length."
                 )
             window(min(info.d_model, data.samples * data.length - 1), params.fit_start, params.fit_stop)
         planned = []
@@ -131,8 +126,7 @@ class Activations(Analysis[ActivationsParams]):
         _, split, *part = unit.key.split("-")
         before = sorted(key for key in done if key.startswith(f"m{unit.model}-{split}-"))
         at, parts = map(int, part) if part else (len(before), len(before) + 1)
-        spec = request.models[unit.model]
-        seed = request.seed if spec.seed is None else spec.seed
+        seed = request.seeds[unit.model]
         sums = accumulate(model, request.data or DataSpec(), params, cast(Split, split), seed, at, parts)
         if part:
             return sums.dataset()

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 from engine.analyses.base import Analysis, Params, Unit
+from engine.analyses.samples import draw, require_readable
 from engine.errors import UserError
 from engine.request import DataSpec, Request
 
@@ -73,8 +74,7 @@ class Attention(Analysis[AttentionParams]):
             raise UserError("A text is cut to at least 2 tokens; choose longer lengths.")
         planned = []
         for m, info in enumerate(models):
-            if info.vocab_size == 0:
-                raise UserError(f"{info.label} does not read text, so it has no samples here; choose a language model.")
+            require_readable(info)
             heads = info.n_layers * info.n_heads
             tokens = sample_length(data, info)
             one = heads * tokens**2 * (tokens + 64.0) + 2.0 * info.n_parameters * tokens
@@ -106,17 +106,17 @@ class Attention(Analysis[AttentionParams]):
         rng: np.random.Generator,
         done: Mapping[str, "xr.Dataset"],
     ) -> "xr.Dataset":
-        from engine.analyses.attention_units import measure_chunk, measure_lengths, measure_sweep, sample_tokens
+        from engine.analyses.attention_units import measure_chunk, measure_lengths, measure_sweep
 
         data = request.data or DataSpec()
-        spec = request.models[unit.model]
-        seed = request.seed if spec.seed is None else spec.seed
+        seed = request.seeds[unit.model]
         if unit.key == lengths_key(unit.model):
             return measure_lengths(model, data, params, planned_lengths(params, model.info), seed)
         key = f"{data!r} {seed} {params.samples}"
         known, tokens = self._drawn.get(model, ("", None))
         if tokens is None or known != key:
-            tokens = sample_tokens(data, params, model, seed)
+            cut = data.model_copy(update={"length": sample_length(data, model.info)})
+            tokens = draw(cut, params.samples, model, seed)
             self._drawn[model] = key, tokens
         if unit.key == sweep_key(unit.model):
             return measure_sweep(model, tokens[: params.sweep_samples])

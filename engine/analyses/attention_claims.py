@@ -125,19 +125,18 @@ def _frobenius(of: "xr.Dataset") -> Measured:
 
 def _logarithm(of: "xr.Dataset") -> Measured:
     """A head contradicts O(ln n) where a growing power or √n fits better than the logarithm and a constant do."""
-    from engine.spectra.norm_scaling import CLEAR, LAWS
+    from engine.spectra.norm_scaling import CLEAR, beyond_logarithm
 
     aic, exponent = of["norm_spectral_aic"].values, of["norm_spectral_exponent"].values
     there = np.isfinite(aic).all(-1)
-    aic, exponent = aic[there], exponent[there]
-    slow = np.minimum(aic[:, LAWS.index("constant")], aic[:, LAWS.index("logarithm")])
-    fast = np.minimum(aic[:, LAWS.index("root")], np.where(exponent > 0, aic[:, LAWS.index("power")], np.inf))
-    faster, slower = int((slow - fast > CLEAR).sum()), int((fast - slow > CLEAR).sum())
+    exponent = exponent[there]
+    beyond = beyond_logarithm(aic[there], exponent)
+    faster, slower = int((beyond > CLEAR).sum()), int((beyond < -CLEAR).sum())
     sinks = int((np.nanmean(of["sink"].values[there], -1) >= 0.5).sum())
     bound = of["norm_spectral_of_bound"].values[there]
-    clearly, open_ = int((slow - fast > DECISIVE).sum()), len(aic) - slower - faster
+    clearly, open_ = int((beyond > DECISIVE).sum()), len(beyond) - slower - faster
     number = (
-        f"By AIC {slower} of {len(aic)} heads grow no faster than ln n, {faster} grow faster ({clearly} of "
+        f"By AIC {slower} of {len(beyond)} heads grow no faster than ln n, {faster} grow faster ({clearly} of "
         f"them by more than {DECISIVE:.0f}), and {open_} cannot be told apart; ‖A‖₂ ∝ n^b with b up to "
         f"{np.nanmax(exponent):.2f}. At the longest length ‖A‖₂ is up to "
         f"{np.nanmax(bound):.0%} of the exact bound √n; {sinks} heads are sinks."

@@ -8,10 +8,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from engine.analyses.attention import AttentionParams, sample_length
-from engine.data.sentences import sentences
+from engine.analyses.attention import AttentionParams
+from engine.analyses.samples import draw
 from engine.data.tokens import frame
-from engine.data.tokens import tokens as windows
 from engine.errors import UserError
 from engine.models.attending import Attending, Attention
 from engine.models.memory import release
@@ -27,15 +26,6 @@ if TYPE_CHECKING:
 BATCH_BYTES = 2**28
 # Rotary angles of these kinds depend on how long the text is, so that a cut text is not a part of the whole one.
 BY_LENGTH = {"dynamic", "longrope"}
-
-
-def sample_tokens(data: DataSpec, params: AttentionParams, model: "OpenModel", seed: int) -> np.ndarray:
-    """Token ids of all samples, (N, T), −1 pads; no longer than the model's context."""
-    cut = data.model_copy(update={"length": sample_length(data, model.info)})
-    if params.samples == "sentences" and not data.source.endswith(".npy"):
-        return sentences(cut, model.tokenizer(), seed)
-    known = None if data.source.endswith(".npy") else model.tokenizer()
-    return windows(cut, known, seed, vocab_size=model.info.vocab_size)
 
 
 def measure_chunk(model: "OpenModel", tokens: np.ndarray, size: int, params: AttentionParams, shown: int) -> xr.Dataset:
@@ -180,11 +170,10 @@ def _long_texts(
     model: "OpenModel", data: DataSpec, count: int, lengths: Sequence[int], seed: int
 ) -> tuple[np.ndarray, int]:
     """Texts of the greatest length of which the data have enough, and that length if it is not the one wanted, or 0."""
-    known = None if data.source.endswith(".npy") else model.tokenizer()
     for length in reversed(lengths):
         wanted = data.model_copy(update={"samples": count, "length": length})
         try:
-            found = windows(wanted, known, seed, vocab_size=model.info.vocab_size)
+            found = draw(wanted, "windows", model, seed)
         except UserError:  # too short a text, most likely; whatever else it is, the shortest length says it
             if length == lengths[0]:
                 raise

@@ -1,13 +1,13 @@
 """Communities of the residual stream's units, and their coupling to the mean Jacobian (methods §7; S3)."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field
 
 from engine.analyses.base import Analysis, Params, Unit
+from engine.analyses.samples import Streams, require_readable
 from engine.errors import UserError
 from engine.request import DataSpec, Request
 
@@ -69,7 +69,7 @@ class Communities(Analysis[CommunitiesParams]):
     notable = {"n_communities": "mean", "cohens_d": "mean", "q_value": "significant", "variance_z": "mean"}
 
     def __init__(self) -> None:
-        self._streams: WeakKeyDictionary[OpenModel, tuple[str, ResidualStream]] = WeakKeyDictionary()
+        self._streams = Streams()
 
     def units(self, request: Request, params: CommunitiesParams, models: Sequence["ModelInfo"]) -> list[Unit]:
         data = request.data or DataSpec()
@@ -79,13 +79,7 @@ class Communities(Analysis[CommunitiesParams]):
             )
         planned = []
         for m, info in enumerate(models):
-            if info.vocab_size == 0:
-                raise UserError(f"{info.label} does not read text, so it has no samples here; choose a language model.")
-            if data.length > info.context:
-                raise UserError(
-                    f"Samples of {data.length} tokens are longer than {info.label} can read, which is {info.context}; "
-                    "choose a smaller length."
-                )
+            require_readable(info, data)
             if params.gamma_positive is None and "cpm" in params.detector:
                 planned.append(Unit(resolution_key(m), "Resolution", m))
             planned += [Unit(layer_key(m, i), f"Layer {i}", m, i) for i in range(info.n_layers)]
@@ -109,32 +103,18 @@ class Communities(Analysis[CommunitiesParams]):
     ) -> "xr.Dataset":
         from engine.analyses.communities_units import measure_layer, profile
 
+        data, seed = request.data or DataSpec(), request.seeds[unit.model]
+
+        def stream_at(layer: int) -> "ResidualStream":
+            return self._streams.at(layer, model, data, params.samples, seed)
+
         if unit.layer is None:
             layers = sorted({model.info.n_layers * quarter // 4 for quarter in (1, 2, 3)})
-            return profile((self._stream_at(i, unit.model, request, params, model) for i in layers), params, rng)
+            return profile(map(stream_at, layers), params, rng)
         chosen = done.get(resolution_key(unit.model))
         gamma = params.gamma_positive if chosen is None else float(chosen["gamma_chosen"])
         before = done[layer_key(unit.model, unit.layer - 1)]["position"].values[-1] if unit.layer else None
-        stream = self._stream_at(unit.layer, unit.model, request, params, model)
-        return measure_layer(stream, model, params, gamma, rng, before)
-
-    def _stream_at(
-        self, layer: int, index: int, request: Request, params: CommunitiesParams, model: "OpenModel"
-    ) -> "ResidualStream":
-        """The residual stream at the entrance of `layer`; between the units of a run it only goes one block on."""
-        from engine.jacobians.stream import ResidualStream
-
-        data = request.data or DataSpec()
-        own = request.models[index].seed
-        seed = request.seed if own is None else own
-        key = f"{data!r} {seed} {params.samples}"
-        known, stream = self._streams.get(model, ("", None))
-        if stream is None or known != key or stream.layer > layer:
-            stream = ResidualStream(model.module(), _tokens(data, params, model, seed))
-            self._streams[model] = key, stream
-        while stream.layer < layer:
-            stream.advance()
-        return stream
+        return measure_layer(stream_at(unit.layer), model, params, gamma, rng, before)
 
     def finish(
         self,
@@ -156,14 +136,3 @@ def layer_key(model: int, layer: int) -> str:
 def resolution_key(model: int) -> str:
     """Names the unit that chooses a model's γ⁺."""
     return f"m{model}-resolution"
-
-
-def _tokens(data: DataSpec, params: CommunitiesParams, model: "OpenModel", seed: int) -> Any:
-    """Token ids of all samples, (N, T), −1 pads."""
-    from engine.data.sentences import sentences
-    from engine.data.tokens import tokens
-
-    if params.samples == "sentences" and not data.source.endswith(".npy"):
-        return sentences(data, model.tokenizer(), seed)
-    known = None if data.source.endswith(".npy") else model.tokenizer()
-    return tokens(data, known, seed, vocab_size=model.info.vocab_size)

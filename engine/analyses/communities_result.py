@@ -88,7 +88,7 @@ def assemble(
         coords={
             "model": [info.label for info in models],
             "condition": ("model", [spec.condition for spec in request.models]),
-            "seed": ("model", [request.seed if spec.seed is None else spec.seed for spec in request.models]),
+            "seed": ("model", list(request.seeds)),
             "site": list(SITES),
             "layer": np.arange(sizes["layer"]),
             "unit": np.arange(sizes["unit"]),

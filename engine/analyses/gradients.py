@@ -8,8 +8,8 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from engine.analyses.base import Analysis, Params, Unit
+from engine.analyses.samples import require_readable
 from engine.data.splits import Split
-from engine.errors import UserError
 from engine.gradients import ATTENTION_OUTPUT, LAYER, count
 from engine.request import DataSpec, Request
 from engine.spectra.power_law import window
@@ -83,13 +83,7 @@ class Gradients(Analysis[GradientsParams]):
         window(data.samples, params.fit_start, params.fit_stop)
         planned = []
         for m, info in enumerate(models):
-            if info.vocab_size == 0:
-                raise UserError(f"{info.label} does not read text, so it has no loss here; choose a language model.")
-            if data.length > info.context:
-                raise UserError(
-                    f"Samples of {data.length} tokens are longer than {info.label} can read, which is {info.context}; "
-                    "choose a smaller length."
-                )
+            require_readable(info, data)
             work = 6.0 * info.n_parameters * data.length
             for split in splits_of(params, info):
                 for chunk in range(-(-data.samples // CHUNK)):
@@ -123,8 +117,7 @@ class Gradients(Analysis[GradientsParams]):
 
         split, kind, number = _parse(unit.key)
         data = request.data or DataSpec()
-        spec = request.models[unit.model]
-        seed = request.seed if spec.seed is None else spec.seed
+        seed = request.seeds[unit.model]
         key = f"{data!r} {seed} {params.weight} {split}"
         known, collected = self._collected.get(model, ("", None))
         if collected is None or known != key:

@@ -77,7 +77,7 @@ def assemble(
         coords={
             "model": [info.label for info in models],
             "condition": ("model", [spec.condition for spec in request.models]),
-            "seed": ("model", [request.seed if spec.seed is None else spec.seed for spec in request.models]),
+            "seed": ("model", list(request.seeds)),
             "split": list(params.splits),
             "layer": np.arange(head[2]),
             "sample": np.arange(samples),

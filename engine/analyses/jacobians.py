@@ -2,20 +2,19 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
-from weakref import WeakKeyDictionary
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from engine.analyses.base import Analysis, Params, Unit
+from engine.analyses.samples import Streams, require_readable
 from engine.errors import UserError
 from engine.request import DataSpec, Request
 
 if TYPE_CHECKING:
     import xarray as xr
 
-    from engine.jacobians.stream import ResidualStream
     from engine.models.info import ModelInfo
     from engine.models.opening import OpenModel
 
@@ -115,17 +114,11 @@ class Jacobians(Analysis[JacobiansParams]):
     notable = {"rho": "median", "pr": "median", "henrici": "mean", "self_alignment": "mean"}
 
     def __init__(self) -> None:
-        self._streams: WeakKeyDictionary[OpenModel, tuple[str, ResidualStream]] = WeakKeyDictionary()
+        self._streams = Streams()
 
     def units(self, request: Request, params: JacobiansParams, models: Sequence["ModelInfo"]) -> list[Unit]:
         for info in models:
-            if info.vocab_size == 0:
-                raise UserError(f"{info.label} does not read text, so it has no samples here; choose a language model.")
-            if (length := (request.data or DataSpec()).length) > info.context:
-                raise UserError(
-                    f"Samples of {length} tokens are longer than {info.label} can read, which is {info.context}; "
-                    "choose a smaller length."
-                )
+            require_readable(info, request.data or DataSpec())
         planned = []
         for m, info in enumerate(models):
             cost = float(info.d_model) ** 3
@@ -175,28 +168,13 @@ class Jacobians(Analysis[JacobiansParams]):
         from engine.analyses.jacobians_units import measure_layer, through_depth
 
         if unit.layer is not None:
-            return measure_layer(self._stream_at(unit.layer, request, params, model), model, params)
+            data, seed = request.data or DataSpec(), request.seeds[unit.model]
+            stream = self._streams.at(unit.layer, model, data, params.samples, seed, params.position)
+            return measure_layer(stream, model, params)
         layers = [done[layer_key(unit.model, i)] for i in range(model.info.n_layers)]
         return through_depth(
             [layer["mean_jacobian"].values for layer in layers], params, model.device, int(rng.integers(2**31))
         )
-
-    def _stream_at(self, layer: int, request: Request, params: JacobiansParams, model: "OpenModel") -> "ResidualStream":
-        """The residual stream at the entrance of `layer`; between the units of a run it only goes one block on."""
-        from engine.jacobians.stream import ResidualStream
-
-        data = request.data or DataSpec()
-        key = f"{data!r} {request.seed} {params.samples} {params.position}"
-        known, stream = self._streams.get(model, ("", None))
-        if stream is None or known != key or stream.layer > layer:
-            tokens = _tokens(data, params, model, request.seed)
-            lengths = (tokens >= 0).sum(1)
-            positions = params.position + (lengths if params.position < 0 else 0 * lengths)
-            stream = ResidualStream(model.module(), tokens, positions.tolist())
-            self._streams[model] = key, stream
-        while stream.layer < layer:
-            stream.advance()
-        return stream
 
     def finish(
         self,
@@ -222,14 +200,3 @@ def layer_key(model: int, layer: int) -> str:
 def depth_key(model: int) -> str:
     """Names the unit of the product of a model's layers."""
     return f"m{model}-depth"
-
-
-def _tokens(data: DataSpec, params: JacobiansParams, model: "OpenModel", seed: int) -> Any:
-    """Token ids of all samples, (N, T), −1 pads."""
-    from engine.data.sentences import sentences
-    from engine.data.tokens import tokens
-
-    if params.samples == "sentences" and not data.source.endswith(".npy"):
-        return sentences(data, model.tokenizer(), seed)
-    known = None if data.source.endswith(".npy") else model.tokenizer()
-    return tokens(data, known, seed, vocab_size=model.info.vocab_size)
