@@ -217,13 +217,15 @@ class ViewPanel(QWidget):
 
     def _take_up(self, view: View, form: Form[Any]) -> None:
         """Set what was kept of this view's options, as far as there is such a choice here."""
-        known = {k: v for k, v in self._kept.get(view.name, {}).items() if k in form.model.model_fields}
+        if view.name not in self._kept:
+            return
+        known = {k: v for k, v in self._kept[view.name].items() if k in form.model.model_fields}
         try:
             form.set_value(form.model(**known))
         except ValueError:
             return
-        if len(known) == len(self._kept.get(view.name, {})):
-            self._kept.pop(view.name, None)
+        if len(known) == len(self._kept[view.name]):
+            self._kept.pop(view.name)
 
     @Slot()
     def _view_chosen(self) -> None:
