@@ -81,6 +81,23 @@ def fit(norms: Array, lengths: Array) -> Scaling:
     return Scaling(coefficients, aic, se)
 
 
+def beyond_logarithm(aic: Array, exponent: Array) -> Array:
+    """By how much AIC prefers growth faster than ln n, (...): above `CLEAR` a head contradicts O(ln n).
+
+    The better of √n and a growing power, over the better of the logarithm and a constant; below −`CLEAR` a head
+    supports O(ln n), and between the two the lengths do not tell.
+
+    Parameters
+    ----------
+    aic : (..., law)
+    exponent : (...)
+        b of c n^b; a power that falls is no faster than a constant.
+    """
+    slow = np.minimum(aic[..., LAWS.index("constant")], aic[..., LAWS.index("logarithm")])
+    power = np.where(exponent > 0, aic[..., LAWS.index("power")], np.inf)
+    return np.asarray(slow - np.minimum(aic[..., LAWS.index("root")], power))
+
+
 def _line(x: Array, y: Array, w: Array) -> Array:
     """Intercept and slope of y on x with weights, (..., 2)."""
     total = w.sum(-1)
