@@ -12,7 +12,6 @@ from gui.figure import Band, Boxes, Image, Line, Points, Rule
 from gui.plot import FigureWidget
 from gui.selection import Pick, Selection
 from gui.views.jacobians import NAVIGATOR, READ, VIEWS
-from gui.views.jacobians_tokens import token_class
 
 VIEW = {view.name: view for view in (*VIEWS, NAVIGATOR)}
 
@@ -141,40 +140,6 @@ def test_a_click_on_an_outlier_reads_its_sentence(qtbot, dataset):
     ring = labelled(figure, f"sample {OUTLIER}", Points)
     assert value in ring.y
     assert TEXTS[OUTLIER] in READ(dataset, selection).verdict
-
-
-def test_samples_are_grouped_by_what_their_token_is(dataset):
-    figure = draw("tokens", dataset, Selection(0, 2, sample=4), component="mlp")
-    boxes = marks(figure, Boxes)[0]
-    values = dataset.rho.sel(component="mlp").isel(model=0, layer=2).values
-    np.testing.assert_allclose(boxes.median, [np.median(values)])  # every token of these is a number
-    by_class, by_position = (row for row in figure.rows[0])
-    assert by_class.x.ticks == ((0.0, f"number ({SAMPLES})"),)
-    points = next(mark for mark in by_position.marks if isinstance(mark, Points))
-    np.testing.assert_array_equal(points.x, np.arange(SAMPLES) % 7)
-    assert points.picks[OUTLIER].sample == OUTLIER
-
-
-@pytest.mark.parametrize(
-    ("token", "expected"),
-    [
-        (" the", "first of a word"), ("ing", "inside a word"), ("##ing", "inside a word"), (" 12", "number"),
-        (".", "punctuation"), ("(", "punctuation"), ("[", "punctuation"), ("<", "punctuation"),
-        ("[SEP]", "other"), ("<s>", "other"), ("\n", "other"),
-    ],
-)  # fmt: skip
-def test_classes_of_tokens(token, expected):
-    assert token_class(token) == expected
-
-
-def test_the_spectrum_shows_the_selected_sample_where_the_run_kept_it(dataset):
-    figure = draw("spectrum", dataset, Selection(0, 2, sample=OUTLIER), component="mlp")
-    kept = dataset.singular_values.sel(component="mlp").isel(model=0, layer=2).values
-    np.testing.assert_array_equal(labelled(figure, f"sample {OUTLIER}").y, kept[OUTLIER])
-    band = labelled(figure, "middle 90 % of samples", Band)
-    assert ((kept >= band.low - 1e-12) & (kept <= band.high + 1e-12)).mean() > 0.8
-    without = draw("spectrum", dataset.drop_vars("singular_values"), Selection(0, 2), component="mlp")
-    assert not marks(without, Band)
 
 
 def test_all_points_are_every_finite_sample_inside_the_width_of_its_box(dataset):
