@@ -145,7 +145,8 @@ def _axis(side: str, axis: Axis) -> Iterator[str]:
     if axis.bare:
         yield f"ax.set_{side}ticks([])"
     if axis.ticks:
-        yield f"ax.set_{side}ticks({[at for at, _ in axis.ticks]}, {[text for _, text in axis.ticks]})"
+        turned = ", rotation=90" if axis.upright else ""
+        yield f"ax.set_{side}ticks({[at for at, _ in axis.ticks]}, {[text for _, text in axis.ticks]}{turned})"
     if axis.limits:
         yield f"ax.set_{side}lim({', '.join(str(float(v)) for v in sorted(axis.limits))})"
     if axis.inverted:

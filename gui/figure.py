@@ -208,7 +208,8 @@ class Table:
 class Axis:
     """`ticks` replaces the automatic ones (position, text); `limits` fixes the range; both in data units.
 
-    A `bare` axis, whose numbers mean nothing, has no ticks.
+    A `bare` axis, whose numbers mean nothing, has no ticks. `upright` texts along x read from bottom to top, so that
+    more of them fit.
     """
 
     label: str
@@ -217,6 +218,7 @@ class Axis:
     limits: tuple[float, float] | None = None
     inverted: bool = False
     bare: bool = False
+    upright: bool = False
 
 
 @dataclass(frozen=True, eq=False)

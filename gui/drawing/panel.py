@@ -21,6 +21,8 @@ from gui.figure import Axis, Image, Panel
 Side = Literal["x", "y"]
 TICK, MINOR = 4.0, 2.0
 PAD = 0.04
+UPRIGHT = 70.0
+"""Pixels that an upright text of the x axis may take."""
 
 
 class PanelItem(QGraphicsWidget):
@@ -154,6 +156,8 @@ class PanelItem(QGraphicsWidget):
         if side == "y":
             spacing = 1.3 if axis.ticks else 2.2
             return ticks(axis, low, high, int(self.plot.height() / (spacing * self.metrics.height())))
+        if axis.upright:
+            return ticks(axis, low, high, int(self.plot.width() / (1.1 * self.metrics.height())))
         room = len(axis.ticks) or int(self.plot.width() / 42)
         while (found := ticks(axis, low, high, room)) and room > 2 and self._crowded(found):
             room -= 1 + room // 8
@@ -171,8 +175,16 @@ class PanelItem(QGraphicsWidget):
         return TICK + text + (self.metrics.height() + 4 if self.labels["y"] else 0)
 
     def bottom_margin(self) -> float:
-        lines = int(self.tick_labels["x"]) + int(self.labels["x"])
-        return TICK + 2 + lines * (self.metrics.height() + 1)
+        return TICK + 2 + self._tick_height() + int(self.labels["x"]) * (self.metrics.height() + 1)
+
+    def _tick_height(self) -> float:
+        """Room for the texts of the x axis."""
+        if not self.tick_labels["x"]:
+            return 0.0
+        if not self.axis("x").upright:
+            return self.metrics.height() + 1
+        longest = max((self.metrics.horizontalAdvance(t.text) for t in self.ticks("x")), default=0.0)
+        return min(longest, UPRIGHT) + 4
 
     def right_margin(self, height: float) -> float:
         return self.bar.width(height, self.metrics) if self.bar else 0.0
@@ -246,7 +258,10 @@ class PanelItem(QGraphicsWidget):
             painter.setPen(line)
             painter.drawLine(QPointF(x, plot.bottom()), QPointF(x, plot.bottom() + (TICK if tick.text else MINOR)))
             width = self.metrics.horizontalAdvance(tick.text)
-            if tick.text and self.tick_labels["x"] and self._fits(x, width):
+            if self.spec.x.upright and tick.text and self.tick_labels["x"]:
+                painter.setPen(text)
+                self._paint_upright(painter, x, tick.text)
+            elif tick.text and self.tick_labels["x"] and self._fits(x, width):
                 painter.setPen(text)
                 place = QRectF(x - width / 2 - 2, plot.bottom() + TICK + 1, width + 4, height)
                 painter.drawText(place, Qt.AlignmentFlag.AlignCenter, tick.text)
@@ -264,6 +279,16 @@ class PanelItem(QGraphicsWidget):
                 place = QRectF(plot.left() - TICK - 204, y - height / 2, 200, height)
                 painter.drawText(place, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, tick.text)
 
+    def _paint_upright(self, painter: QPainter, x: float, text: str) -> None:
+        """A tick's text below the axis, read from bottom to top."""
+        painter.save()
+        painter.translate(x - self.metrics.height() / 2, self.plot.bottom() + TICK + 2 + UPRIGHT)
+        painter.rotate(-90)
+        shown = self.metrics.elidedText(text, Qt.TextElideMode.ElideRight, UPRIGHT)
+        place = QRectF(0, 0, UPRIGHT, self.metrics.height())
+        painter.drawText(place, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, shown)
+        painter.restore()
+
     def _fits(self, x: float, width: float) -> bool:
         """Whether a tick's text stays near its own panel, clear of the neighbour's."""
         return x - width / 2 > self.plot.left() - 12 and x + width / 2 < self.plot.right() + 12
@@ -272,7 +297,7 @@ class PanelItem(QGraphicsWidget):
         assert self.spec is not None
         height = self.metrics.height()
         if self.labels["x"] and self.spec.x.label:
-            top = self.plot.bottom() + TICK + 2 + (height + 1 if self.tick_labels["x"] else 0)
+            top = self.plot.bottom() + TICK + 2 + self._tick_height()
             paint_label(painter, self.spec.x.label, QRectF(self.plot.left(), top, self.plot.width(), height + 1))
         if self.labels["y"] and self.spec.y.label:
             left = self.plot.left() - self.left_margin()

@@ -76,3 +76,27 @@ def test_no_range_no_ticks(low, high):
 
 def test_numbers_for_people():
     assert [number(v) for v in (0, 12.3456, -0.5, 1.5e-7, 1e21)] == ["0", "12.35", "−0.5", "1.5×10⁻⁷", "1×10²¹"]
+
+
+def test_upright_texts_leave_room_for_more_ticks(qtbot):
+    from gui.figure import Figure, Image, Panel
+    from gui.plot import FigureWidget
+
+    size = 60
+    edges = np.arange(size + 1) - 0.5
+    texts = tuple((float(i), f"word {i}") for i in range(size))
+    shown = {}
+    for upright in (False, True):
+        widget = FigureWidget()
+        qtbot.addWidget(widget)
+        widget.resize(700, 500)
+        x = Axis("token", ticks=texts, limits=(-0.5, size - 0.5), upright=upright)
+        panel = Panel(x, Axis("y"), (Image(np.eye(size), edges, edges),))
+        widget.show_figure(Figure(((panel,),)))
+        widget.show()
+        item = widget.canvas._panels[0, 0]
+        shown[upright] = sum(bool(tick.text) for tick in item.ticks("x"))
+        widest = max(item.metrics.horizontalAdvance(text) for _, text in texts)
+        assert (item.bottom_margin() > widest) is upright
+        assert np.asarray(widget.grab().toImage().bits()).size
+    assert shown[True] > 2 * shown[False]
