@@ -9,6 +9,7 @@ BENCHMARKS = {
     "jacobian_top": "benchmarks.jacobian_top:jacobian_top",
     "jacobian_study": "benchmarks.jacobian_study:jacobian_study",
     "communities": "benchmarks.communities:communities",
+    "communities_drawing": "benchmarks.communities_drawing:communities_drawing",
     "jacobian_mean": "benchmarks.jacobian_mean:jacobian_mean",
     "scrubbing": "benchmarks.scrubbing:scrubbing",
     "startup": "benchmarks.startup:startup",

@@ -1,9 +1,10 @@
-"""The benchmark of communities runs at a tiny size, and notices p-values that do not agree. No times are asserted."""
+"""The benchmarks of communities run at a tiny size; p-values that do not agree are noticed. No times are asserted."""
 
 import pytest
 import torch
 
 from benchmarks import communities as benchmark
+from benchmarks.communities_drawing import communities_drawing
 from engine.graphs.coupling import Correlation
 
 torch.set_num_threads(1)
@@ -27,3 +28,10 @@ def test_p_values_agree_and_wrong_ones_are_noticed(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(benchmark, "spearman", wrong)
     assert not benchmark.communities(**TINY).demands[demand]
+
+
+def test_the_graph_is_drawn_and_panned() -> None:
+    result = communities_drawing(nodes=60, edges=200, frames=3)
+    assert str(result.facts["what"]).startswith("60 nodes, 200 edges")
+    assert len(result.demands) == 2
+    assert result.facts["frames a second while panning, median"] > 0

@@ -86,14 +86,14 @@ class DrawnSteps(Drawn):
 
 
 class DrawnRule(Drawn):
-    ARRAYS = ("at",)
+    ARRAYS = ("axis", "at")
     LAYER = 2.5
 
     def build(self) -> None:
         self.line = self.own(pg.InfiniteLine())
 
     def style(self, mark: Rule, look: Look, scale: Scale | None) -> tuple[object, ...]:
-        return (mark.axis, mark.color, mark.dash, look)
+        return (mark.color, mark.dash, look)
 
     def place(self) -> None:
         mark: Rule = self.mark

@@ -139,6 +139,8 @@ class Drawn:
 
 def _same(new: Any, old: Any) -> bool:
     """Whether an array is drawn already: comparing is a hundred times quicker than drawing again."""
+    if isinstance(new, str):
+        return bool(new == old)
     if new is old or new is None or old is None:
         return new is old
     return np.array_equal(new, old, equal_nan=True)

@@ -114,7 +114,8 @@ class DrawnPoints(Drawn):
         if self.counts is not None:
             self.counts.set_steps(np.zeros((0, 0), np.uint8), np.zeros(0), np.zeros(0))
         x, y = self._x[self._shown], self._y[self._shown]
-        size = mark.size if np.ndim(mark.size) == 0 else np.asarray(mark.size)[self._shown]
+        # Each size is a picture of its own: of half pixels there are few
+        size = mark.size if np.ndim(mark.size) == 0 else np.round(2 * np.asarray(mark.size)[self._shown]) / 2
         if not mark.filled:
             self.dots.setData(x, y, pen=make_pen(mark.color, look, 1.6), brush=None, size=size, symbol=mark.symbol)
         elif mark.values is None or scale is None:

@@ -45,7 +45,7 @@ class Communities(Measured):
 
     def values(self, name: str, site: str, layer: int | None = None) -> Any:
         """A variable (model, site, layer, …) of this model at a site: of all its layers, or of one."""
-        found = self.dataset[name].values[self.model, list(SITES).index(site), : self.layers]
+        found = self.array(name)[self.model, list(SITES).index(site), : self.layers]
         return found if layer is None else found[layer]
 
     def number(self, name: str, site: str, layer: int) -> float:
@@ -94,17 +94,15 @@ class Communities(Measured):
         mine = [note for note in self.note.split("  ·  ") if note.startswith((f"{self.label}:", f"{self.label},"))]
         return "  ·  ".join(filter(None, (*more, *mine)))
 
-    def describe(self, site: str, layer: int, unit: int) -> str:
-        """One unit in words."""
-        of = {
-            name: self.values(name, site, layer)[unit]
-            for name in ("membership", "participation", "degree", "column_norm")
-        }
-        if np.isnan(of["membership"]):
-            return f"unit {unit}: constant, in no community"
-        return (
-            f"unit {unit}, community {int(of['membership'])}: P = {of['participation']:.3g}, "
-            f"Σ|r| = {of['degree']:.3g}, ‖J eᵢ‖ = {of['column_norm']:.3g}"
+    def describe(self, site: str, layer: int, units: "np.ndarray[Any, Any]") -> tuple[str, ...]:
+        """Each of `units` in words."""
+        names = ("membership", "participation", "degree", "column_norm")
+        columns = (self.values(name, site, layer)[units].tolist() for name in names)
+        return tuple(
+            f"unit {unit}: constant, in no community"
+            if np.isnan(community)
+            else f"unit {unit}, community {int(community)}: P = {p:.3g}, Σ|r| = {degree:.3g}, ‖J eᵢ‖ = {norm:.3g}"
+            for unit, community, p, degree, norm in zip(units.tolist(), *columns, strict=True)
         )
 
 

@@ -51,7 +51,8 @@ def graph(dataset: "xr.Dataset", selection: Selection, options: GraphOptions) ->
         units = np.flatnonzero(placed & (colors == color))
         if units.size:
             label, name = ("degenerate", "muted") if color < 0 else ("", f"c{color}")
-            marks.append(_nodes(of, site, layer, units, x, y, size, label, name))
+            hover = of.describe(site, layer, units)
+            marks.append(Points(x[units], y[units], label, name, size[units], picks=_picks(units), hover=hover))
     if options.boundary and (ringed := of.tails(site, layer)[0]).size:
         label = "boundary units: top 10 % of participation"
         marks.append(Points(x[ringed], y[ringed], label, "ink", size=size[ringed] + 3, filled=False))
@@ -68,7 +69,8 @@ def graph(dataset: "xr.Dataset", selection: Selection, options: GraphOptions) ->
     bare = Axis("", bare=True)
     panel = Panel(bare, bare, tuple(marks), equal=True)
     title = of.title("communities", site, layer)
-    return Figure(((panel,),), title=title, note=of.caveats(of.describe(site, layer, unit), note))
+    selected = of.describe(site, layer, np.array([unit]))
+    return Figure(((panel,),), title=title, note=of.caveats(*selected, note))
 
 
 def _sizes(of: Communities, by: Size, site: str, layer: int) -> Any:
@@ -82,15 +84,8 @@ def _sizes(of: Communities, by: Size, site: str, layer: int) -> Any:
     return SMALL + (LARGE - SMALL) * np.nan_to_num(rank)
 
 
-def _nodes(
-    of: Communities, site: str, layer: int, units: Any, x: Any, y: Any, size: Any, label: str, color: str
-) -> Points:
-    hover = tuple(of.describe(site, layer, u) for u in units.tolist()) if len(units) <= 600 else ()
-    picks = tuple(_pick(u) for u in units.tolist())
-    if not hover:
-        membership = of.values("membership", site, layer)[units].astype(int).tolist()
-        hover = tuple(f"unit {u}, community {c}" for u, c in zip(units.tolist(), membership, strict=True))
-    return Points(x[units], y[units], label, color, size=size[units], picks=picks, hover=hover)
+def _picks(units: Any) -> tuple[Pick, ...]:
+    return tuple(map(_pick, units.tolist()))
 
 
 @lru_cache(maxsize=2**14)
@@ -162,9 +157,8 @@ def units(dataset: "xr.Dataset", selection: Selection, options: UnitOptions) -> 
             (bottom, "bottom 10 %: inside a community", "c0"),
             (top, "top 10 %: at boundaries", "c1"),
         ):
-            picks = tuple(_pick(u) for u in units.tolist())
-            hover = tuple(one.describe(site, layer, u) for u in units.tolist())
-            marks.append(Points(x[units], y[units], label, color, size=5, picks=picks, hover=hover))
+            hover = one.describe(site, layer, units)
+            marks.append(Points(x[units], y[units], label, color, size=5, picks=_picks(units), hover=hover))
             if label != "between" and units.size:
                 marks.append(Rule("y", float(np.mean(y[units])), f"mean of the {label.split(':')[0]}", color))
         unit = one.unit(selection)

@@ -47,6 +47,14 @@ def test_nodes_have_their_own_size_and_axes_without_meaning_no_numbers(widget):
     assert panel(widget).ticks("x") == panel(widget).ticks("y") == []
 
 
+def test_thousands_of_sizes_make_few_pictures(widget):
+    many = np.linspace(3, 13, 500)
+    widget.show_figure(one(Points(many, many, size=many), **BARE))
+    sizes = panel(widget).marks[0].dots.data["size"]
+    assert len(np.unique(sizes)) == 21
+    np.testing.assert_allclose(sizes, many, atol=0.25)
+
+
 def test_every_piece_is_a_row_of_the_csv(tmp_path):
     write_csv(one(EDGES, NODES), tmp_path / "graph.csv")
     lines = [line for line in (tmp_path / "graph.csv").read_text().splitlines() if not line.startswith("#")]

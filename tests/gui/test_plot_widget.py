@@ -112,6 +112,12 @@ def test_rules_stand_at_their_value(widget):
     assert near.pixelColor(at + QPoint(6, 0)).name() == "#ffffff"
 
 
+def test_a_rule_turns_where_the_next_figure_has_one_across_at_the_same_value(widget):
+    for axis, angle in (("y", 0), ("x", 90), ("y", 0)):
+        widget.show_figure(one(Rule(axis, 0.0), x=Axis("x", limits=(-1, 1)), y=Axis("y", limits=(-1, 1))))
+        assert panel(widget).marks[0].line.angle == angle
+
+
 def test_equal_axes_have_equal_units(widget):
     circle = np.linspace(0, 6.3, 90)
     widget.show_figure(one(Line(np.cos(circle), np.sin(circle)), equal=True))
