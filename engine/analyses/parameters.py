@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -14,7 +14,7 @@ M = TypeVar("M", bound=BaseModel)
 
 
 def validate(analysis: AnyAnalysis, values: Mapping[str, Any]) -> Params:
-    """Make the analysis's parameters from JSON values or from text such as ``"200"`` and ``"true"``.
+    """Make the analysis's parameters from JSON values or from text such as ``"200"``, ``"true"`` and ``"attn,mlp"``.
 
     Raises
     ------
@@ -27,8 +27,14 @@ def validate(analysis: AnyAnalysis, values: Mapping[str, Any]) -> Params:
 
 def checked(model: type[M], values: Mapping[str, Any], what: str) -> M:
     """Make a `model` of such values; `what` is how the sentence about a wrong one calls it."""
+    lists = {name for name, field in model.model_fields.items() if get_origin(field.annotation) is tuple}
     try:
-        return model.model_validate(dict(values))
+        return model.model_validate(
+            {
+                name: [part.strip() for part in value.split(",")] if name in lists and isinstance(value, str) else value
+                for name, value in values.items()
+            }
+        )
     except ValidationError as invalid:
         raise UserError(_sentence(list(model.model_fields), what, invalid)) from None
 
@@ -73,7 +79,13 @@ def _accepts(field: dict[str, Any]) -> str:
         (False, True): f" up to {high}",
         (False, False): "",
     }[low is not None, high is not None]
-    names = {"boolean": "true | false", "null": "null", "array": "list", "integer": "integer", "number": "number"}
+    names = {
+        "boolean": "true | false",
+        "null": "null",
+        "array": "values a,b,…",
+        "integer": "integer",
+        "number": "number",
+    }
     unit = f" {field['unit']}" if field.get("unit") else ""
     return f"{names.get(field.get('type', ''), 'text')}{bounds}{unit}"
 
