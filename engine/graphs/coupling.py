@@ -31,7 +31,10 @@ class Correlation:
 
 
 def spearman(x: Array, y: Array, permutations: int, rng: np.random.Generator) -> Correlation:
-    """Rank correlation over the finite pairs; NaN for fewer than three of them or a constant."""
+    """Rank correlation over the finite pairs; NaN for fewer than three of them or a constant.
+
+    Four pairs at least, and ranks that do not agree throughout, have an interval.
+    """
     there = np.isfinite(x) & np.isfinite(y)
     n = int(there.sum())
     nan = float("nan")
@@ -43,9 +46,9 @@ def spearman(x: Array, y: Array, permutations: int, rng: np.random.Generator) ->
     # Ties are real ones: with few pairs many permutations give the same ρ but for rounding.
     p = float(two_sided_p(draws.round(10), np.array(round(rho, 10))))
     low, high = nan, nan
-    if n > 3:
+    if n > 3 and abs(rho) < 1 - 1e-9:
         half = norm.isf(0.025) * np.sqrt((1 + rho**2 / 2) / (n - 3))
-        low, high = np.tanh(np.arctanh(np.clip(rho, -1 + 1e-12, 1 - 1e-12)) + np.array([-half, half])).tolist()
+        low, high = np.tanh(np.arctanh(rho) + np.array([-half, half])).tolist()
     return Correlation(rho, low, high, p, n)
 
 

@@ -169,9 +169,6 @@ def choose_resolution(profile: Stability) -> tuple[float, str]:
     stretches = np.split(level, np.flatnonzero(np.diff(level) > 1) + 1)
     longest = max(stretches, key=len)
     at = int(longest[(len(longest) - 1) // 2])
-    count = f"{len(longest)} neighbouring resolutions" if len(longest) > 1 else "one resolution"
-    return float(profile.gammas[at]), (
-        f"the partitions of different seeds are most alike here (mean pairwise NMI {profile.nmi[at]:.3f}); the middle "
-        f"of {count} within {PLATEAU:g} of the best, among those with at least two communities that "
-        f"hold {COVERED:.0%} of the units"
-    )
+    why = f"the partitions of different seeds are most alike here (mean pairwise NMI {profile.nmi[at]:.3f}"
+    why += f", in the middle of {len(longest)} resolutions equally good to {PLATEAU:g})" if len(longest) > 1 else ")"
+    return float(profile.gammas[at]), f"{why} among those with two or more communities of {COVERED:.0%} of the units"

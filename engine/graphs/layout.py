@@ -12,6 +12,10 @@ from engine.graphs.partitions import Labels
 Array = NDArray[np.float64]
 
 ROUNDS = 40
+# How far a unit may move in the first round, in radii of the whole; after a layer before it only a third.
+HEAT = 0.1
+# How much more an edge within a community attracts, so that communities stand apart.
+TOGETHER = 8
 # The furthest a unit is drawn, in units of the root mean square distance from the centre.
 REACH = 2.5
 GOLDEN = np.pi * (3 - np.sqrt(5))
@@ -20,8 +24,9 @@ GOLDEN = np.pi * (3 - np.sqrt(5))
 def place(graph: SignedGraph, labels: Labels, seed: int, before: Array | None = None) -> Array:
     """Positions of all units, (n, 2), centred, of root mean square radius 1.
 
-    Attraction along positive edges (Fruchterman and Reingold 1991), from where the units were in the layer before, or
-    from their communities laid out first. The result is turned (and mirrored) onto the layer before.
+    Attraction along positive edges, above all within communities (Fruchterman and Reingold 1991), from where the units
+    were in the layer before, or from their communities laid out first. The result is turned (and mirrored) onto the
+    layer before.
 
     Parameters
     ----------
@@ -30,12 +35,14 @@ def place(graph: SignedGraph, labels: Labels, seed: int, before: Array | None = 
     """
     if graph.n == 0:
         return np.empty((0, 2))
-    start = _by_community(graph, labels, seed)
+    start, heat = _by_community(graph, labels, seed), HEAT
     if before is not None:
-        start = _around(labels, before, _turned(start, before))
+        start, heat = _around(labels, before, _turned(start, before)), HEAT / 3
     positive = graph.weight > 0
     edges = np.stack([graph.source[positive], graph.target[positive]], axis=1)
-    found = _spring(graph.n, edges, graph.weight[positive], start * np.sqrt(graph.n), seed)
+    within = labels[edges[:, 0]] == labels[edges[:, 1]]
+    pull = graph.weight[positive] * np.where(within, TOGETHER, 1)
+    found = _spring(graph.n, edges, pull, start * np.sqrt(graph.n), seed, heat)
     found = _scaled(found)
     radius = np.linalg.norm(found, axis=1, keepdims=True)
     # Units without attraction drift away: beyond 1 the radius grows ever more slowly.
@@ -65,21 +72,24 @@ def _by_community(graph: SignedGraph, labels: Labels, seed: int) -> Array:
 
 
 def _around(labels: Labels, before: Array, other: Array) -> Array:
-    """Each community moved as it is in `other` to the median of where its units were before, if any was there."""
+    """Each unit half-way between where it was and where its community is now.
+
+    A community is put, as it is in `other`, at the median of where its units were before, if any was there.
+    """
     start = other.copy()
     for label in np.unique(labels):
         units = labels == label
         known = before[units][np.isfinite(before[units]).all(axis=1)]
         if len(known):
             start[units] += np.median(known, axis=0) - other[units].mean(0)
-    return start
+    return np.where(np.isfinite(before), (start + before) / 2, start)
 
 
-def _spring(n: int, edges: NDArray[np.int64], weights: Array, start: Array, seed: int) -> Array:
+def _spring(n: int, edges: NDArray[np.int64], weights: Array, start: Array, seed: int, heat: float = HEAT) -> Array:
     igraph.set_random_number_generator(Random(seed))
     graph = igraph.Graph(n=n, edges=edges)
     layout = graph.layout_fruchterman_reingold(
-        weights=weights.tolist(), niter=ROUNDS, seed=start.tolist(), start_temp=float(np.sqrt(n)) / 10, grid="auto"
+        weights=weights.tolist(), niter=ROUNDS, seed=start.tolist(), start_temp=heat * float(np.sqrt(n)), grid="auto"
     )
     return np.array(layout.coords, float).reshape(n, 2)
 

@@ -146,7 +146,10 @@ class Canvas(pg.GraphicsView):
                 item.dragged.connect(self.dragged)
             item.show_panel(panel, self.look, scales, None if shared else first[r, c], tuple(hidden))
             below, beside = places.get((r + 1, c)), places.get((r, c - 1))
-            item.tick_labels = {"x": not (below and below.x == panel.x), "y": not (beside and beside.y == panel.y)}
+            item.tick_labels = {
+                "x": not panel.x.bare and not (below and below.x == panel.x),
+                "y": not panel.y.bare and not (beside and beside.y == panel.y),
+            }
             self._groups.setdefault(("x", panel.x), []).append(item)
             self._groups.setdefault(("y", panel.y), []).append(item)
         # Panels with equal axes share one range, and one label for the whole figure if all are equal.

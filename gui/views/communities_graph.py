@@ -39,11 +39,11 @@ def graph(dataset: "xr.Dataset", selection: Selection, options: GraphOptions) ->
     marks: list[Mark] = []
     source, target, weight = (of.values(f"edge_{name}", site, layer) for name in ("source", "target", "weight"))
     there = source >= 0
-    for sign, name, tint, strong in ((-1, "negative", "accent", 0.3), (1, "positive", "ink", 1.0)):
+    for sign, name, tint, strong in ((-1, "negative", "data", 0.4), (1, "positive", "ink", 1.0)):
         chosen = there & (sign * weight > 0)
         if options.edges in ("all", name) and chosen.any():
             ends = np.stack([source[chosen], target[chosen]], axis=1)
-            faint = strong * float(np.clip(400 / chosen.sum(), 0.08, 0.6))
+            faint = strong * float(np.clip(200 / chosen.sum(), 0.08, 0.6))
             marks.append(Segments(x[ends], y[ends], f"{name} r ({chosen.sum():,})", tint, faint))
     colors, size = of.colors(site, layer), _sizes(of, options.size, site, layer)
     placed = np.isfinite(x)
@@ -67,7 +67,7 @@ def graph(dataset: "xr.Dataset", selection: Selection, options: GraphOptions) ->
         f"1/√N = {noise:.2g}"
     )
     bare = Axis("", bare=True)
-    panel = Panel(bare, bare, tuple(marks), equal=True)
+    panel = Panel(bare, bare, tuple(marks))
     title = of.title("communities", site, layer)
     selected = of.describe(site, layer, np.array([unit]))
     return Figure(((panel,),), title=title, note=of.caveats(*selected, note))

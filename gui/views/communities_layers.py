@@ -19,6 +19,7 @@ from gui.views.communities_data import (
     layer_axis,
     said,
 )
+from gui.views.measured import colors
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -55,8 +56,8 @@ def effect(dataset: "xr.Dataset", selection: Selection, options: EffectOptions) 
     panels = []
     for site, where in SITES.items():
         marks: list[Mark] = []
-        for one in of.every:
-            values, color = one.values(name, site), f"c{one.model % COLORS}"
+        for one, color in zip(of.every, colors(of.infos), strict=True):
+            values, twin = one.values(name, site), bool(one.info["twin"])
             if np.isnan(values).all():
                 continue
             x = np.arange(one.layers, dtype=float)
@@ -66,10 +67,10 @@ def effect(dataset: "xr.Dataset", selection: Selection, options: EffectOptions) 
             picks = tuple(Pick(model=one.model, layer=layer) for layer in range(one.layers))
             hover = tuple(f"layer {layer}: {value:.4g}" for layer, value in enumerate(values.tolist()))
             width = 2 if one.model == of.model else 1
-            marks.append(Line(x, values, one.label, color, width, markers=True, picks=picks, hover=hover))
+            marks.append(Line(x, values, one.label, color, width, twin, markers=True, picks=picks, hover=hover))
             if name in TESTED and (found := np.flatnonzero(one.values(TESTED[name], site) < SIGNIFICANT)).size:
                 star = "q < 0.05 over the layers"
-                marks.append(Points(x[found], values[found], star, color, size=17, symbol="star"))
+                marks.append(Points(x[found], values[found], star, "ink", size=17, symbol="star"))
         if not marks:
             continue
         if name in TESTED:
@@ -138,14 +139,15 @@ def coupling(dataset: "xr.Dataset", selection: Selection, options: PairOptions) 
     panels, notes = [], []
     for site, where in SITES.items():
         marks: list[Mark] = []
-        for one in of.every:
+        for one, color in zip(of.every, colors(of.infos), strict=True):
             x, y = one.values(x_name, site), one.values(y_name, site)
             there = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
             if not there.size:
                 continue
             picks = tuple(Pick(model=one.model, layer=i) for i in there.tolist())
             hover = tuple(f"{one.label}, layer {i}" for i in there.tolist())
-            marks.append(Points(x[there], y[there], one.label, f"c{one.model % COLORS}", picks=picks, hover=hover))
+            full = not one.info["twin"]
+            marks.append(Points(x[there], y[there], one.label, color, filled=full, picks=picks, hover=hover))
             if one.model == of.model:
                 notes.append(f"{where}: {_correlation(one, site, options.of)}")
                 if (layer := of.layer(selection)) in there:
@@ -169,8 +171,8 @@ def _correlation(of: Communities, site: str, pair: str) -> str:
     rho, low, high, p, n = found
     if np.isnan(rho):
         return "too few layers for a correlation"
-    interval = f"95 % interval {said(low, 2)} to {said(high, 2)}"
-    return f"Spearman’s ρ = {said(rho, 2)} ({interval}), p = {said(p)}, {n:.0f} layers"
+    interval = f" (95 % interval {said(low, 2)} to {said(high, 2)})" if np.isfinite(low) else ""
+    return f"Spearman’s ρ = {said(rho, 2)}{interval}, p = {said(p)}, {n:.0f} layers"
 
 
 class StabilityOptions(Options):
@@ -226,8 +228,8 @@ def flow(dataset: "xr.Dataset", selection: Selection, options: FlowOptions) -> F
     smooth = CURVE**2 * (3 - 2 * CURVE)
     gap = np.full((3, 1), np.nan)
     for at in range(first, last + 1):
-        feet, colors = _stack(of, site, at)
-        for foot, color in zip(feet, colors, strict=True):
+        feet, tints = _stack(of, site, at)
+        for foot, color in zip(feet, tints, strict=True):
             x = np.array([at - BAR, at + BAR])
             bars.setdefault(color, []).append(np.stack([x, np.full(2, foot[0]), np.full(2, foot[1])]))
             bars[color].append(gap)
@@ -243,8 +245,8 @@ def flow(dataset: "xr.Dataset", selection: Selection, options: FlowOptions) -> F
                 continue
             x = at + BAR + (1 - 2 * BAR) * CURVE
             low = left[i] + (right[j] - left[i]) * smooth
-            ribbons.setdefault(colors[i], []).append(np.stack([x, low, low + n]))
-            ribbons[colors[i]].append(gap)
+            ribbons.setdefault(tints[i], []).append(np.stack([x, low, low + n]))
+            ribbons[tints[i]].append(gap)
             left[i] += n
             right[j] += n
     marks: list[Mark] = []
@@ -276,8 +278,8 @@ def _stack(of: Communities, site: str, layer: int) -> tuple[list[tuple[float, fl
     degenerate = of.number("n_degenerate", site, layer)
     if np.isfinite(degenerate):
         found.append((foot, foot + degenerate))
-    colors = (lineage.astype(int) % COLORS).tolist() if len(sizes) else []
-    return found, [*colors, -1][: len(found)]
+    tints = (lineage.astype(int) % COLORS).tolist() if len(sizes) else []
+    return found, [*tints, -1][: len(found)]
 
 
 class DetectorOptions(Options):

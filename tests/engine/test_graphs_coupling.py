@@ -42,6 +42,9 @@ def test_spearman_with_ties_and_few_pairs_is_exact():
     nothing = spearman(np.ones(5), y, 99, np.random.default_rng(1))
     assert np.isnan([nothing.rho, nothing.p]).all()
     assert np.isnan(spearman(x[:2], y[:2], 99, np.random.default_rng(1)).rho)
+    perfect = spearman(y, y, 99, np.random.default_rng(1))
+    assert perfect.rho == pytest.approx(1)
+    assert np.isnan([perfect.low, perfect.high]).all()
 
 
 def test_captured_variance_is_that_of_the_definition():
