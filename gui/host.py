@@ -8,6 +8,7 @@ from engine.errors import UserError
 from engine.events import Failed
 from engine.request import ModelSpec, Request
 from engine.runs.child import Child, Inspected, Submit, Verified, Verify
+from engine.runs.sentence import Attend, Attended
 from engine.runs.tuning_job import Tune, Tuned
 from gui.threads import WorkerThread
 
@@ -59,6 +60,14 @@ class _Worker(QObject):
             self.replied.emit(Verified(False, trouble, repr(error)))
 
     @Slot(object)
+    def attend(self, message: Attend) -> None:
+        try:
+            self._child.attend(message)
+        except OSError as error:
+            trouble = "The compute process cannot be started; close other programs."
+            self.replied.emit(Attended(message, None, trouble, repr(error)))
+
+    @Slot(object)
     def tune(self, message: Tune) -> None:
         try:
             self._child.tune(message)
@@ -93,6 +102,7 @@ class Host(QObject):
     replied = Signal(object)
     _begin, _cancel, _cancel_tuning, _end = Signal(), Signal(), Signal(), Signal()
     _submit, _inspect, _verify, _tune = Signal(object), Signal(object), Signal(object), Signal(object)
+    _attend = Signal(object)
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -103,6 +113,7 @@ class Host(QObject):
         self._inspect.connect(worker.inspect)
         self._verify.connect(worker.verify)
         self._tune.connect(worker.tune)
+        self._attend.connect(worker.attend)
         self._cancel.connect(worker.cancel)
         self._cancel_tuning.connect(worker.cancel_tuning)
         self._end.connect(worker.end)
@@ -125,6 +136,10 @@ class Host(QObject):
     def verify(self, message: Verify) -> None:
         self._begin.emit()
         self._verify.emit(message)
+
+    def attend(self, message: Attend) -> None:
+        self._begin.emit()
+        self._attend.emit(message)
 
     def tune(self, message: Tune) -> None:
         self._begin.emit()

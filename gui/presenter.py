@@ -32,8 +32,11 @@ class Presenter(QObject):
     def present(self) -> None:
         """Draw the dataset that is shown now, or say why there is none."""
         row = self._results.row
-        analysis = row.request.analysis if row else self._workspace.analysis
         dataset, empty = self._results.dataset, self._results.empty
+        if dataset is not None:
+            analysis = str(dataset.attrs["analysis"])
+        else:
+            analysis = row.request.analysis if row else self._workspace.analysis
         self._walker.clamp()
         self._workspace.turn_to(analysis)
         self._workspace.show_dataset(analysis, dataset, empty)
@@ -44,9 +47,8 @@ class Presenter(QObject):
     @Slot()
     def read(self) -> None:
         """Read the selected head for the inspector."""
-        dataset, row = self._results.dataset, self._results.row
-        if dataset is None or row is None:
+        if (dataset := self._results.dataset) is None:
             self._inspector.show_reading(None)
             return
-        views = import_module(f"gui.views.{row.request.analysis}")
+        views = import_module(f"gui.views.{dataset.attrs['analysis']}")
         self._inspector.show_reading(views.READ(dataset, self._selection.current))

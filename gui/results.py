@@ -25,6 +25,7 @@ class Results(QObject):
         super().__init__(parent)
         self._document, self._runs, self._jobs = document, runs, jobs
         self._datasets: dict[str, xr.Dataset] = {}
+        self.live: xr.Dataset | None = None
         self._key: int | None = None
         runs.snapshot.connect(self._grow)
         runs.changed.connect(self._follow)
@@ -35,6 +36,8 @@ class Results(QObject):
 
     @property
     def dataset(self) -> "xr.Dataset | None":
+        if self.live is not None:
+            return self.live
         return self._datasets.get(self.row.run) if self.row else None
 
     @property
@@ -56,13 +59,13 @@ class Results(QObject):
 
     def clear(self) -> None:
         self._datasets.clear()
-        self._key = None
+        self._key = self.live = None
         self.shown.emit()
 
     @Slot(object)
     def show_run(self, row: RunRow | None) -> None:
         """Look at `row`, or at nothing; a finished run is read from the session in the background."""
-        self._key = row.key if row else None
+        self._key, self.live = row.key if row else None, None
         session = self._document.session
         if row and row.state == "done" and row.run not in self._datasets and session is not None:
             name = row.run
@@ -77,6 +80,12 @@ class Results(QObject):
                     self.failed.emit(error)
 
             self._jobs.do(f"Reading {row.title}", lambda: session.run(name).result(), keep, say)
+        self.shown.emit()
+
+    @Slot(object)
+    def show_live(self, dataset: "xr.Dataset | None") -> None:
+        """Look at something that no run made, until a run is chosen; None goes back to the run."""
+        self.live = dataset
         self.shown.emit()
 
     @Slot(object)

@@ -8,6 +8,7 @@ from PySide6.QtWidgets import QWidget
 from engine.errors import UserError
 from engine.request import ModelSpec, Request
 from engine.runs.child import Verified, Verify
+from engine.runs.sentence import Attend
 from gui.document import Document
 from gui.host import Host
 from gui.loader import BUILTIN, LoaderPane
@@ -119,6 +120,10 @@ class Runner(QObject):
             return
         self.said.emit(f"Verifying the closed forms of {spec.label} in every layer …", "", "notice")
         self._host.verify(message)
+
+    def attend(self, text: str) -> Attend:
+        """The question for the attention of `text`, put to the model in the loader."""
+        return Attend(self._loader.specs()[0], text, self._loader.device_name(), self._parameters.seed.read())
 
     @Slot(object)
     def _answered(self, reply: object) -> None:

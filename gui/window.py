@@ -34,6 +34,7 @@ from gui.runner import Runner
 from gui.runs import RunRow, Runs
 from gui.runs_pane import RunsPane
 from gui.selection import SelectionModel
+from gui.sentence import SentenceBar
 from gui.settings import Settings
 from gui.style import sheet
 from gui.theme import Mode, Theme
@@ -80,6 +81,8 @@ class MainWindow(QMainWindow):
         self.plots = Plots(self.workspace, self)
         panes = (self.loader, self.parameters, self.runs_pane)
         self.runner = Runner(self.host, self.document, self.runs, panes, settings, self)
+        self.sentence = SentenceBar(self.host, self.runs, self.results, self.runner.attend)
+        self.workspace.pages["attention"].put_above(self.sentence)
         drawn = (self.workspace, self.navigator, self.inspector)
         self.presenter = Presenter(self.results, self.selection, self.walker, drawn, self)
         followed, panels = (self.selection, self.walker), (self.workspace, self.navigator)
@@ -125,6 +128,7 @@ class MainWindow(QMainWindow):
         self.results.shown.connect(self._update_actions)
         self.runs_pane.chosen.connect(self.results.show_run)
         self.workspace.turned.connect(self._turned)
+        self.workspace.turned.connect(self.sentence.leave)
         for failing in (self.files, self.runner, self.results):
             failing.failed.connect(self.messages.show_error)
         self.files.said.connect(self._say)

@@ -130,11 +130,11 @@ class ViewPanel(QWidget):
         selection.changed.connect(self._moved)
 
         self.tabs.setVisible(len(views) > 1)
-        box = QVBoxLayout(self)
-        box.setContentsMargins(0, 0, 0, 0)
-        box.setSpacing(0)
-        box.addWidget(self.tabs)
-        box.addWidget(self.canvas, 1)
+        self.box = QVBoxLayout(self)
+        self.box.setContentsMargins(0, 0, 0, 0)
+        self.box.setSpacing(0)
+        self.box.addWidget(self.tabs)
+        self.box.addWidget(self.canvas, 1)
         self._view_chosen()
 
     @property
@@ -283,6 +283,10 @@ class AnalysisPage(QSplitter):
         self.setChildrenCollapsible(False)
         self.panels[1].step(1)
         self.panels[1].hide()
+
+    def put_above(self, widget: QWidget) -> None:
+        """Put `widget` above the first panel."""
+        self.panels[0].box.insertWidget(0, widget)
 
     @property
     def split(self) -> bool:

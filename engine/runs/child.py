@@ -22,6 +22,7 @@ from engine.errors import UserError
 from engine.events import Event, Failed, Finished, Progress, Started, Stopped
 from engine.models.info import ModelInfo
 from engine.request import DataSpec, Device, ModelSpec, Request
+from engine.runs.sentence import Attend, Attended, attended
 from engine.runs.tuning_job import Tune, Tuned, TuneProgress, fine_tune
 
 if TYPE_CHECKING:
@@ -84,8 +85,8 @@ class CancelTune:
     """Stop the fine-tuning that is going on or waits; its state is kept in its folder."""
 
 
-Reply = Event | Inspected | Verified | TuneProgress | Tuned
-Job = Submit | Verify | Tune
+Reply = Event | Inspected | Verified | TuneProgress | Tuned | Attended
+Job = Submit | Verify | Tune | Attend
 
 
 class Child:
@@ -98,6 +99,7 @@ class Child:
         self._progress: tuple[str, int, int] = ("", 0, 0)  # of the job in progress: its run, and done of total
         self._inspecting: deque[ModelSpec] = deque()
         self._verifying = 0
+        self._attending: deque[Attend] = deque()
         self._tuning: deque[Path] = deque()
         self._behind = False  # whether the job waits for a fine-tuning
         self._kill_at: float | None = None
@@ -143,6 +145,12 @@ class Child:
         """Ask for a verification; `poll` returns a `Verified`."""
         self.start()
         self._verifying += 1
+        self._send(message)
+
+    def attend(self, message: Attend) -> None:
+        """Ask for the attention of a sentence; `poll` returns an `Attended`."""
+        self.start()
+        self._attending.append(message)
         self._send(message)
 
     def tune(self, message: Tune) -> None:
@@ -198,6 +206,7 @@ class Child:
         self._busy = False
         self._inspecting.clear()
         self._tuning.clear()
+        self._attending.clear()
         self._verifying = 0
         self._own.clear()
 
@@ -229,6 +238,8 @@ class Child:
             self._inspecting.remove(reply.spec)
         elif isinstance(reply, Verified):
             self._verifying -= 1
+        elif isinstance(reply, Attended):
+            self._attending.popleft()
         elif isinstance(reply, Tuned):
             self._tuning.popleft()
             self._behind = self._behind and bool(self._tuning)
@@ -244,6 +255,8 @@ class Child:
             self._busy = False
         while self._inspecting:
             self._own.append(Inspected(self._inspecting.popleft(), None, UserError(f"{why} Ask again.")))
+        while self._attending:
+            self._own.append(Attended(self._attending.popleft(), None, f"{why} Type again."))
         while self._tuning:
             ask = "The fine-tuning can be resumed from its last saved state."
             self._own.append(Tuned(self._tuning.popleft(), (), f"{why} {ask}", ""))
@@ -296,7 +309,7 @@ def serve(connection: Connection) -> None:
                 case Tune():
                     cancel_tuning.clear()
                     jobs.put(message)
-                case Verify():
+                case Verify() | Attend():
                     jobs.put(message)
                 case Inspect(spec=spec):
                     warm.wait()
@@ -316,6 +329,8 @@ def serve(connection: Connection) -> None:
         elif isinstance(job, Tune):
             opened.close()  # one model is in memory at a time
             reply(fine_tune(job, reply, cancel_tuning.is_set))
+        elif isinstance(job, Attend):
+            reply(attended(job, opened))
         else:
             reply(_verified(job, opened, lambda: not jobs.empty()))
 

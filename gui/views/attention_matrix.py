@@ -135,8 +135,10 @@ def eigenvalues(dataset: "xr.Dataset", selection: Selection, options: EigenOptio
 
 def _said(of: Attention, head: tuple[int, int], sample: int, names: tuple[str, ...]) -> str:
     """Statistics of the sample beside their means over all."""
+    several = np.isfinite(of.sampled(names[0])[head]).sum() > 1
     parts = (
-        f"{STATISTICS[name][0]} = {of.sampled(name)[head][sample]:.3g} (mean over samples {of.mean(name)[head]:.3g})"
+        f"{STATISTICS[name][0]} = {of.sampled(name)[head][sample]:.3g}"
+        + (f" (mean over samples {of.mean(name)[head]:.3g})" if several else "")
         for name in names
     )
     return "  ·  ".join(parts)

@@ -52,7 +52,7 @@ def window_in(folder: Path, *, compute: bool = False) -> Iterator[MainWindow]:
     assert isinstance(app, QApplication)
     settings = Settings(QSettings(str(folder / "settings.ini"), QSettings.Format.IniFormat))
     with ExitStack() as silent:
-        for name in () if compute else ("start", "submit", "inspect", "verify", "cancel"):
+        for name in () if compute else ("start", "submit", "inspect", "verify", "attend", "cancel"):
             silent.enter_context(patch.object(Host, name, lambda *_: None))
         window = MainWindow(app, settings, folder / "sessions", theme.apply(app, "light"))
         window.show()
