@@ -16,7 +16,7 @@ from engine.data.splits import Split
 from engine.data.tokens import tokens
 from engine.errors import UserError
 from engine.models.losses import IGNORED, Objective, sequence_losses
-from engine.models.memory import release
+from engine.models.memory import is_out_of_memory, release
 from engine.models.sites import Site, observe, sites
 from engine.request import DataSpec
 from engine.spectra import density_fit, power_law
@@ -203,8 +203,8 @@ def _halving(measure: Callable[[NDArray[np.int64]], Sums | None], numbers: NDArr
     taken, exhausted = None, False
     try:
         taken = measure(numbers)
-    except torch.OutOfMemoryError:
-        if len(numbers) == 1:
+    except Exception as error:
+        if len(numbers) == 1 or not is_out_of_memory(error):
             raise
         exhausted = True
     if taken is not None:

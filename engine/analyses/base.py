@@ -70,8 +70,11 @@ class Analysis(ABC, Generic[P]):
     def estimate_bytes(self, request: Request, params: P, model: "ModelInfo") -> int:
         """Peak memory that one unit of `model` needs beyond the program itself."""
 
-    def check_time(self, request: Request, params: P, models: Sequence["ModelInfo"], device: str) -> None:
-        """Raise UserError, with what to do, where the run would take unreasonably long on `device`."""
+    def check(self, request: Request, params: P, models: Sequence["ModelInfo"], device: str) -> None:
+        """Raise UserError, with what to do, where a new run could not succeed or would take too long on `device`.
+
+        `units` plans, also of a run that is resumed; this may look at more than the facts of the models.
+        """
 
     @abstractmethod
     def compute(

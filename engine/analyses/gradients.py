@@ -104,6 +104,15 @@ class Gradients(Analysis[GradientsParams]):
         kept = model.n_layers * (34 * model.d_model + 3 * model.n_heads * data.length) + 3 * model.vocab_size
         return model.load_bytes + 4 * tokens * kept + 32 * data.samples**2 + MEMORY + (1 << 29)
 
+    def check(self, request: Request, params: GradientsParams, models: Sequence["ModelInfo"], device: str) -> None:
+        from engine.gradients.weights import choose
+        from engine.models.checks import check
+
+        # Seeds, twins and fine-tuned forms of a checkpoint have its names.
+        checkpoints = {(spec.source, spec.revision): m for m, spec in enumerate(request.models)}
+        for m in checkpoints.values():
+            choose(check(request.models[m], weights=False).skeleton, params.weight, models[m].n_layers)
+
     def compute(
         self,
         unit: Unit,

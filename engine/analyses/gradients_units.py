@@ -16,7 +16,7 @@ from engine.gradients.per_sample import per_sample
 from engine.gradients.scratch import Scratch, require_space
 from engine.gradients.weights import Weight, choose
 from engine.models.losses import IGNORED, Objective
-from engine.models.memory import release
+from engine.models.memory import is_out_of_memory, release
 from engine.models.opening import OpenModel
 from engine.request import DataSpec
 from engine.spectra.gram import Route, relative_floor, singular_values
@@ -76,7 +76,9 @@ class Collected:
             found: tuple[NDArray[np.float64], ...] | None
             try:
                 found = self._measure(some)
-            except torch.OutOfMemoryError:
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
                 if len(some) == 1:
                     raise UserError(
                         f"One sequence of {self._ids.shape[1]} tokens does not fit into the memory of the device. "

@@ -137,7 +137,7 @@ class Jacobians(Analysis[JacobiansParams]):
         spectra = 8 * data.samples * model.d_model * len(params.components) if params.spectra else 0
         return model.load_bytes + 2 * stream + means + spectra + (1 << 30)
 
-    def check_time(self, request: Request, params: JacobiansParams, models: Sequence["ModelInfo"], device: str) -> None:
+    def check(self, request: Request, params: JacobiansParams, models: Sequence["ModelInfo"], device: str) -> None:
         from engine.spectra.cost import seconds
 
         for info in models:

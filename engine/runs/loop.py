@@ -18,10 +18,10 @@ from engine.analyses.parameters import validate
 from engine.errors import Cancelled, UserError
 from engine.events import Event, Failed, Finished, Notice, Progress, Snapshot, Started, Stopped
 from engine.models.info import ModelInfo
-from engine.models.memory import release, require
+from engine.models.memory import is_out_of_memory, release, require
 from engine.models.opening import OpenModel, describe, open_model
 from engine.request import ModelSpec, Request
-from engine.runs import memory
+from engine.runs.memory import PeakMemory
 from engine.runs.outcome import assemble
 from engine.runs.tuning import fine_tuned
 from engine.sessions.provenance import collect
@@ -88,7 +88,7 @@ def start(session: Session, request: Request) -> Run:
             check_tuning(spec, device)
     for model in models:
         require(analysis.estimate_bytes(request, params, model), device, f"{analysis.title} of {model.label}")
-    analysis.check_time(request, params, models, device)
+    analysis.check(request, params, models, device)
     units = analysis.units(request, params, models)
     record = collect() | {"device": _device_name(device), "threads": torch.get_num_threads()}
     if left_out:
@@ -164,7 +164,7 @@ def execute(
         end = Stopped(run.id, len(run.committed()), len(run.plan))
     except Exception as error:
         end = _failed(run.id, error)
-        exhausted = memory.is_out_of_memory(error)
+        exhausted = is_out_of_memory(error)
     # Only out here are the frames gone that kept the failed unit's tensors alive.
     if opened is None or exhausted:
         models.close()
@@ -231,14 +231,14 @@ def _complete(
                     model, at = opened.get(spec, request.seed, device, planned, tuned), wanted
                 emit(Progress(run.id, len(done), len(units), f"{planned.label} · {unit.title}", remaining))
                 began = time.monotonic()
-                with memory.PeakMemory(device) as peak:
+                with PeakMemory(device) as peak:
                     found = analysis.compute(unit, request, params, model, unit_rng(request, unit), done)
                 weights_hash = model.layer_hash(unit.layer) if unit.layer is not None else None
             except Cancelled:  # in the middle of fine-tuning
                 raise
             except Exception as error:
                 error.add_note(f"{unit.title} of {planned.label}")
-                if len(run.models) == 1 or memory.is_out_of_memory(error):
+                if len(run.models) == 1 or is_out_of_memory(error):
                     raise
                 failed[wanted], model = _failed(run.id, error), None
                 why = f"{planned.label} failed and is passed over: {failed[wanted].message}"
@@ -333,7 +333,7 @@ def _failed(run: str, error: Exception) -> Failed:
         return Failed(run, error.message, error.detail)
     detail = "".join(traceback.format_exception(error))
     where = ", ".join(getattr(error, "__notes__", ())) or "The run"
-    if memory.is_out_of_memory(error):
+    if is_out_of_memory(error):
         message = (
             f"{where} ran out of memory and was given up. What was committed is kept: free memory, or choose the CPU "
             "or a smaller model, and resume the run."

@@ -1,4 +1,4 @@
-"""What a unit used, and whether it ran out."""
+"""What memory a unit used."""
 
 import sys
 import threading
@@ -8,16 +8,6 @@ from typing import Self
 import psutil
 
 SAMPLE_SECONDS = 0.02
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether `error` means that an allocation failed, on the CPU or on the GPU."""
-    if isinstance(error, MemoryError):
-        return True
-    torch = sys.modules.get("torch")
-    if torch is not None and isinstance(error, torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's CPU allocator
 
 
 class PeakMemory:

@@ -15,6 +15,7 @@ Array = NDArray[np.float64]
 
 FEWEST = 10  # values in a tail: below, the distance is small by chance
 CANDIDATES = 64  # for x_min in the bootstrap, and in the distance that is held against it
+AT_ONCE = 2**22  # distances of all values to several tails, in one array
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,16 @@ def _closest(x: Array, starts: NDArray[np.int64]) -> tuple[float, int]:
     m = n - starts
     total = sums[starts] - m * logs[starts]
     starts, m, total = starts[total > 0], m[total > 0], total[total > 0]
-    order = np.arange(n)
-    below = np.exp(-(m / total)[:, None] * np.maximum(logs - logs[starts, None], 0.0))
-    gap = np.abs(1 - below - (order - starts[:, None]) / m[:, None])
-    distance = np.where(order >= starts[:, None], gap, 0.0).max(axis=1)
+    pieces = -(-len(starts) * n // AT_ONCE)
+    parts = zip(*(np.array_split(of, pieces) for of in (starts, m, m / total)), strict=True)
+    distance = np.concatenate([_distances(logs, *part) for part in parts])
     best = int(distance.argmin())
     return float(distance[best]), int(starts[best])
+
+
+def _distances(logs: Array, starts: NDArray[np.int64], m: NDArray[np.int64], slope: Array) -> Array:
+    """KS distances of the tails of m values from `starts` on, whose exponent is α − 1 = `slope`."""
+    order = np.arange(len(logs))
+    below = np.exp(-slope[:, None] * np.maximum(logs - logs[starts, None], 0.0))
+    gap = np.abs(1 - below - (order - starts[:, None]) / m[:, None])
+    return np.asarray(np.where(order >= starts[:, None], gap, 0.0).max(axis=1))

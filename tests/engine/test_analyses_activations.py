@@ -175,7 +175,11 @@ def test_a_killed_run_resumes_to_the_same_bits(session, model, monkeypatch) -> N
     assert once.result().positions.item() == whole.result().positions.item()
 
 
-def test_out_of_memory_halves_the_batch_and_counts_every_position_once(session, model, monkeypatch) -> None:
+EXHAUSTED = (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+
+
+@pytest.mark.parametrize("error", EXHAUSTED, ids=["gpu", "cpu"])
+def test_out_of_memory_halves_the_batch_and_counts_every_position_once(session, model, monkeypatch, error) -> None:
     expected = result_of(session, request_for(ModelSpec(source=str(model), dtype="float64")))
     real, sizes = activations_units.observe, []
 
@@ -184,7 +188,7 @@ def test_out_of_memory_halves_the_batch_and_counts_every_position_once(session, 
 
         def late(site, hidden):
             if len(hidden) > 5 and site.layer == 1:  # some sites of the batch are measured already
-                raise torch.OutOfMemoryError("CUDA out of memory")
+                raise error
             take(site, hidden)
 
         return real(module, chosen, inputs, late)

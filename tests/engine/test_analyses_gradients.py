@@ -178,7 +178,11 @@ def test_missing_units_are_nan(session, model):
     assert np.isnan(partial.alpha_rank.values[0, 0, 1:]).all()
 
 
-def test_out_of_memory_halves_the_batch_and_counts_every_sequence_once(session, model, monkeypatch):
+EXHAUSTED = (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory"))
+
+
+@pytest.mark.parametrize("error", EXHAUSTED, ids=["gpu", "cpu"])
+def test_out_of_memory_halves_the_batch_and_counts_every_sequence_once(session, model, monkeypatch, error):
     whole = carried_out(session, request_for(model)).result()
     real = gradients_units.per_sample
     sizes = []
@@ -186,7 +190,7 @@ def test_out_of_memory_halves_the_batch_and_counts_every_sequence_once(session, 
     def small_device(module, weights, batch):
         sizes.append(len(batch.targets))
         if sizes[-1] > 10:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise error
         return real(module, weights, batch)
 
     monkeypatch.setattr(gradients_units, "per_sample", small_device)
@@ -245,11 +249,6 @@ def test_rows_of_a_file_may_differ_in_length(session, model, tmp_path):
     assert "(number 30)" in notes[-1]
 
 
-def test_a_name_that_does_not_exist(session, model):
-    said = failure(session, request_for(model, weight="transformer.h.{layer}.attn.c_prj.weight"))
-    assert "did you mean “transformer.h.{layer}.attn.c_proj.weight”" in said
-
-
 def test_a_full_disk_is_foreseen(session, model, monkeypatch):
     from engine.gradients import scratch
 
@@ -264,6 +263,12 @@ def test_a_full_disk_is_foreseen(session, model, monkeypatch):
         ({}, DataSpec(samples=SAMPLES, length=33), r"longer than .* can read, which is 32"),
         ({"splits": ["test", "test"]}, DATA, "each part of the text once"),
         ({"splits": []}, DATA, "splits"),
+        (
+            {"weight": "transformer.h.{layer}.attn.c_prj.weight"},
+            DATA,
+            "did you mean “transformer.h.{layer}.attn.c_proj",
+        ),
+        ({"weight": "transformer.ln_f.weight"}, DATA, "is not a matrix"),
     ],
 )
 def test_requests_that_cannot_succeed_are_refused_before_they_start(session, model, params, data, said):
