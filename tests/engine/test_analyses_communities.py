@@ -154,10 +154,12 @@ def test_the_operator_is_that_of_automatic_differentiation(result, states, model
     assert float(one.mesoscale_sigma) == pytest.approx(np.linalg.norm(projected, 2), rel=1e-4)
 
 
-def test_in_context_the_operator_is_the_jacobian_analysis_own(session, model):
-    found = carried_out(session, request_for(model, context="in_context")).result()
+@pytest.mark.parametrize("context", ["in_context", "isolated"])
+def test_the_operator_is_the_jacobian_analysis_own(session, model, context):
+    found = carried_out(session, request_for(model, context=context)).result()
     of = Request(
-        analysis="jacobians", params={"samples": "windows", "kappa": False, "verify": False, "k": 6},
+        analysis="jacobians",
+        params={"samples": "windows", "context": context, "kappa": False, "verify": False, "k": 6},
         models=(ModelSpec(source=str(model), dtype="float64"),), data=text_of(model), device="cpu",
     )  # fmt: skip
     expected = carried_out(session, of).result().sel(component="block")
