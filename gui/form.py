@@ -1,4 +1,7 @@
-"""A form made from a pydantic model: its fields' titles, descriptions, bounds, choices and units are the widgets."""
+"""A form made from a pydantic model: its fields' titles, descriptions, bounds, choices and units are the widgets.
+
+``json_schema_extra={"slider": step}`` makes a number between two included bounds a slider.
+"""
 
 import types
 from collections.abc import Callable
@@ -16,6 +19,7 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
+    QSlider,
     QSpinBox,
     QVBoxLayout,
     QWidget,
@@ -57,6 +61,39 @@ class Several(QWidget):
     def write(self, chosen: Any) -> None:
         for value, box in self.boxes.items():
             box.setChecked(value in chosen)
+
+
+class Slide(QWidget):
+    """A slider from `low` to `high` in equal steps, with its value beside it."""
+
+    changed = Signal()
+
+    def __init__(self, low: float, high: float, step: float) -> None:
+        super().__init__()
+        self._low, self._step = low, step
+        self.slider = QSlider(Qt.Orientation.Horizontal)
+        self.slider.setMaximum(round((high - low) / step))
+        self.slider.setFixedWidth(84)
+        self.shown = QLabel()
+        self.shown.setMinimumWidth(self.fontMetrics().horizontalAdvance("0.00 "))
+        self.setFocusProxy(self.slider)
+        line = QHBoxLayout(self)
+        line.setContentsMargins(0, 0, 0, 0)
+        line.addWidget(self.slider)
+        line.addWidget(self.shown)
+        self.slider.valueChanged.connect(self._moved)
+
+    def read(self) -> float:
+        return round(self._low + self._step * self.slider.value(), 9)
+
+    def write(self, value: float) -> None:
+        self.slider.setValue(round((value - self._low) / self._step))
+        self._moved()
+
+    @Slot()
+    def _moved(self) -> None:
+        self.shown.setText(f"{self.read():g}")
+        self.changed.emit()
 
 
 class Form(QWidget, Generic[M]):
@@ -177,6 +214,9 @@ def make_editor(field: FieldInfo) -> Editor:
         return Editor(box, box.isChecked, box.setChecked, box.toggled)
     if get_origin(kind) is Literal:
         return _choices(get_args(kind), optional, extra.get("labels", {}))
+    if step := extra.get("slider"):
+        slide = Slide(*_bounds(field), float(step))
+        return Editor(slide, slide.read, slide.write, slide.changed)
     if kind is int and not optional:
         return _integer(field, unit, str(extra.get("lowest", "")))
     inner = get_args(kind)[0] if get_origin(kind) in (tuple, list) else None
@@ -214,12 +254,18 @@ def _choices(values: tuple[Any, ...], optional: bool, labels: dict[str, str]) ->
     return Editor(box, box.currentData, lambda v: box.setCurrentIndex(box.findData(v)), box.currentIndexChanged)
 
 
-def _integer(field: FieldInfo, unit: str, lowest: str) -> Editor:
-    """A spin box; `lowest`, if given, is what it shows for its smallest value."""
+def _bounds(field: FieldInfo) -> tuple[float, float]:
+    """What a whole number may be, or what a field with both bounds, included, may be."""
     low, high = -INT_LIMIT, INT_LIMIT
     for bound in field.metadata:
         low = max(low, getattr(bound, "ge", low), getattr(bound, "gt", low - 1) + 1)
         high = min(high, getattr(bound, "le", high), getattr(bound, "lt", high + 1) - 1)
+    return low, high
+
+
+def _integer(field: FieldInfo, unit: str, lowest: str) -> Editor:
+    """A spin box; `lowest`, if given, is what it shows for its smallest value."""
+    low, high = _bounds(field)
     box = QSpinBox(minimum=int(low), maximum=int(high))
     box.setKeyboardTracking(False)
     box.setGroupSeparatorShown(True)

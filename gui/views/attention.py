@@ -4,6 +4,7 @@ from gui.views import attention_matrix as one
 from gui.views import attention_scaling as scaling
 from gui.views import attention_statistics as statistics
 from gui.views import attention_sweep as sweep
+from gui.views import attention_theory as theory
 from gui.views import claims
 from gui.views.attention_data import NAME
 from gui.views.base import View
@@ -20,5 +21,7 @@ VIEWS: tuple[View, ...] = (
     View("norms", "Norm scaling", NAME, NAME, scaling.NormOptions, scaling.norms),
     View("laws", "Which law", NAME, NAME, scaling.LawOptions, scaling.laws),
     View("sweep", "Thinned", NAME, NAME, sweep.SweepOptions, sweep.sweep),
+    View("theory", "Theory: spectra", NAME, NAME, theory.SpectrumOptions, theory.spectrum),
+    View("theory_sparsity", "Theory: sparsity", NAME, NAME, theory.SparsityOptions, theory.sparsity),
     View("claims", "Claims", NAME, NAME, claims.ClaimOptions, claims.claims),
 )

@@ -8,9 +8,9 @@ from PySide6.QtWidgets import QCheckBox, QComboBox, QLineEdit, QSpinBox
 
 from engine.analyses import ANALYSES, get_analysis
 from engine.errors import UserError
-from engine.request import DataSpec, ModelSpec
-from gui.form import Form, Several
-from gui.views import weights
+from engine.request import DataSpec
+from gui.form import Form, Several, Slide
+from gui.views import attention, weights
 
 
 class Everything(BaseModel):
@@ -23,9 +23,13 @@ class Everything(BaseModel):
     note: str = "text"
     maybe: float | None = Field(None, title="Perhaps")
     lengths: tuple[int, ...] = (16, 32)
+    slope: float = Field(0.7, ge=0.3, le=2, json_schema_extra={"slider": 0.05})
+    size: int = Field(64, ge=8, le=512, json_schema_extra={"slider": 8})
 
 
-OTHER = Everything(flag=True, count=9, share=1e-7, kind="first_one", note="é ß", maybe=-2.5, lengths=(1, 2, 3))
+OTHER = Everything(
+    flag=True, count=9, share=1e-7, kind="first_one", note="é ß", maybe=-2.5, lengths=(1, 2, 3), slope=2.0, size=8
+)
 
 
 @pytest.fixture
@@ -47,7 +51,7 @@ def test_what_is_set_is_what_comes_back(qtbot, compact):
 
 
 DECLARED = [get_analysis(name).params for name in ANALYSES]
-DECLARED += [ModelSpec, DataSpec, *(view.options for view in (*weights.VIEWS, weights.NAVIGATOR))]
+DECLARED += [DataSpec, *(view.options for view in (*weights.VIEWS, weights.NAVIGATOR, *attention.VIEWS))]
 
 
 def written(form, name, line):
@@ -82,6 +86,10 @@ def test_every_declared_model_makes_a_form(qtbot, model):
                 box.toggle()
                 ticked = {*expected[name]} ^ {last}
                 expected[name] = tuple(value for value in several.boxes if value in ticked)
+            case Slide() as slide:
+                slide.slider.setValue(slide.slider.value() + 1)
+                expected[name] = slide.read()
+                assert expected[name] > model().model_dump()[name]
             case QLineEdit() as line:
                 expected[name] = written(form, name, line)
             case other:
@@ -132,3 +140,20 @@ def test_set_value_announces_itself_once(qtbot, form):
     form.changed.connect(lambda: heard.append(form.value()))
     form.set_value(OTHER)
     assert heard == [OTHER]
+
+
+def test_a_slider_walks_between_its_bounds_and_says_its_value(qtbot):
+    form = Form(Everything, compact=True)
+    qtbot.addWidget(form)
+    heard = []
+    form.changed.connect(lambda: heard.append(form.value().slope))
+    slide = form.editors["slope"].widget
+    assert isinstance(slide, Slide)
+    found = []
+    for at in (0, 1, slide.slider.maximum()):
+        slide.slider.setValue(at)
+        found.append((form.value().slope, slide.shown.text()))
+    assert found == [(0.3, "0.3"), (0.35, "0.35"), (2.0, "2")]
+    assert heard == [0.3, 0.35, 2.0]
+    assert form.editors["size"].widget.slider.maximum() == 63
+    assert slide.focusProxy() is slide.slider

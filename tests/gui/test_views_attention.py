@@ -94,6 +94,14 @@ def choices(view):
     """Every option that is chosen from a few, one changed at a time."""
     yield {}
     for name, field in view.options.model_fields.items():
+        if (field.json_schema_extra or {}).get("slider"):
+            yield from (
+                {name: getattr(bound, side)}
+                for bound in field.metadata
+                for side in ("ge", "le")
+                if hasattr(bound, side)
+            )
+            continue
         for value in get_args(field.annotation) or ((False, True) if field.annotation is bool else ()):
             yield {name: value}
 
@@ -225,6 +233,50 @@ def test_the_crossing_is_marked_where_the_curves_meet(dataset):
     assert rule.at == crossing[layer, head]
     rising, falling = (named(figure, label) for label in ("expressivity, erank/T", "margin, 2 − ‖A‖₂"))
     assert np.interp(rule.at, rising.x, rising.y) == pytest.approx(np.interp(rule.at, falling.x, falling.y), abs=1e-9)
+
+
+def test_theory_marks_the_closed_forms_that_mathematics_contradicts(dataset):
+    figure = draw("theory", dataset, Selection(0, 1, 1, 1), alpha=1.0, n=128)
+    rows = {row[0]: row[1:] for row in figure.table.rows}
+    sigma = np.arange(1, 129) ** -1.0
+    exact = sigma.sum() ** 2 / (sigma**2).sum()
+    claimed, summed, verdict, measured = rows["r_eff by eq. 3, α = 1"]
+    assert (claimed, verdict) == (64.0, "wrong")
+    assert summed == pytest.approx(exact)
+    assert measured == pytest.approx(float(dataset.r_l1l2[0, 1, 1, 1]), rel=1e-4)
+    uniform = rows["effective rank of uniform attention = exp(max entropy)"]
+    identity = rows["effective rank of one-hot attention (A = I) is 1"]
+    assert (uniform[:3], identity[:3]) == ((128.0, 1.0, "wrong"), (1.0, 128.0, "wrong"))
+    curve = named(figure, "exact sum (Σσ)²/Σσ²")
+    assert np.interp(128, curve.x, curve.y) == pytest.approx(exact, rel=0.01)
+    assert "½" in draw("theory", dataset, alpha=0.4).note
+
+
+def test_random_attention_is_sparse_and_its_norms_are_as_expected(dataset):
+    figure = draw("theory_sparsity", dataset, figure="matrix", sparsity=0.5, n=128)
+    z = marks(figure, Image)[0].z
+    np.testing.assert_allclose(np.nansum(z, 1), 1)
+    assert np.isnan(z).mean() == 0.5
+    sigma = np.linalg.svd(np.nan_to_num(z), compute_uv=False)
+    np.testing.assert_allclose(named(figure, "random rows").y, sigma)
+    assert figure.table.rows[4][1] == pytest.approx(sigma[0], rel=0.1)
+    at = int(np.argmin(np.abs(dataset.dose.values - 0.5)))
+    assert figure.table.rows[0][2] == float(dataset.sweep_erank[0, 0, 0, at])
+    norms = draw("theory_sparsity", dataset, figure="norms", sparsity=0.5)
+    expected, drawn = (
+        next(m for m in norms.rows[0][0].marks if getattr(m, "label", "") == label)
+        for label in ("expected of random rows", "random rows, drawn")
+    )
+    np.testing.assert_allclose(np.interp(drawn.x, expected.x, expected.y), drawn.y, rtol=0.1)
+
+
+def test_the_formulas_cross_where_it_is_marked(dataset):
+    figure = draw("theory_sparsity", dataset, Selection(1, 0, 0), figure="balance", n=8, kappa=1.5, d_model=512)
+    curves = [named(figure, label) for label in ("expressivity, formula", "margin 2 − ‖A‖₂, expected of random rows")]
+    rule = next(m for m in marks(figure, Rule) if m.label.startswith("they cross"))
+    first, second = (np.interp(rule.at, curve.x, curve.y) for curve in curves)
+    assert first == pytest.approx(second, abs=1e-6)
+    assert "cross nowhere" in draw("theory_sparsity", dataset, figure="balance", n=64, kappa=5.0).note
 
 
 def test_relations_say_their_rank_correlation(dataset):
