@@ -6,9 +6,10 @@ from PySide6.QtCore import QObject, Signal, Slot
 from PySide6.QtWidgets import QWidget
 
 from engine.errors import UserError
-from engine.request import ModelSpec, Request
+from engine.request import Request
 from engine.runs.child import Verified, Verify
 from engine.runs.sentence import Attend
+from engine.training.spec import tuning_bytes
 from gui.document import Document
 from gui.host import Host
 from gui.loader import BUILTIN, LoaderPane
@@ -178,16 +179,20 @@ class Runner(QObject):
 
     @Slot()
     def tell_needs(self) -> None:
-        """Say in the loader what memory one unit of this run takes, and what there is."""
+        """Say in the loader what memory this run takes at its peak, fine-tuning included, and what there is."""
         analysis, info = self._parameters.analysis, self._loader.info
         if analysis is None or info is None or not self._parameters.form.valid:
             self._loader.show_needs("", True)
             return
-        device = self._loader.device_name()
-        if device == "auto" and not _has_gpu():
-            device = "cpu"
-        request = Request(analysis=analysis.name, models=(ModelSpec(source=info.source),), device=device)
+        try:
+            request = self.request()
+        except UserError:  # said where the field is
+            self._loader.show_needs("", True)
+            return
+        if request.device == "auto" and not _has_gpu():
+            request = request.model_copy(update={"device": "cpu"})
         needed = analysis.estimate_bytes(request, self._parameters.form.value(), info)
+        needed = max(needed, *(tuning_bytes(spec.tuning, info) for spec in request.models if spec.tuning), 0)
         import psutil
 
         free = psutil.virtual_memory().available

@@ -45,11 +45,11 @@ def claims(ds: "xr.Dataset") -> list[Claim]:
         ),
         split_claim(blocks, "S1 §3.3, 2", "Training and test text give nearly the same spectra", "By layer"),
         _sublayers(ds),
-        loss_claim(ds, blocks, "S1 §4", "A larger α in late layers goes with a smaller loss", "Against loss", False),
+        loss_claim(ds, blocks, "S1 §4", "A larger α in late layers goes with a smaller loss", "α and loss", False),
         Claim(
             "S1 §3.3, 1", "More dropout or weight decay in training raises α",
             "it needs the same model trained with several amounts of either; open them beside each other", "cannot say",
-            "Against loss",
+            "α and loss",
         ),
         Claim(
             "S1 §3.3, 3", "Shared query and key projections, or less diverse heads, raise α of attention outputs",

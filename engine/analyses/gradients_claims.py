@@ -29,7 +29,7 @@ def claims(ds: "xr.Dataset") -> list[Claim]:
         _bowl(curves),
         split_claim(curves, "S1 §3.3, 2", "Training and test text give nearly the same gradient spectra", "By layer"),
         loss_claim(
-            ds, curves, "S1 §4", "Flatter gradient spectra in late layers go with a smaller loss", "Against loss", True
+            ds, curves, "S1 §4", "Flatter gradient spectra in late layers go with a smaller loss", "α and loss", True
         ),
         Claim(
             "S1 §3.3, 4", "Better optimisers, or more depth, flatten the gradients' tail",

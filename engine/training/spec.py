@@ -6,6 +6,18 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from engine.models.info import ModelInfo
+from engine.request import Tuning
+
+
+def tuning_bytes(tuning: Tuning, info: ModelInfo) -> int:
+    """Memory that fine-tuning takes at its peak.
+
+    Weights, gradients and AdamW's two moments in float32; then what a step keeps: activations of each block, logits.
+    """
+    kept = info.n_layers * (20 * info.d_model + 3 * info.n_heads * tuning.length) + 4 * info.vocab_size
+    return 16 * info.n_parameters + 4 * tuning.batch * tuning.length * kept
+
 
 class TrainingSpec(BaseModel):
     """How to train. Give either `steps` or `epochs` (passes over the training part of the text)."""

@@ -23,7 +23,7 @@ from engine.models.opening import open_model
 from engine.request import DataSpec, ModelSpec, Tuning
 from engine.sessions.files import writing
 from engine.training.job import train
-from engine.training.spec import TrainingProgress, TrainingRecord, TrainingSpec
+from engine.training.spec import TrainingProgress, TrainingRecord, TrainingSpec, tuning_bytes
 from engine.training.windows import Tokens, Windows
 
 Objective = Literal["causal", "masked"]
@@ -55,9 +55,7 @@ def check_tuning(spec: ModelSpec, device: str) -> Objective:
             f"Windows of {tuning.length} tokens are longer than {info.label} can read, which is {info.context}; "
             "fine-tune on shorter ones."
         )
-    # Weights, gradients and AdamW's two moments in float32; then what a step keeps: activations of each block, logits.
-    kept = info.n_layers * (20 * info.d_model + 3 * info.n_heads * tuning.length) + 4 * info.vocab_size
-    require(16 * info.n_parameters + 4 * tuning.batch * tuning.length * kept, device, f"Fine-tuning {info.label}")
+    require(tuning_bytes(tuning, info), device, f"Fine-tuning {info.label}")
     return objective
 
 

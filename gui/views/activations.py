@@ -50,7 +50,7 @@ VIEWS: tuple[View, ...] = (
     View("residuals", "Residuals", NAME, NAME, fits_spectrum.ResidualOptions, fits_spectrum.residuals),
     View("grid", "All sublayers", NAME, NAME, sites.GridOptions, sites.grid),
     View("path", "Through sublayers", NAME, NAME, sites.PathOptions, sites.along_path),
-    View("loss", "Against loss", NAME, NAME, sites.LossOptions, sites.against_loss),
+    View("loss", "α and loss", NAME, NAME, sites.LossOptions, sites.against_loss),
     View("trends", "Trends", NAME, NAME, TrendOptions, trends),
     View("density", "Density fit", NAME, NAME, density.DensityOptions, density.density),
     View("claims", "Claims", NAME, NAME, claims.ClaimOptions, claims.claims),

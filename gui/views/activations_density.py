@@ -14,7 +14,7 @@ from gui.views.fits_depth import curve_marks
 if TYPE_CHECKING:
     import xarray as xr
 
-ALPHA_ESD = "α_ESD (exponent of the density)"
+ALPHA_ESD = "α_ESD"
 COLUMNS = (
     "condition", "α_ESD", "standard error", "x_min", "values above", "KS distance", "bootstrap p",
     "against lognormal", "p of that", "1 + 1/α of rank",

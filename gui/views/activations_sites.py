@@ -172,7 +172,10 @@ def against_loss(dataset: "xr.Dataset", selection: Selection, options: LossOptio
         y = alpha[:, layer] if options.take == "this layer" else thirds(alpha)[:, 2]
         x = condition.of(dataset[name].values)
         if np.isfinite(x).any():
-            hover = tuple(f"{condition.label}, seed {i + 1} of {len(x)}: α = {v:.3f}" for i, v in enumerate(y))
+            hover = tuple(
+                f"{condition.label}, seed {seed}: α = {v:.3f}"
+                for seed, v in zip(fitted.seeds(condition), y, strict=True)
+            )
             picks = tuple(fitted.pick(condition, layer) for _ in x)
             color = fitted.colors[condition.label]
             marks.append(Points(x, y, condition.label, color, 9, picks=picks, hover=hover))

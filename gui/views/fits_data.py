@@ -158,6 +158,10 @@ class Fitted(Measured):
         first, last = self.run_window
         return start or first, stop or last
 
+    def seeds(self, condition: Condition) -> list[int]:
+        """The seed of each of its models."""
+        return [int(self.dataset["seed"].values[m]) for m in condition.models]
+
     def pick(self, condition: Condition, layer: int, site: int | None = None) -> Pick:
         chosen = self.site if site is None else site
         return Pick(model=condition.models[0], layer=layer, site=None if chosen < 0 else chosen)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from engine.analyses.conditions import Condition
-from engine.spectra.student import interval
+from engine.spectra.student import interval, quantile
 from engine.spectra.trends import thirds, trend, u_shape
 from gui.figure import Axis, Band, Cell, Figure, Floats, Line, Mark, Panel, Points, Rule, Table
 from gui.selection import Selection
@@ -27,6 +27,10 @@ BANDS = {
     "interval": "Bands: 95 % interval of the mean over {} seeds (Student’s t)",
     "deviation": "Bands: one standard deviation over {} seeds",
 }
+OF_FIT = {
+    "interval": "One seed: bands are the 95 % interval of the fit itself, too narrow where a law bends, not over seeds",
+    "deviation": "One seed: bands are one standard error of the fit, too narrow where a law bends, not over seeds",
+}
 
 
 def curve_marks(
@@ -35,8 +39,12 @@ def curve_marks(
     values: Floats,
     points: bool,
     spread: Spread = "interval",
+    error: Floats | None = None,
 ) -> list[Mark]:
-    """The mean over seeds by layer, its interval, and each seed's own value; `values` are (seed, layer)."""
+    """The mean over seeds by layer, its interval, and each seed's own value; `values` are (seed, layer).
+
+    `error` is half the width of the band in the place of that over seeds, (layer,).
+    """
     if not np.isfinite(values).any():
         return []
     at = np.arange(values.shape[1], dtype=float)
@@ -44,13 +52,15 @@ def curve_marks(
     if spread == "deviation" and len(values) > 1:
         deviation = np.std(values, axis=0, ddof=1)
         low, high = mean - deviation, mean + deviation
+    if error is not None:
+        low, high = mean - error, mean + error
     color, label = fitted.colors[condition.label], condition.label
     picks = tuple(fitted.pick(condition, i) for i in range(len(mean)))
     marks: list[Mark] = []
     if np.isfinite(low).any():
         marks.append(Band(at, low, high, label, color))
         if points:
-            every = tuple(f"{label}, seed {i + 1} of {len(values)}" for i in range(len(values)) for _ in at)
+            every = tuple(f"{label}, seed {seed}" for seed in fitted.seeds(condition) for _ in at)
             marks.append(Points(np.tile(at, len(values)), values.ravel(), label, color, 4, hover=every))
     random = condition.kind == "random"
     marks.append(Line(at, mean, label, color, 1.3 if random else 2, random, markers=True, picks=picks))
@@ -82,15 +92,27 @@ def by_layer(
     marks: list[Mark] = [Rule("x", float(fitted.layer(selection)), "", "muted")]
     if noise and statistic == "alpha_rank":
         marks += noise_marks(fitted)
+    seeds = max(len(c.models) for c in shown)
+    bands = BANDS[spread].format(seeds) if seeds > 1 else "One seed: no interval over seeds"
+    of_fit = seeds == 1 and statistic == "alpha_rank"
+    if of_fit:
+        bands = OF_FIT[spread]
     for condition in shown:
-        marks += curve_marks(fitted, condition, fitted.at(condition, statistic), points, spread)
+        error = _fit_error(fitted, condition, spread) if of_fit else None
+        marks += curve_marks(fitted, condition, fitted.at(condition, statistic), points and not of_fit, spread, error)
     panel = Panel(layer_axis(fitted.depth), Axis(STATISTICS[statistic], log=statistic in LOG), tuple(marks))
     title = f"{_capital(fitted.place)}: {STATISTICS[statistic]} by layer"
     if statistic in ("alpha_rank", "r2"):
         title += ", ranks {} to {}".format(*fitted.run_window)
-    seeds = max(len(c.models) for c in shown)
-    bands = "One seed: no interval over seeds" if seeds == 1 else BANDS[spread].format(seeds)
     return Figure(((panel,),), title=title, note=fitted.caveats(fitted.proportions(shown[0]), bands))
+
+
+def _fit_error(fitted: Fitted, condition: Condition, spread: Spread) -> Floats:
+    """What the fit of a single seed says of its own slope, (layer,)."""
+    start, stop = fitted.run_window
+    ranks = min(stop, fitted.dataset.sizes["mode"]) - start + 1
+    se = fitted.at(condition, "alpha_rank_se")[0]
+    return se * quantile(ranks - 2) if spread == "interval" else se
 
 
 def _capital(text: str) -> str:

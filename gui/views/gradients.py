@@ -51,7 +51,7 @@ VIEWS: tuple[View, ...] = (
     View("layers", "By layer", NAME, NAME, LayersOptions, layers),
     View("spectrum", "Spectrum", NAME, NAME, fits_spectrum.SpectrumOptions, fits_spectrum.spectrum),
     View("residuals", "Residuals", NAME, NAME, fits_spectrum.ResidualOptions, fits_spectrum.residuals),
-    View("loss", "Against loss", NAME, NAME, sites.LossOptions, sites.against_loss),
+    View("loss", "α and loss", NAME, NAME, sites.LossOptions, sites.against_loss),
     View("samples", "Sequences", NAME, NAME, samples.SampleOptions, samples.losses),
     View("trends", "Trends", NAME, NAME, TrendOptions, trends),
     View("claims", "Claims", NAME, NAME, claims.ClaimOptions, claims.claims),

@@ -93,6 +93,18 @@ def test_alpha_by_layer_is_the_mean_over_seeds_with_its_interval(analysis):
 
 
 @pytest.mark.parametrize("analysis", MODULES)
+def test_the_band_of_one_seed_is_that_of_the_fit(analysis):
+    dataset = dataset_of(analysis).isel(model=[0])
+    figure = draw(analysis, "layers", dataset)
+    of_block = {"site": "block"} if analysis == "activations" else {}
+    se = dataset["alpha_rank_se"].sel(split="test", **of_block).values[0]
+    band, line = next(m for m in marks(figure, Band) if m.label == "m, test"), lines(figure)["m, test"]
+    np.testing.assert_allclose(band.high - line.y, 2.0595 * se, rtol=1e-3)  # Student's t, 27 ranks
+    assert "of the fit itself" in figure.note
+    assert "over 2 seeds" in draw(analysis, "layers").note
+
+
+@pytest.mark.parametrize("analysis", MODULES)
 def test_a_spectrum_stands_beside_its_fit_its_noise_and_its_numbers(analysis):
     dataset = dataset_of(analysis)
     figure = draw(analysis, "spectrum", selection=Selection(layer=3), fit_start=6, fit_stop=20)

@@ -3,12 +3,13 @@
 from unittest.mock import patch
 
 import pytest
+from jacobians_parts import model_info
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QDialog, QListWidget, QMessageBox
 from window_parts import answer_boxes, window_in
 
 from engine import recipes
-from engine.request import Tuning
+from engine.request import DataSpec, Tuning
 from engine.runs.tuning_job import Tuned, TuneProgress
 from gui.form import Form
 from gui.host import Host
@@ -69,6 +70,27 @@ def test_a_request_with_conditions_is_recalled(qtbot, tmp_path):
         loader.tuning = Tuning()
         loader.set_request(request)
         assert loader.specs() == request.models
+
+
+def test_the_memory_line_counts_fine_tuning_and_the_samples_asked_for(qtbot, tmp_path):
+    with window_in(tmp_path) as window:
+        qtbot.waitSignal(window.ready, timeout=20_000).wait()
+        loader = window.loader
+        loader.info = model_info("builtin", False, 6)
+
+        def needed() -> float:
+            window.runner.tell_needs()
+            return float(loader.needs.text().split()[2])
+
+        window.parameters.show_analysis("jacobians")
+        loader.set_needs_data(True)
+        few = needed()
+        loader.data.set_value(DataSpec(samples=100_000))
+        many = needed()
+        assert many > few
+        loader.tuning = Tuning(batch=100_000)
+        loader.tuned.setChecked(True)
+        assert needed() > many
 
 
 def test_the_dialog_follows_and_offers_what_was_made(qtbot, tmp_path, monkeypatch):
