@@ -1,6 +1,6 @@
 """Singular values and norms of many samples' Jacobians at once, formed only where that pays (methods §6)."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal, Self, get_args
@@ -8,6 +8,7 @@ from typing import Literal, Self, get_args
 import torch
 from torch import Tensor
 
+from engine.jacobians.krylov import BLOCK, davidson, draw, golub_kahan, lanczos
 from engine.jacobians.operators import Operator
 from engine.spectra.threads import over_threads
 
@@ -18,16 +19,18 @@ STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 CHUNK_BYTES = 2**28
 # On the CPU, bases of as many as fit into its cache, but of enough to make large products.
 CACHE_BYTES = 2**24
-AT_LEAST = 64
-# Starting vectors: with one, a pair of equal singular values would be taken for a single one.
-BLOCK = 2
+AT_LEAST = 128
 # Columns of the basis after which a sample's matrix is decomposed as it is, and in which most are done.
 MOST_COLUMNS = 128
 EXPECTED_COLUMNS = 48
-# Bound on the relative error of σ₁ and σ₂ at which a sample is done; most are ten times nearer.
+# Bound on the relative error of σ₁ and σ₂ at which a sample is done: less than a tenth of the width of a line in a box
+# plot, and twenty times what most are off by in float32.
 TOLERANCE = {torch.float32: 5e-5, torch.float64: 1e-10}
-# The same for the guess in bfloat16, beyond which its rounding is felt, and the width from which it is worth while.
-ROUGH_TOLERANCE = 1e-3
+# The same for a guess in bfloat16, beyond which its rounding is felt, the columns in which it is made and those in
+# which it then becomes exact, and the width from which it is worth while.
+ROUGH_TOLERANCE = 3e-4
+ROUGH_COLUMNS = 64
+REFINING_COLUMNS = 20
 ROUGH_FROM = 512
 
 
@@ -55,26 +58,31 @@ def sample_statistics(operator: Operator, names: Collection[Statistic] = STATIST
 
 @torch.no_grad()
 def top_singular_values(operator: Operator) -> Tensor:
-    """The two largest singular values of every sample, (N, 2) float64, by block Golub–Kahan bidiagonalisation.
+    """The two largest singular values of every sample, (N, 2) float64, from products with J and Jᵀ.
 
     All samples of a chunk take a step together, and those that have converged leave. The starting vectors are the same
     for every sample, so that its values do not depend on who else is there. Where bfloat16 products are fast, they
-    find better starting vectors first; convergence is tested on the operator itself all the same.
+    find vectors that are nearly right first; convergence is tested on the operator itself all the same.
     """
     n, d_out, d_in = operator.shape
-    like = _like(operator)
-    start = torch.linalg.qr(_draw(d_in).to(like))[0]
-    rough = (
-        operator.rough() if like.dtype == torch.float32 and d_in >= ROUGH_FROM and _fast_bfloat16(like) else operator
-    )
+    like, tolerance = operator.like, TOLERANCE[operator.like.dtype]
+    start = torch.linalg.qr(draw(d_in).to(like))[0].T
+    roughly = like.dtype == torch.float32 and d_in >= ROUGH_FROM and _fast_bfloat16(like)
+    rough = operator.rough() if roughly else operator
     parts = []
     for at in _chunks(n, EXPECTED_COLUMNS * like.element_size() * (d_out + d_in), like):
-        part, block, third = operator[at], start.expand(len(at), -1, -1), None
-        if rough is not operator:
-            guess = _golub_kahan(rough[at], block, ROUGH_TOLERANCE, EXPECTED_COLUMNS)
-            block, third = torch.linalg.qr(guess.right)[0], guess.values[:, 2]
-        found = _golub_kahan(part, block, TOLERANCE[like.dtype], MOST_COLUMNS, third)
-        left = (~found.converged).nonzero().flatten()
+        part, block = operator[at], start.expand(len(at), -1, -1)
+        if rough is operator:
+            found = golub_kahan(part, block, tolerance, MOST_COLUMNS)
+        else:
+            guess = lanczos(rough[at], block, ROUGH_TOLERANCE, ROUGH_COLUMNS)
+            found = davidson(part, guess, tolerance, REFINING_COLUMNS)
+            left = (~found.converged).nonzero()[:, 0]
+            if len(left):
+                block = torch.linalg.qr(guess.right[left, :BLOCK].mT)[0].mT
+                again = golub_kahan(part[left], block, tolerance, MOST_COLUMNS, guess.values[left, 2])
+                found.values[left], found.converged[left] = again.values, again.converged
+        left = (~found.converged).nonzero()[:, 0]
         if len(left):
             found.values[left, :2] = _decomposed(part[left])
         parts.append(found.values[:, :2])
@@ -121,9 +129,9 @@ def condition_numbers(operator: Operator, largest: Tensor) -> Tensor:
         inverse = _Inverse(lu[None], pivots[None])
         return 1 / top_singular_values(inverse)[:, :1].flatten().cpu()
 
-    at_least = operator.shape[1] * _eps(operator) * largest
+    at_least = operator.shape[1] * torch.finfo(operator.like.dtype).eps * largest
     # Equal numbers are what a LayerNorm takes out: ‖J 1‖/√d bounds σ_d and often says at once that J is singular.
-    equal = torch.full((*operator.shape[::2], 1), operator.shape[2] ** -0.5).to(_like(operator))
+    equal = torch.full((*operator.shape[::2], 1), operator.shape[2] ** -0.5).to(operator.like)
     left = (operator.matmul(equal).norm(dim=(1, 2)).to(largest) > at_least).nonzero().flatten()
     sigma = torch.zeros_like(largest)
     if len(left):
@@ -158,121 +166,10 @@ class _Inverse(Operator):
         return type(self)(self.lu[samples], self.pivots[samples])
 
 
-@dataclass(frozen=True)
-class _Top:
-    """What the bidiagonalisation found of each sample.
-
-    Attributes
-    ----------
-    values : Tensor, (N, 3) float64
-        σ₁ and σ₂, and a lower bound of σ₃.
-    right : Tensor, (N, d_in, 2)
-        Right singular vectors of the first two.
-    converged : Tensor, (N,) bool
-        Where the number of columns was enough.
-    """
-
-    values: Tensor
-    right: Tensor
-    converged: Tensor
-
-
-def _golub_kahan(operator: Operator, block: Tensor, tolerance: float, most: int, third: Tensor | None = None) -> _Top:
-    """σ₁ and σ₂ of every sample from starting vectors `block` (N, d_in, 2), in a basis of at most `most` columns.
-
-    With m columns, J V = U B for B (m, m) upper triangular, and Jᵀ U = V Bᵀ + V′ R Eᵀ where E picks the last block.
-    Singular triplets (θᵢ, pᵢ, qᵢ) of B are those of J but for residuals R Eᵀ pᵢ. With r the Frobenius norm of those of
-    the first two, θ₁ and θ₂ are off by no more than r/√2, and than r²/2(θ₂ − σ₃) (Parlett 1998, theorem 11.7.1, for
-    the symmetric matrix of J and Jᵀ). For σ₃ stands θ₃, or `third` (N,) where that is larger.
-    """
-    n, d_out, d_in = operator.shape
-    u, v = (block.new_empty(n, 2 * EXPECTED_COLUMNS, d) for d in (d_out, d_in))
-    b = torch.zeros(n, 0, 0, dtype=torch.float64, device=block.device)
-    spare = _draw(max(d_out, d_in)).to(block)
-    top = _Top(b.new_zeros(n, 3), block.new_zeros(n, d_in, BLOCK), torch.zeros(n, dtype=torch.bool, device=b.device))
-    third = b.new_zeros(n) if third is None else third
-    active = torch.arange(n, device=block.device)
-    columns, most, check = 0, min(most, d_out, d_in), 2
-    while columns + BLOCK <= most and len(active):
-        before, columns = columns, columns + BLOCK
-        if columns > v.shape[1]:
-            u, v = (torch.cat((basis, torch.empty_like(basis)), 1) for basis in (u, v))
-        v[:, before:columns] = block.mT
-        left, above, corner = _orthogonalise(operator.matmul(block), u[:, :before].mT, spare[:d_out], 1)
-        u[:, before:columns] = left.mT
-        b = torch.cat((torch.nn.functional.pad(b, (0, 0, 0, BLOCK)), torch.cat((above, corner), 1)), 2)
-        block, _, rest = _orthogonalise(operator.rmatmul(left), v[:, :columns].mT, spare[:d_in], 2)
-        last = columns + BLOCK > most
-        if columns // BLOCK + 1 < check and not last:
-            continue
-        check = check + max(1, check // 5)
-        # Eigenvalues of B Bᵀ come at half the price, and singular values then decide.
-        square, p = _small(torch.linalg.eigh, b @ b.mT)
-        likely = _within(tolerance, square.clamp(min=0).sqrt().flip(1), p.flip(2), rest, third, block)
-        kept = (likely | last).nonzero()[:, 0]
-        if not len(kept):
-            continue
-        p, theta, q = _small(torch.linalg.svd, b[kept])
-        done = _within(tolerance, theta, p, rest[kept], third[kept], block)
-        top.converged[active[kept]] = done
-        top.values[active[kept], : min(3, columns)] = theta[:, :3]
-        top.right[active[kept]] = v[kept, :columns].mT @ q.mT[:, :, :BLOCK].to(v)
-        going = ~(likely | last)
-        going[kept[~done]] = not last
-        keep = going.nonzero()[:, 0]
-        active, operator, third = active[keep], operator[keep], third[keep]
-        v, u, b, block = v[keep], u[keep], b[keep], block[keep]
-    return top
-
-
-def _within(tolerance: float, theta: Tensor, p: Tensor, rest: Tensor, third: Tensor, like: Tensor) -> Tensor:
-    """Whether the bounds of `_golub_kahan` on θ₁ and θ₂ are as small as they should be, (N,) bool."""
-    residual = (rest @ p[:, -BLOCK:, :2]).flatten(1).norm(dim=1) / 2**0.5
-    gap = theta[:, 1] - (third if theta.shape[1] < 3 else theta[:, 2].maximum(third))
-    error = residual.where(gap <= residual, residual.square() / gap)
-    rounding = like.shape[1] ** 0.5 * torch.finfo(like.dtype).eps * theta[:, 0]
-    return error <= (tolerance * theta[:, 1]).maximum(rounding)
-
-
-def _orthogonalise(x: Tensor, basis: Tensor, spare: Tensor, passes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """X = basis C + Q R, with Q orthogonal to the basis: Q, C, R; columns with nothing left are drawn from `spare`.
-
-    One pass leaves orthogonality to rounding of x, two to rounding of Q; V needs two, and then U no more than one
-    (Simon and Zha 2000). What is drawn needs two of its own.
-    """
-    scale = x.norm(dim=(1, 2))[:, None] * torch.finfo(x.dtype).eps
-    along = basis.mT @ x
-    x, r = torch.linalg.qr(_less(x, basis, along))
-    empty = r.diagonal(dim1=1, dim2=2).abs() <= scale
-    drawn = bool(empty.any())
-    if drawn:
-        x, r = x.where(~empty[:, None], spare), r.where(~empty[..., None], 0)
-    coefficients, r = along.double(), r.double()
-    for _ in range(3 if drawn else passes - 1):
-        along = basis.mT @ x
-        coefficients = coefficients + along.double() @ r
-        x, upper = torch.linalg.qr(_less(x, basis, along))
-        r = upper.double() @ r
-    return x, coefficients, r
-
-
-def _less(x: Tensor, basis: Tensor, along: Tensor) -> Tensor:
-    """X − basis C, as a product of rows: several times faster on the CPU than that of columns."""
-    return (x.mT - along.mT @ basis.mT).mT
-
-
 def _decomposed(operator: Operator) -> Tensor:
     """σ₁ and σ₂, (N, 2) float64, from the matrices themselves; 0 for a σ₂ that a vector does not have."""
     found = singular_values(operator)[:, :2]
     return torch.nn.functional.pad(found, (0, 2 - found.shape[1]))
-
-
-def _small(function: Callable[[Tensor], Sequence[Tensor]], matrices: Tensor) -> list[Tensor]:
-    """Decompositions of many small matrices."""
-    if matrices.is_cuda or len(matrices) < 2 * torch.get_num_threads():
-        return list(function(matrices))
-    parts = over_threads(function, matrices.chunk(torch.get_num_threads()))
-    return [torch.cat(part) for part in zip(*parts, strict=True)]
 
 
 def _densely(operator: Operator, function: Callable[[Tensor], Tensor]) -> list[Tensor]:
@@ -294,11 +191,6 @@ def _chunks(n: int, bytes_each: int, like: Tensor | None = None) -> tuple[Tensor
     return torch.arange(n).split(max(1, size))
 
 
-def _draw(d: int) -> Tensor:
-    """Starting vectors, or those that stand in where nothing is left: (d, BLOCK) float64."""
-    return torch.randn(d, BLOCK, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-
-
 @cache
 def _fast_bfloat16_on_cpu() -> bool:
     found = torch.cpu.get_capabilities()
@@ -308,12 +200,3 @@ def _fast_bfloat16_on_cpu() -> bool:
 def _fast_bfloat16(like: Tensor) -> bool:
     """Whether the device multiplies bfloat16 matrices at least twice as fast as float32 ones."""
     return torch.cuda.is_bf16_supported() if like.is_cuda else _fast_bfloat16_on_cpu()
-
-
-def _like(operator: Operator) -> Tensor:
-    """A tensor of the operator's dtype and device."""
-    return operator[torch.zeros(1, dtype=torch.long)].dense()
-
-
-def _eps(operator: Operator) -> float:
-    return torch.finfo(_like(operator).dtype).eps

@@ -109,6 +109,33 @@ def test_a_rough_guess_first_changes_nothing_but_the_time(name: str, monkeypatch
     np.testing.assert_allclose(found, sigma[:2].expand(N, 2), rtol=5e-5, atol=5e-6 * float(sigma[0]))
 
 
+def test_a_rough_guess_is_made_exact_in_few_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Singular values of products of random matrices lie close together: the hard case of real Jacobians.
+    monkeypatch.setattr(spectra, "ROUGH_FROM", 2)
+    monkeypatch.setattr(spectra, "_fast_bfloat16", lambda like: True)
+    monkeypatch.setattr(spectra, "_decomposed", None)
+    columns = {torch.bfloat16: 0, torch.float32: 0}
+    rows = Shared._rows
+
+    def counted(self: Shared, x: Tensor, right: Tensor) -> Tensor:
+        columns[right.dtype] += x.shape[0] * x.shape[2]
+        return rows(self, x, right)
+
+    monkeypatch.setattr(Shared, "_rows", counted)
+    n, d = 24, 200
+    slopes = (0.5 + 0.4 * draw(n, 4 * d)).float()
+    operator = chain(
+        Shared(draw(d, 4 * d).float() / d, n), Diagonal(slopes), Shared(draw(4 * d, d).float() / d**0.5, n)
+    )
+    expected = torch.linalg.svdvals(operator.dense().double())[:, :2]
+    columns[torch.float32] = 0
+    found = top_singular_values(operator)
+    assert ((found - expected) / expected).abs().max() < spectra.TOLERANCE[torch.float32]
+    # Two factors, each with its transpose: four products a column.
+    assert columns[torch.float32] < 12 * 4 * n
+    assert columns[torch.bfloat16] < 48 * 4 * n
+
+
 def test_the_rough_operator_is_near() -> None:
     weight = draw(8, 8).float()
     for operator in (Shared(weight, 2), chain(Shared(weight, 2), Diagonal(draw(2, 8).float()), Shared(weight, 2))):
