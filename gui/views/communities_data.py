@@ -35,6 +35,12 @@ class Communities(Measured):
         """All models of the dataset."""
         return [type(self)(self.dataset, index) for index in range(self.dataset.sizes["model"])]
 
+    @property
+    def untrained(self) -> Self | None:
+        """The twin of this model, or else that of another revision: training made neither."""
+        others = (one for one in self.every if one.info["twin"] and one.info["source"] == self.info["source"])
+        return None if self.info["twin"] else self.twin or next(others, None)
+
     def layer(self, selection: Selection) -> int:
         """The selected layer, inside this model."""
         return min(selection.layer, self.layers - 1)

@@ -143,7 +143,7 @@ def units(dataset: "xr.Dataset", selection: Selection, options: UnitOptions) -> 
     site, layer = options.site, of.layer(selection)
     if empty := of.missing(site, layer):
         return Figure(empty=empty)
-    shown = [of] + ([of.twin] if options.twin and of.twin is not None else [])
+    shown = [of] + ([of.untrained] if options.twin and of.untrained is not None else [])
     panels, notes = [], []
     for one in shown:
         if one.missing(site, layer):

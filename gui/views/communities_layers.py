@@ -81,7 +81,8 @@ def effect(dataset: "xr.Dataset", selection: Selection, options: EffectOptions) 
     if not panels:
         return Figure(empty=NOTHING)
     note = "Stars: q < 0.05 over the layers of a model and site (Benjamini–Hochberg)" if name in TESTED else ""
-    return Figure((tuple(panels),), title=f"{of.label}: {STATISTICS[name]}, by layer", note=of.caveats(note))
+    what = STATISTICS[name]
+    return Figure((tuple(panels),), title=f"{what[0].upper()}{what[1:]}, by layer", note=of.caveats(note))
 
 
 class NavigatorOptions(Options):
@@ -149,7 +150,7 @@ def coupling(dataset: "xr.Dataset", selection: Selection, options: PairOptions) 
             full = not one.info["twin"]
             marks.append(Points(x[there], y[there], one.label, color, filled=full, picks=picks, hover=hover))
             if one.model == of.model:
-                notes.append(f"{where}: {_correlation(one, site, options.of)}")
+                notes.append(f"{one.label}, {where}: {_correlation(one, site, options.of)}")
                 if (layer := of.layer(selection)) in there:
                     marks.append(Points(x[[layer]], y[[layer]], "selected layer", "ink", size=15, filled=False))
         if options.of == "alignment" and marks:
@@ -158,7 +159,7 @@ def coupling(dataset: "xr.Dataset", selection: Selection, options: PairOptions) 
             panels.append(Panel(Axis(x_label), Axis(y_label), tuple(marks), title=where))
     if not panels:
         return Figure(empty=NOTHING if not of.arrived.size else "Two layers at least are needed; the run goes on.")
-    return Figure((tuple(panels),), title=of.title(f"{y_label} against {x_label}"), note=of.caveats(*notes))
+    return Figure((tuple(panels),), title=f"{y_label} against {x_label}, by layer", note=of.caveats(*notes))
 
 
 def _correlation(of: Communities, site: str, pair: str) -> str:

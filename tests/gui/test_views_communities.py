@@ -1,6 +1,7 @@
 """The communities views draw what a real run of a small model found, for every layer, and while it goes on."""
 
 import itertools
+import json
 from typing import get_args
 
 import numpy as np
@@ -162,3 +163,12 @@ def test_a_reading_and_the_navigator(dataset):
     reading = READ(dataset, Selection(layer=1, unit=4))
     found = {row.symbol: (row.value, row.null) for row in reading.rows}
     assert found["participation"] == tuple(dataset.participation.values[0, :, 1, 4])
+
+
+def test_every_revision_stands_beside_the_one_twin_there_is(dataset):
+    infos = json.loads(dataset.attrs["models"])
+    other = dataset.copy()
+    other.attrs["models"] = json.dumps([infos[0] | {"revision": "earlier"}, infos[1]])
+    assert [panel.title for panel in draw("units", other).rows[0]] == [infos[0]["label"], infos[1]["label"]]
+    assert len(draw("units", other, twin=False).rows[0]) == 1
+    assert len(draw("units", other, Selection(1)).rows[0]) == 1
