@@ -1,6 +1,7 @@
 """The two graphics items that pyqtgraph has no lean form of: a filled path, and a heatmap with any edges."""
 
 from collections.abc import Sequence
+from math import isfinite
 
 import numpy as np
 import numpy.typing as npt
@@ -111,12 +112,12 @@ class HeatItem(pg.GraphicsObject):
 
 def _even_runs(edges: np.ndarray) -> list[slice]:
     """Cells in runs of equal size, so that each run is one image."""
-    size = np.diff(edges)
+    size = np.diff(edges).tolist()
     runs: list[slice] = []
     start = 0
     for cell in range(1, len(size) + 1):
-        if cell == len(size) or not np.isclose(size[cell], size[start], rtol=1e-6, atol=0):
-            if np.isfinite(size[start]):
+        if cell == len(size) or not abs(size[cell] - size[start]) <= 1e-6 * abs(size[start]):
+            if isfinite(size[start]):
                 runs.append(slice(start, cell))
             start = cell
     return runs
