@@ -14,7 +14,7 @@ from engine.analyses.parameters import validate
 from engine.request import DataSpec, ModelSpec, Request
 from engine.runs.loop import execute, start
 from engine.sessions.store import Session
-from gui.figure import Band, Image, Line, Points, Segments
+from gui.figure import Band, Image, Line, Points, Rule, Segments
 from gui.selection import Selection
 from gui.views.communities import NAVIGATOR, READ, VIEWS
 
@@ -111,6 +111,19 @@ def test_the_graph_has_every_unit_and_every_edge_once_each_sign_apart(dataset):
     low = np.sort(one.participation.values)[-len(ringed.x)]
     top = np.flatnonzero(one.participation.values >= low)
     np.testing.assert_allclose(np.sort(ringed.x), np.sort(one.position.values[top, 0].astype(float)))
+
+
+def test_a_selected_unit_is_marked_in_every_view_of_units(dataset):
+    selection = Selection(0, 2, unit=9)
+    one = dataset.isel(model=0, layer=2, unit=9).sel(site="attn")
+    places = {}
+    for name in ("graph", "units", "matrix"):
+        mark = next(m for m in marks(draw(name, dataset, selection), Points | Rule) if m.label == "unit 9")
+        places[name] = mark.at if isinstance(mark, Rule) else (float(mark.x[0]), float(mark.y[0]))
+    assert places["graph"] == tuple(one.position.values.astype(float))
+    assert places["units"] == (float(one.participation), float(one.column_norm))
+    assert dataset.order.values[0, 0, 2, int(places["matrix"])] == 9
+    assert READ(dataset, selection).title == "Layer 2, unit 9"
 
 
 def test_a_community_keeps_its_colour_in_the_next_layer(dataset):

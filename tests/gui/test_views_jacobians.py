@@ -281,6 +281,7 @@ def test_columns_and_navigator_are_heatmaps_that_lead_to_layers(dataset):
     np.testing.assert_array_equal(image.z, norms)
     np.testing.assert_allclose(marks(draw("columns", dataset), Image)[0].z[2] * np.median(norms[2]), norms[2])
     assert image.picks[3][7] == Pick(model=0, layer=3, unit=7)
+    assert [rule.at for rule in marks(draw("columns", dataset, Selection(unit=7)), Rule)] == [7.0]
     image = marks(draw("navigator", dataset, Selection(0, 5), statistic="delta"), Image)[0]
     order = ["block", "residual", "attn", "mlp"]
     np.testing.assert_allclose(image.z, np.median(dataset["delta"].sel(component=order).values[0], axis=-1))
