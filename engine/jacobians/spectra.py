@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from engine.jacobians.krylov import BLOCK, davidson, draw, golub_kahan, lanczos
-from engine.jacobians.operators import Operator
+from engine.jacobians.operators import Dense, Operator
 from engine.spectra.threads import over_threads
 
 Statistic = Literal["rho", "delta", "frobenius", "pr", "kappa"]
@@ -50,8 +50,14 @@ def sample_statistics(operator: Operator, names: Collection[Statistic] = STATIST
         top = top_singular_values(operator)
         found |= {"rho": top[:, 0], "delta": top[:, 1] / top[:, 0]}
     if {"frobenius", "pr"} & set(names):
-        found["frobenius"], found["pr"] = norms(operator)
-    if "kappa" in names:
+        # What needs the matrices shares them: they cost more to form than anything here costs with them.
+        parts = []
+        for at in _dense_chunks(operator):
+            formed = Dense(operator[at].dense())
+            part = norms(formed)
+            parts.append((*part, condition_numbers(formed, found["rho"][at])) if "kappa" in names else part)
+        found |= zip(("frobenius", "pr", "kappa"), map(torch.cat, zip(*parts, strict=True)), strict=False)
+    elif "kappa" in names:
         found["kappa"] = condition_numbers(operator, found["rho"])
     return {name: found[name] for name in names}
 
@@ -94,9 +100,9 @@ def norms(operator: Operator) -> tuple[Tensor, Tensor]:
     """‖J‖_F and the participation ratio ‖J‖_F⁴/‖JᵀJ‖_F² of every sample, (N,) float64."""
 
     def both(matrices: Tensor) -> Tensor:
-        total = matrices.double().square().sum((1, 2))
-        gram = matrices.mT @ matrices
-        return torch.stack((total.sqrt(), total.square() / gram.double().square().sum((1, 2))))
+        pair = (matrices, matrices.mT @ matrices)
+        size, of_square = (torch.linalg.vector_norm(part, dim=(1, 2), dtype=torch.float64) for part in pair)
+        return torch.stack((size, (size.square() / of_square).square()))
 
     frobenius, pr = torch.cat(_densely(operator, both), 1)
     return frobenius, pr
@@ -174,8 +180,13 @@ def _decomposed(operator: Operator) -> Tensor:
 
 def _densely(operator: Operator, function: Callable[[Tensor], Tensor]) -> list[Tensor]:
     """The function of some samples' matrices (n, d_out, d_in) at a time."""
+    return [function(operator[at].dense()) for at in _dense_chunks(operator)]
+
+
+def _dense_chunks(operator: Operator) -> tuple[Tensor, ...]:
+    """Numbers of the samples whose matrices are formed at a time."""
     n, d_out, d_in = operator.shape
-    return [function(operator[at].dense()) for at in _chunks(n, 3 * 8 * d_out * d_in)]
+    return _chunks(n, 3 * 8 * d_out * d_in)
 
 
 def _each(function: Callable[[Tensor], Tensor], matrices: Tensor) -> Tensor:

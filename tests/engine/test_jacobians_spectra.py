@@ -187,6 +187,22 @@ def test_condition_numbers() -> None:
     assert in_single.isinf().tolist() == [False, False, True, True, True, True, True, False]
 
 
+@pytest.mark.parametrize(("name", "factored"), [("gpt2", 0), ("opt", 0), ("llama", 4)])
+def test_what_a_layernorm_makes_singular_is_not_factorised(
+    name: str, factored: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A LayerNorm takes equal numbers out, whatever follows it; an RMSNorm leaves J regular.
+    calls = []
+    lu = torch.linalg.lu_factor_ex
+    monkeypatch.setattr(torch.linalg, "lu_factor_ex", lambda matrix: calls.append(0) or lu(matrix))
+    for component in ("attn", "mlp", "residual"):
+        operator = operators_of(name, "in_context")[component]
+        calls.clear()
+        found = condition_numbers(operator, top_singular_values(operator)[:, 0])
+        assert len(calls) == factored
+        assert found.isinf().all() == (factored == 0)
+
+
 def test_close_smallest_values() -> None:
     sigma = torch.cat((FALLING, torch.tensor([1e-5, 1e-5], dtype=torch.float64)))
     found = condition_numbers(Dense(with_spectrum(sigma)), sigma[:1].expand(N))
