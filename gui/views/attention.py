@@ -5,6 +5,7 @@ from gui.views import attention_scaling as scaling
 from gui.views import attention_statistics as statistics
 from gui.views import attention_sweep as sweep
 from gui.views import attention_theory as theory
+from gui.views import attention_training as training
 from gui.views import claims
 from gui.views.attention_data import NAME
 from gui.views.base import View
@@ -23,5 +24,6 @@ VIEWS: tuple[View, ...] = (
     View("sweep", "Thinned", NAME, NAME, sweep.SweepOptions, sweep.sweep),
     View("theory", "Theory: spectra", NAME, NAME, theory.SpectrumOptions, theory.spectrum),
     View("theory_sparsity", "Theory: sparsity", NAME, NAME, theory.SparsityOptions, theory.sparsity),
+    View("theory_training", "Theory: training", NAME, NAME, training.RelaxOptions, training.relaxation),
     View("claims", "Claims", NAME, NAME, claims.ClaimOptions, claims.claims),
 )

@@ -252,6 +252,19 @@ def test_theory_marks_the_closed_forms_that_mathematics_contradicts(dataset):
     assert "½" in draw("theory", dataset, alpha=0.4).note
 
 
+def test_eigenvalues_relax_from_the_disk_to_those_of_the_head(encoder):
+    start, middle, end = (
+        named(draw("theory_training", encoder, Selection(0, 1, 1), t=t, growth=0.0), "λ(t) by S2 eq. 1")
+        for t in (0.0, 1.0, 5.0)
+    )
+    initial, now, late = (mark.x + 1j * mark.y for mark in (start, middle, end))
+    final = encoder.eigenvalues.values[0, 1, 1, 0].astype(complex)
+    assert np.abs(initial).max() <= 1
+    assert np.ptp(np.angle(initial)) > 3
+    np.testing.assert_allclose(now, final + np.exp(-1) * (initial - final), atol=1e-7)
+    np.testing.assert_allclose(late, final, atol=2 * np.exp(-5))
+
+
 def test_random_attention_is_sparse_and_its_norms_are_as_expected(dataset):
     figure = draw("theory_sparsity", dataset, figure="matrix", sparsity=0.5, n=128)
     z = marks(figure, Image)[0].z
