@@ -11,7 +11,8 @@ FOLDER = RESOURCES / "recipes"
 
 def titles() -> dict[str, str]:
     """What each recipe does, by name."""
-    return {path.stem: str(json.loads(path.read_text("utf-8"))["title"]) for path in sorted(FOLDER.glob("*.json"))}
+    paths = sorted(FOLDER.glob("*.json"), key=lambda path: path.stem)
+    return {path.stem: str(json.loads(path.read_text("utf-8"))["title"]) for path in paths}
 
 
 def recipe(name: str) -> Request:

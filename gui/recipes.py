@@ -12,6 +12,8 @@ def choose_recipe(parent: QWidget) -> Request | None:
     dialog = QDialog(parent)
     dialog.setWindowTitle("Recipes")
     listing = QListWidget()
+    listing.setWordWrap(True)
+    listing.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     for name, title in recipes.titles().items():
         item = QListWidgetItem(title)
         item.setData(Qt.ItemDataRole.UserRole, name)

@@ -22,7 +22,7 @@ from PySide6.QtWidgets import (
 )
 
 from engine.errors import UserError
-from engine.request import Request, Tuning
+from engine.request import ModelSpec, Request, Tuning
 from engine.runs.tuning_job import Tune, Tuned, TuneProgress
 from gui.figure import Axis, Figure, Line, Panel, Points
 from gui.form import Form, make_editor
@@ -148,10 +148,15 @@ class TuningDialog(QDialog):
         if self.running:
             return
         try:
-            spec, text = self._loader.specs()[0], self._loader.data.value().source
+            spec, text = self._checkpoint(), self._loader.data.value().source
             self.what.setText(f"{spec.condition}, on the training part of the text “{text}”.")
         except UserError as error:
             self.what.setText(error.message)
+
+    def _checkpoint(self) -> ModelSpec:
+        """What it starts from: of several checkpoints the last, as for a condition of a run."""
+        trained = [spec for spec in self._loader.specs() if not spec.twin and not spec.tuning]
+        return trained[-1].model_copy(update={"seed": None})
 
     def follow(self, progress: TuneProgress) -> None:
         """Show how far it is."""
@@ -186,8 +191,7 @@ class TuningDialog(QDialog):
     def _start(self) -> None:
         folder = Path(self.folder.text().strip()).expanduser()
         try:
-            spec = self._loader.specs()[0]
-            spec = spec.model_copy(update={"tuning": self.form.value(), "seed": None})
+            spec = self._checkpoint().model_copy(update={"tuning": self.form.value()})
             job = Tune(spec, self._loader.data.value(), self._loader.device_name(), self.seed.read(), folder)
         except UserError as error:
             set_role(self.said, "problem")

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal, cast
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from engine.analyses.base import Analysis, Params, Unit
-from engine.analyses.samples import require_readable
+from engine.analyses.samples import Splits, require_readable, splits_of
 from engine.data.splits import Split
 from engine.errors import UserError
 from engine.request import DataSpec, Request
@@ -38,12 +38,7 @@ class ActivationsParams(Params):
     sites: Literal["blocks", "sublayers"] = Field(
         "blocks", title="Sites", description="Outputs of the blocks, or these and every sublayer inside"
     )
-    splits: tuple[Split, ...] = Field(
-        ("all",),
-        title="Parts of the text",
-        description="Each is measured apart; a random twin, which was trained on neither, on the last one only",
-        min_length=1,
-    )
+    splits: Splits = ("all",)
     fit_start: int = Field(10, title="Fit from rank", description="First rank of the power law", ge=1)
     fit_stop: int = Field(100, title="Fit to rank", description="Last rank of the power law", ge=1)
     density: bool = Field(
@@ -52,13 +47,6 @@ class ActivationsParams(Params):
     bootstrap: int = Field(
         100, title="Bootstrap draws", description="For the p-value of each density fit; 0 leaves it out", ge=0, le=10000
     )
-
-    @field_validator("splits")
-    @classmethod
-    def _once(cls, splits: tuple[Split, ...]) -> tuple[Split, ...]:
-        if len(set(splits)) < len(splits):
-            raise ValueError("name each part of the text once")
-        return splits
 
 
 class Activations(Analysis[ActivationsParams]):
@@ -90,12 +78,11 @@ class Activations(Analysis[ActivationsParams]):
             window(min(info.d_model, data.samples * data.length - 1), params.fit_start, params.fit_stop)
         planned = []
         for m, info in enumerate(models):
-            splits = params.splits[-1:] if info.twin else params.splits
             widths = site_widths(params, info)
             work = 2.0 * info.n_parameters * data.samples * data.length
             spectra = 10.0 * sum(width**3 for width in widths)
             parts = part_count(request, params, models, info)
-            for split in splits:
+            for split in splits_of(params.splits, info):
                 what = "" if split == "all" else f", {split} split"
                 for i in range(parts - 1):
                     key = part_key(m, split, i, parts)
@@ -173,7 +160,7 @@ def part_count(request: Request, params: ActivationsParams, models: Sequence["Mo
     """Into how many parts the sequences of one model are divided."""
     data = request.data or DataSpec()
     states = sum(
-        4 * width**2 * (1 if one.twin else len(params.splits)) for one in models for width in site_widths(params, one)
+        4 * width**2 * len(splits_of(params.splits, one)) for one in models for width in site_widths(params, one)
     )
     by_work = int(2.0 * info.n_parameters * data.samples * data.length / PART_OPERATIONS)
     return max(1, min(by_work, 1 + PARTS_BYTES // states, MOST_PARTS, data.samples))

@@ -9,6 +9,7 @@ import numpy as np
 from engine.analyses.activations import DENSITY, ActivationsParams, split_key
 from engine.analyses.activations_claims import claims
 from engine.analyses.claims import to_json
+from engine.analyses.samples import splits_of
 from engine.request import Request
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def assemble(
         "definition": DEFINITION,
         "notes": json.dumps(_notes(params, models, found), ensure_ascii=False),
     }
-    if len(found) == sum(1 if info.twin else len(params.splits) for info in models):
+    if len(found) == sum(len(splits_of(params.splits, info)) for info in models):
         ds.attrs["claims"] = to_json(claims(ds))
     return ds
 

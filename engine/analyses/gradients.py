@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Literal, cast
 from weakref import WeakKeyDictionary
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
 from engine.analyses.base import Analysis, Params, Unit
-from engine.analyses.samples import require_readable
+from engine.analyses.samples import Splits, require_readable, splits_of
 from engine.data.splits import Split
 from engine.gradients import ATTENTION_OUTPUT, LAYER, count
 from engine.request import DataSpec, Request
@@ -44,21 +44,9 @@ class GradientsParams(Params):
         description="From the Gram matrix of the gradients (fast; small σ are lost), or by orthogonal steps that keep "
         "small σ",
     )
-    splits: tuple[Split, ...] = Field(
-        ("all",),
-        title="Parts of the text",
-        description="Each is measured apart; a random twin, which was trained on neither, on the last one only",
-        min_length=1,
-    )
+    splits: Splits = ("all",)
     fit_start: int = Field(10, title="Fit from rank", description="First rank of the power law, from 1", ge=1)
     fit_stop: int = Field(100, title="Fit to rank", description="Last rank of the power law", ge=1)
-
-    @field_validator("splits")
-    @classmethod
-    def _once(cls, splits: tuple[Split, ...]) -> tuple[Split, ...]:
-        if len(set(splits)) < len(splits):
-            raise ValueError("name each part of the text once")
-        return splits
 
 
 class Gradients(Analysis[GradientsParams]):
@@ -85,7 +73,7 @@ class Gradients(Analysis[GradientsParams]):
         for m, info in enumerate(models):
             require_readable(info, data)
             work = 6.0 * info.n_parameters * data.length
-            for split in splits_of(params, info):
+            for split in splits_of(params.splits, info):
                 for chunk in range(-(-data.samples // CHUNK)):
                     first, last = chunk * CHUNK, min((chunk + 1) * CHUNK, data.samples)
                     title = f"Sequences {first + 1} to {last}{_of(split)}"
@@ -152,11 +140,6 @@ class Gradients(Analysis[GradientsParams]):
         from engine.analyses.gradients_result import assemble
 
         return assemble(request, params, models, units)
-
-
-def splits_of(params: GradientsParams, model: "ModelInfo") -> tuple[Split, ...]:
-    """On which splits a model is measured: a random twin has seen neither, so the last one listed does for it."""
-    return params.splits[-1:] if model.twin else params.splits
 
 
 def chunk_key(model: int, split: Split, chunk: int) -> str:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.analyses.claims import to_json
-from engine.analyses.gradients import CHUNK, GradientsParams, chunk_key, splits_of, weight_key
+from engine.analyses.gradients import CHUNK, GradientsParams, chunk_key, weight_key
 from engine.analyses.gradients_claims import claims
+from engine.analyses.samples import splits_of
 from engine.errors import UserError
 from engine.gradients import count
 from engine.request import DataSpec, Request
@@ -42,7 +43,7 @@ def assemble(
     names, texts = np.full((head[0], head[2]), "", dtype=object), np.full((*head[:2], samples), "", dtype=object)
     notes = []
     for m, info in enumerate(models):
-        for split in splits_of(params, info):
+        for split in splits_of(params.splits, info):
             at = m, params.splits.index(split)
             for chunk in range(-(-samples // CHUNK)):
                 if (unit := units.get(chunk_key(m, split, chunk))) is not None:
@@ -96,7 +97,7 @@ def assemble(
     last = [
         weight_key(m, split, count(params.weight, info.n_layers) - 1)
         for m, info in enumerate(models)
-        for split in splits_of(params, info)
+        for split in splits_of(params.splits, info)
     ]
     if all(key in units for key in last):
         ds.attrs["claims"] = to_json(claims(ds))

@@ -1,18 +1,43 @@
 """The samples of text that analyses show a model: can it read them, which are drawn, and their way through it."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from weakref import WeakKeyDictionary
 
+from pydantic import AfterValidator, Field
+
+from engine.data.splits import Split
 from engine.errors import UserError
 from engine.request import DataSpec
 
 if TYPE_CHECKING:
-    from engine.data.splits import Split
     from engine.jacobians.stream import ResidualStream
     from engine.models.info import ModelInfo
     from engine.models.opening import OpenModel
 
 Kind = Literal["sentences", "windows"]
+
+
+def _once(splits: tuple[Split, ...]) -> tuple[Split, ...]:
+    if len(set(splits)) < len(splits):
+        raise ValueError("name each part of the text once")
+    return splits
+
+
+Splits = Annotated[
+    tuple[Split, ...],
+    AfterValidator(_once),
+    Field(
+        title="Parts of the text",
+        description="Each is measured apart; a random twin, which was trained on neither, on the last one only",
+        min_length=1,
+    ),
+]
+"""A parameter: on which parts of the text models are measured."""
+
+
+def splits_of(splits: Splits, model: "ModelInfo") -> tuple[Split, ...]:
+    """On which of them a model is measured: a random twin has seen neither, so the last one does for it."""
+    return splits[-1:] if model.twin else splits
 
 
 def require_readable(info: "ModelInfo", data: DataSpec | None = None) -> None:
@@ -31,7 +56,7 @@ def require_readable(info: "ModelInfo", data: DataSpec | None = None) -> None:
         )
 
 
-def draw(data: DataSpec, kind: Kind, model: "OpenModel", seed: int, split: "Split" = "all") -> Any:
+def draw(data: DataSpec, kind: Kind, model: "OpenModel", seed: int, split: Split = "all") -> Any:
     """Token ids of all samples, (N, T) int64, −1 pads; a ``.npy`` file of ids has its own rows, whatever the kind."""
     from engine.data.sentences import sentences
     from engine.data.tokens import tokens

@@ -1,7 +1,7 @@
 """Which weights gradients are taken of: found by name in any model, with every place where each is used."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -94,12 +94,14 @@ def _layer_of(name: str, n_layers: int) -> int:
     return numbers[0] if numbers and numbers[0] < n_layers else 0
 
 
-def _unknown(asked: str, name: str, parameters: Iterable[str]) -> str:
+def _unknown(asked: str, name: str, parameters: Collection[str]) -> str:
     near = get_close_matches(name, list(parameters), n=3, cutoff=0.5)
     if LAYER in asked:
         near = list(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)", LAYER, other, count=1) for other in near))
-    meant = f"did you mean {' or '.join(f'“{other}”' for other in near)}?" if near else "see the model's card."
-    return f"The model has no weight “{name}”; {meant}"
+    said = f"did you mean {' or '.join(f'“{other}”' for other in near)}?"
+    if not near:
+        said = f"it has, among others, {', '.join(f'“{other}”' for other in list(parameters)[:3])}."
+    return f"The model has no weight “{name}”; {said}"
 
 
 def _weight(module: nn.Module, name: str, layer: int, parameter: nn.Parameter) -> Weight:

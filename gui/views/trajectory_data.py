@@ -109,11 +109,11 @@ class Trajectory:
         """Why there is nothing to follow; empty where there is."""
         if len(self.course.models) > 1:
             return ""
-        note = self.course.note()
+        note = f"{said}. " if (said := self.course.note()) else ""
         return (
-            f"{self.models.infos[self.at]['label']} stands alone here, so there is no trajectory. {note or ''} "
+            f"{self.models.infos[self.at]['label']} stands alone here, so there is no trajectory. {note}"
             "Measure several checkpoints of one training in one run: name their revisions on the left."
-        ).replace("  ", " ")
+        )
 
     @property
     def now(self) -> int:
