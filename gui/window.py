@@ -17,6 +17,7 @@ from engine.runs.child import Inspected
 from gui.actions import Actions, State
 from gui.document import Document
 from gui.files import Files
+from gui.garbage import Collector
 from gui.help import HelpPane
 from gui.host import Host
 from gui.inspector import Inspector
@@ -54,6 +55,7 @@ class MainWindow(QMainWindow):
         super().__init__()
         self._app, self.settings, self.theme = app, settings, theme
         self.selection = SelectionModel(self)
+        self.garbage = Collector(self)
         self.host, self.jobs = Host(self), Jobs(self)
         self.document = Document(home, self)
         self.runs = Runs(self.host, self)
@@ -298,6 +300,7 @@ class MainWindow(QMainWindow):
         self.jobs.close()
         self.host.close()
         self.document.close()
+        self.garbage.close()
         event.accept()
 
     def _leave(self) -> bool:

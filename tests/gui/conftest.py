@@ -28,6 +28,8 @@ def _nothing_left_behind(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         gc.collect()
         QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
         QCoreApplication.processEvents()
+    if started:
+        gc.collect()  # here and now: another thread of a later test must not destroy what this one leaves in cycles
     if found := leaks(started, windows):
         for window in set(QApplication.topLevelWidgets()) - windows:
             window.hide()
