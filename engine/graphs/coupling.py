@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 TAIL = 0.1
 # What the draws of one chunk may take.
 CHUNK_BYTES = 2**24
+# What stays in a processor's cache while it is gone through several times.
+CACHE_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ def _permuted_sums(values: Array, weights: Array, permutations: int, rng: np.ran
     return _chunked(sums, permutations, 8 * len(values))
 
 
-def _chunked(draw: Callable[[int], Array], draws: int, bytes_each: int) -> Array:
-    size = max(1, CHUNK_BYTES // max(1, bytes_each))
+def _chunked(draw: Callable[[int], Array], draws: int, bytes_each: int, at_once: int = CHUNK_BYTES) -> Array:
+    size = max(1, at_once // max(1, bytes_each))
     return np.concatenate([draw(min(size, draws - start)) for start in range(0, draws, size)])
 
 
@@ -200,13 +202,18 @@ def _cohens_d(total: Array, squares: Array, values: Array, m: int) -> Array:
 
 def _divided(values: Array, m: int, permutations: int, rng: np.random.Generator) -> Array:
     """Cohen's d of random divisions of `values` into m and the rest, (permutations,)."""
+    n = len(values)
     moments = np.stack([values, np.square(values)], axis=1).astype(np.float32)
+    number = np.arange(n, dtype=np.uint32)
 
     def draw(size: int) -> Array:
-        # The m smallest of random keys are a random subset; finding the m-th is all the sorting there is.
-        keys = rng.random((size, len(values)))
+        # The m smallest of random keys are a random subset; finding the m-th is all the sorting there is. With the
+        # value's number in its low bits no key is there twice.
+        keys = rng.integers(2**32, size=(size, n), dtype=np.uint32)
+        keys <<= n.bit_length()
+        keys |= number
         chosen = keys <= np.partition(keys, m - 1, axis=1)[:, m - 1 : m]
         sums = (chosen.astype(np.float32) @ moments).astype(float)
         return _cohens_d(sums[:, 0], sums[:, 1], values, m)
 
-    return _chunked(draw, permutations, 16 * len(values))
+    return _chunked(draw, permutations, 4 * n, CACHE_BYTES)

@@ -66,9 +66,8 @@ def test_captured_variance_is_that_of_the_definition():
     assert found.p == pytest.approx(stats.norm.sf(found.z))
 
 
-def test_draws_in_chunks_are_all_there(monkeypatch):
-    monkeypatch.setattr(coupling, "CHUNK_BYTES", 8 * 12)
-    counted = coupling._chunked(lambda count: np.ones(count), 25, 8)
+def test_draws_in_chunks_are_all_there():
+    counted = coupling._chunked(lambda count: np.ones(count), 25, 8, 8 * 12)
     assert counted.sum() == 25
 
 
