@@ -376,13 +376,6 @@ def test_graphml_has_what_the_dataset_has(session, result, tmp_path):
         assert attributes["x"] == pytest.approx(float(one.position[unit, 0]), rel=1e-5)
 
 
-def test_graphml_of_a_session_without_graphs_is_refused(tmp_path, model):
-    with Session.create(tmp_path / "empty.eigenscope") as empty:
-        pass
-    with pytest.raises(UserError, match="no graphs"):
-        export(empty.path, "graphml", tmp_path / "out")
-
-
 def test_snapshots_are_taken_at_the_last_token_of_ragged_samples(model):
     opened: OpenModel = open_model(ModelSpec(source=str(model), dtype="float64"))
     tokens = torch.tensor([[1, 2, 3, 4, 5], [7, 8, 9, -1, -1]])

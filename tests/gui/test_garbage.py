@@ -16,7 +16,8 @@ class _Cycle:
 
 
 def test_another_thread_collects_nothing(qtbot):
-    collector = Collector(QObject())
+    parent = QObject()
+    collector = Collector(parent)
     died_on: list[str] = []
     lost = _Cycle()
     weakref.finalize(lost, lambda: died_on.append(threading.current_thread().name))
