@@ -42,7 +42,7 @@ class Study:
     seconds : array, (layer,)
         Wall time of each layer, the step of the residual stream to the next one included.
     parts : dict of float
-        Seconds spent on each component's ρ and δ, on κ, and on closed forms.
+        Seconds spent on each component's ρ and δ, on κ, on closed forms, on reading blocks, and on the residual stream.
     """
 
     values: dict[Statistic, NDArray[np.float64]]
@@ -56,27 +56,30 @@ def jacobian_study(
     heads: int = 12,
     samples: int = 600,
     length: int = 100,
-    fewer: Sequence[int] = (75, 150, 300),
-    narrower: Sequence[int] = (192, 384, 768),
+    fewer: Sequence[int] = (150, 300, 600),
+    widths: Sequence[int] = (576, 768, 1152),
     looped: int = 3,
     folder: Path | None = None,
 ) -> Result:
     """ρ, δ and κ of attention and MLP in context, for every sentence at every layer; fresh weights, fp32.
 
-    The cost is measured on studies of one layer with `fewer` samples, and with `narrower` residual streams and the
-    middle one of those numbers; that of fewer layers is seen on the way, as layers are done one after the other. The
-    plot goes to `folder`, or where the environment's BENCHMARKS_OUT says, or to benchmarks/out.
+    The cost is measured on studies of one layer with `fewer` samples, and with residual streams of other `widths` and
+    the first of those numbers, all of them large enough for products to weigh more than calls; that of fewer layers is
+    seen on the way, as layers are done one after the other. The plot goes to `folder`, or where the environment's
+    BENCHMARKS_OUT says, or to benchmarks/out.
     """
     began = time.perf_counter()
     with _fresh_model(layers, d, heads) as model:
-        stream = _stream(model, samples, length)
+        most = max(samples, *fewer)
+        tokens = sentences(DataSpec(samples=most, length=length), model.tokenizer(), 0)
+        stream = ResidualStream(model.module(), tokens[:samples])
         lengths = stream.lengths.double()
         loop, numbers, expected = _s0_loop(stream, looped)
         study = _study(stream, model)
     taken = float(study.seconds.sum())
     cost = {
-        "samples": _against(fewer, [(1, d, heads, n) for n in fewer], length),
-        "width": _against(narrower, [(1, w, max(1, w * heads // d), fewer[len(fewer) // 2]) for w in narrower], length),
+        "samples": _against(fewer, [(d, heads, tokens[:n]) for n in fewer]),
+        "width": _against(widths, [(w, max(1, w * heads // d), tokens[: fewer[0]]) for w in widths]),
         "layers": (np.arange(1, layers + 1), study.seconds.cumsum()),
     }
     exponents = {name: float(np.polyfit(np.log(size), np.log(spent), 1)[0]) for name, (size, spent) in cost.items()}
@@ -129,16 +132,12 @@ def _fresh_model(layers: int, d: int, heads: int) -> Iterator[OpenModel]:
         model.close()
 
 
-def _stream(model: OpenModel, samples: int, length: int) -> ResidualStream:
-    tokens = sentences(DataSpec(samples=samples, length=length), model.tokenizer(), 0)
-    return ResidualStream(model.module(), tokens)
-
-
 def _study(stream: ResidualStream, model: OpenModel) -> Study:
     """Every sample at every layer, by the functions that the analysis calls."""
     layers, n = model.info.n_layers, len(stream.tokens)
     values = {name: np.full((layers, len(COMPONENTS), n), np.nan) for name in WANTED}
     parts = {**{f"{component}: ρ and δ": 0.0 for component in COMPONENTS}, "κ": 0.0, "closed forms": 0.0}
+    parts |= {"reading blocks": 0.0, "the residual stream": 0.0}
     seconds = np.zeros(layers)
 
     def timed(part: str, began: float) -> None:
@@ -147,6 +146,7 @@ def _study(stream: ResidualStream, model: OpenModel) -> Study:
     for layer in range(layers):
         began = time.perf_counter()
         block = model.block(layer, "all")
+        timed("reading blocks", began)
         for numbers, state in stream.states(torch.float32, CHUNK):
             start = time.perf_counter()
             operators = component_operators(block, state, "in_context")
@@ -160,18 +160,20 @@ def _study(stream: ResidualStream, model: OpenModel) -> Study:
                 timed("κ", start)
                 for name, of_samples in found.items():
                     values[name][layer, row, numbers.numpy()] = of_samples.numpy()
+        start = time.perf_counter()
         if layer + 1 < layers:
             stream.advance()
+        timed("the residual stream", start)
         seconds[layer] = time.perf_counter() - began
     return Study(values, seconds, parts)
 
 
-def _against(sizes: Sequence[int], shapes: Sequence[tuple[int, int, int, int]], length: int) -> Measured:
-    """Seconds of studies of (layers, d, heads, samples) beside the sizes in which they differ."""
+def _against(sizes: Sequence[int], shapes: Sequence[tuple[int, int, NDArray[np.int64]]]) -> Measured:
+    """Seconds of studies of one layer with (d, heads, tokens) beside the sizes in which they differ."""
     taken = []
-    for layers, d, heads, samples in shapes:
-        with _fresh_model(layers, d, heads) as model:
-            taken.append(_study(_stream(model, samples, length), model).seconds.sum())
+    for d, heads, tokens in shapes:
+        with _fresh_model(1, d, heads) as model:
+            taken.append(_study(ResidualStream(model.module(), tokens), model).seconds.sum())
     return np.array(sizes), np.array(taken)
 
 

@@ -81,7 +81,7 @@ def test_gradients_agree_and_wrong_numbers_are_noticed(monkeypatch: pytest.Monke
 
 def test_jacobian_study_agrees_and_draws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny = {"layers": 2, "d": 16, "heads": 2, "samples": 8, "length": 12, "looped": 2}
-    tiny |= {"fewer": (2, 4), "narrower": (8, 16), "folder": tmp_path}
+    tiny |= {"fewer": (2, 4), "widths": (8, 16), "folder": tmp_path}
 
     def ragged(spec: DataSpec, tokenizer: object, seed: int) -> np.ndarray:
         # Splitting the whole text into sentences takes seconds, and has tests of its own.

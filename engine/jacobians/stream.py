@@ -76,7 +76,10 @@ class ResidualStream:
         order = self.lengths.argsort(descending=True, stable=True)
         sizes: list[int] = []
         while sum(sizes) < len(order):
-            sizes.append(min(len(order) - sum(sizes), max(1, batch_tokens // int(self.lengths[order[sum(sizes)]]))))
+            # No sample is padded to more than twice its length.
+            left = self.lengths[order[sum(sizes) :]]
+            alike = int((2 * left >= left[0]).sum())
+            sizes.append(min(alike, max(1, batch_tokens // int(left[0]))))
         empty = torch.empty(len(order), 0)
         waiting = [_Batch(samples, empty[samples]) for samples in order.split(sizes)]
         self._batches = self._map(lambda batch: self.blocks.call(0, self.inputs(batch.samples))[0], waiting, 0)
