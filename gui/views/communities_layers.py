@@ -283,6 +283,9 @@ def _stack(of: Communities, site: str, layer: int) -> tuple[list[tuple[float, fl
     return found, [*tints, -1][: len(found)]
 
 
+DETECTORS = {"cpm": "signed Leiden CPM", "modularity": "signed Leiden modularity", "infomap": "Infomap"}
+
+
 class DetectorOptions(Options):
     """Nothing to choose."""
 
@@ -304,8 +307,9 @@ def detectors(dataset: "xr.Dataset", selection: Selection, options: DetectorOpti
                     for name in ("n_communities", "variance_z")
                 )
                 if np.isfinite(counts).any():
-                    rows.append((one.label, where, detector, float(np.nanmedian(counts)), share, mean, median,
-                                 float(np.nanmedian(z)) if np.isfinite(z).any() else np.nan))  # fmt: skip
+                    of_null = float(np.nanmedian(z)) if np.isfinite(z).any() else np.nan
+                    found = float(np.nanmedian(counts)), share, mean, median, of_null
+                    rows.append((one.label, where, DETECTORS[detector], *found))
                     picks.append(Pick(model=one.model))
     if not rows:
         return Figure(empty=NOTHING)

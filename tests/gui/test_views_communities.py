@@ -185,3 +185,12 @@ def test_every_revision_stands_beside_the_one_twin_there_is(dataset):
     assert [panel.title for panel in draw("units", other).rows[0]] == [infos[0]["label"], infos[1]["label"]]
     assert len(draw("units", other, twin=False).rows[0]) == 1
     assert len(draw("units", other, Selection(1)).rows[0]) == 1
+
+
+def test_the_table_has_every_detector_on_every_model_and_site(dataset):
+    table = draw("detectors", dataset).table
+    assert len(table.rows) == 2 * 2 * 3
+    row = next(row for row in table.rows if row[:3] == (str(dataset.model.values[1]), "before the MLP", "Infomap"))
+    one = dataset.isel(model=1).sel(site="mlp", detector="infomap")
+    expected = np.median(one.detector_n_communities), one.detector_significant_share, one.detector_mean_d
+    np.testing.assert_array_equal(row[3:6], np.array(expected, float))
