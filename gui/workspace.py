@@ -92,6 +92,12 @@ class Canvas(QWidget):
             self.plot.show_figure(figure)
 
 
+def _shared(form: Form[Any]) -> list[str]:
+    """The options of a view that other views of the panel have too, and mean the same by them."""
+    fields = form.model.model_fields.items()
+    return [name for name, field in fields if isinstance(e := field.json_schema_extra, dict) and e.get("shared")]
+
+
 class ViewPanel(QWidget):
     """One figure, the tab bar that chooses its view, and the chosen view's options. Draws only while visible."""
 
@@ -115,6 +121,7 @@ class ViewPanel(QWidget):
         self.tabs.currentChanged.connect(self._view_chosen)
         self.forms: dict[str, Form[Any]] = {}
         self._kept: dict[str, dict[str, Any]] = {}  # options that no form has taken up yet
+        self._shared: dict[str, Any] = {}  # options that go along from view to view, as they were last
         tools = QWidget()
         tools.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
         tools.setMinimumWidth(1)  # a panel may become narrower than this: then the tools get a row of their own
@@ -197,6 +204,7 @@ class ViewPanel(QWidget):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take up `state`; a view or an option that no longer exists is passed over."""
+        self._shared.clear()
         for name, values in state.get("options", {}).items():
             if view := self.views.get(name):
                 self._kept[name] = values
@@ -229,12 +237,18 @@ class ViewPanel(QWidget):
 
     @Slot()
     def _view_chosen(self) -> None:
-        self._options.setCurrentWidget(self._form(self.view))
+        form = self._form(self.view)
+        if form.valid and (along := {name: self._shared[name] for name in _shared(form) if name in self._shared}):
+            form.set_value(form.value().model_copy(update=along))
+        self._options.setCurrentWidget(form)
         self.canvas.place_tools()
         self._options_changed()
 
     @Slot()
     def _options_changed(self) -> None:
+        if (form := self._form(self.view)).valid:
+            value = form.value()
+            self._shared |= {name: getattr(value, name) for name in _shared(form)}
         self.refresh()
         self.changed.emit()
 

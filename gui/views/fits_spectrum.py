@@ -1,7 +1,7 @@
 """Spectra of one layer under all conditions, with power laws whose window can be dragged, and their residuals."""
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -19,20 +19,23 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+WINDOW_EDGE: dict[str, Any] = {"lowest": "as in the run", "shared": True}
+
+
 class ResidualOptions(Options):
     fit_start: int = Field(
         0,
         ge=0,
         title="Ranks",
         description="First rank of the fit; or drag the window on the plot",
-        json_schema_extra={"lowest": "as in the run"},
+        json_schema_extra=WINDOW_EDGE,
     )
     fit_stop: int = Field(
         0,
         ge=0,
         title="to",
         description="Last rank of the fit; or drag the window on the plot",
-        json_schema_extra={"lowest": "as in the run"},
+        json_schema_extra=WINDOW_EDGE,
     )
     noise: bool = Field(True, title="Noise", description="iid Gaussian noise of the same N, d and trace")
 

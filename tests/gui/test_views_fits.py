@@ -310,3 +310,22 @@ def test_the_slopes_are_those_of_the_population():
     """The datasets of these tests are what they say: a slope of large samples is near the one that was asked for."""
     found = activations()["alpha_rank"].sel(site="block").values[0, 0]
     np.testing.assert_allclose(found, [slope(SPECS[0], layer) for layer in range(LAYERS)], atol=0.2)
+
+
+def test_the_window_goes_along_to_the_residuals_and_back(qtbot):
+    views = tuple(view for view in of_activations.VIEWS if view.name in ("spectrum", "residuals", "trends"))
+    panel = ViewPanel(views, SelectionModel())
+    qtbot.addWidget(panel)
+    panel.set_view("spectrum")
+    form = panel.forms["spectrum"]
+    form.set_value(form.value().model_copy(update={"fit_start": 6, "fit_stop": 20, "noise": False}))
+    panel.set_view("trends")
+    panel.set_view("residuals")
+    value = panel.options()
+    assert (value.fit_start, value.fit_stop, value.noise) == (6, 20, True)
+    panel.forms["residuals"].set_value(value.model_copy(update={"fit_stop": 25}))
+    panel.set_view("spectrum")
+    assert panel.options().fit_stop == 25
+    panel.restore({"view": "spectrum", "options": {"residuals": {"fit_stop": 12}}})
+    panel.set_view("trends")
+    assert panel.state()["options"]["residuals"]["fit_stop"] == 12
