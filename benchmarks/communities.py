@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import stats
 
-from benchmarks.harness import Result
+from benchmarks.harness import Result, seconds
 from engine.graphs.correlation import correlation_graph, standardise
 from engine.graphs.coupling import boundary_effect, spearman, tails, variance_captured
 from engine.graphs.detect import Detector, Partition, average, choose_resolution, detect, resolutions, stability
@@ -71,10 +71,12 @@ def communities(
     # A coupling that is neither certain nor nothing, so that p has something to say.
     norms += 0.03 * norms.std() * stats.zscore(np.nan_to_num(p))
     timed("captured variance", lambda: variance_captured(operator, proper(labels), partitions, rng))
-    effect = timed("boundary test", lambda: boundary_effect(p, norms, permutations, rng))
+    effect = boundary_effect(p, norms, permutations, rng)
+    taken["boundary test"] = seconds(lambda: boundary_effect(p, norms, permutations, rng))
     u = rng.standard_normal(layers)
     v = 0.3 * u + rng.standard_normal(layers)
-    rate = timed("rate test", lambda: spearman(u, v, rate_permutations, rng))
+    rate = spearman(u, v, rate_permutations, rng)
+    taken["rate test"] = seconds(lambda: spearman(u, v, rate_permutations, rng))
 
     top, bottom = tails(p)
     pooled, m = np.concatenate([norms[top], norms[bottom]]), len(top)
@@ -101,13 +103,13 @@ def communities(
         "p of the boundary test, of the rate test": f"{effect.p:.4f}, {rate.p:.4f}",
         "largest difference of p in standard errors": max(errors),
     }
-    facts |= {f"{stage}, s": seconds for stage, seconds in taken.items()}
+    facts |= {f"{stage}, s": time_taken for stage, time_taken in taken.items()}
     return Result(
         "communities",
         ours,
         theirs,
         demands={
-            "permutation tests at least 50 times faster than a loop with scipy per draw, each": min(ratios.values())
+            "each permutation test at least 50 times faster than a loop with scipy per draw": min(ratios.values())
             >= 50,
             "same p within Monte-Carlo error (4 standard errors)": max(errors) <= 4,
         },
