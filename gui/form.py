@@ -42,16 +42,17 @@ class Editor:
 
 
 class Several(QWidget):
-    """A box to tick for each of some values, two beside each other."""
+    """A box to tick for each of some values, two beside each other; `labels` say them in full."""
 
     changed = Signal()
 
-    def __init__(self, values: tuple[Any, ...]) -> None:
+    def __init__(self, values: tuple[Any, ...], labels: dict[str, str]) -> None:
         super().__init__()
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         self.boxes = {value: QCheckBox(str(value).replace("_", " ")) for value in values}
-        for at, box in enumerate(self.boxes.values()):
+        for at, (value, box) in enumerate(self.boxes.items()):
+            box.setToolTip(labels.get(value, ""))
             grid.addWidget(box, at // 2, at % 2)
             box.toggled.connect(self.changed)
 
@@ -221,7 +222,7 @@ def make_editor(field: FieldInfo) -> Editor:
         return _integer(field, unit, str(extra.get("lowest", "")))
     inner = get_args(kind)[0] if get_origin(kind) in (tuple, list) else None
     if get_origin(inner) is Literal:
-        several = Several(get_args(inner))
+        several = Several(get_args(inner), extra.get("labels", {}))
         return Editor(several, several.read, several.write, several.changed)
     line = QLineEdit()
     line.setPlaceholderText(" ".join(t for t in ("none" if optional else "", f"in {unit}" if unit else "") if t))

@@ -97,6 +97,13 @@ def test_every_declared_model_makes_a_form(qtbot, model):
     assert form.value().model_dump() == expected
 
 
+def test_boxes_to_tick_say_their_value_in_full(qtbot):
+    form = Form(get_analysis("communities").params)
+    qtbot.addWidget(form)
+    boxes = form.editors["detector"].widget.boxes
+    assert boxes["cpm"].toolTip() == "signed Leiden CPM"
+
+
 def test_titles_descriptions_units_and_bounds_reach_the_widgets(form):
     flag, count = form.editors["flag"].widget, form.editors["count"].widget
     assert flag.text() == "A flag"
