@@ -204,13 +204,14 @@ def _plot(study: Study, cost: dict[str, Measured], exponents: dict[str, float], 
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 7), layout="constrained")
+    above, below = figure.subfigures(2, squeeze=False)[:, 0]
     for place, (name, label) in enumerate(LABELS.items()):
-        axes = figure.add_subplot(2, 2, place + 1)
+        axes = above.add_subplot(1, 2, place + 1)
         for row, (component, colour) in enumerate(zip(COMPONENTS, ("tab:blue", "tab:orange"), strict=True)):
             values = study.values[name][:, row]
             axes.boxplot(
                 [of_layer[np.isfinite(of_layer)] for of_layer in values],
-                positions=np.arange(len(values)) + 0.35 * row,
+                positions=np.arange(len(values)) + 0.35 * (row - 0.5),
                 widths=0.3,
                 manage_ticks=False,
                 patch_artist=True,
@@ -220,9 +221,16 @@ def _plot(study: Study, cost: dict[str, Measured], exponents: dict[str, float], 
             )
             axes.plot([], color=colour, label=component)
         axes.set(xlabel="layer", ylabel=label)
+        axes.locator_params(axis="x", integer=True)
         axes.legend()
     for place, (size, (sizes, taken)) in enumerate(cost.items()):
-        axes = figure.add_subplot(2, 3, place + 4)
+        axes = below.add_subplot(1, 3, place + 1)
         axes.loglog(sizes, taken, "o-")
+        # Sizes that were measured, and round numbers of seconds, instead of powers of ten that lie outside.
+        axes.set_xticks(sizes[:: max(1, len(sizes) // 4)], minor=False)
+        axes.set_xticks([], minor=True)
+        axes.xaxis.set_major_formatter("{x:.0f}")
+        for ticks in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+            ticks("{x:g}")
         axes.set(xlabel=size, ylabel="seconds", title=f"power {exponents[size]:.2f}")
     figure.savefig(path)
