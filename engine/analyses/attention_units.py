@@ -13,7 +13,7 @@ from engine.analyses.samples import draw
 from engine.data.tokens import frame
 from engine.errors import UserError
 from engine.models.attending import Attending, Attention
-from engine.models.memory import release
+from engine.models.memory import is_out_of_memory, release
 from engine.request import DataSpec
 from engine.spectra import attention as spectra
 from engine.spectra import power_law
@@ -208,7 +208,9 @@ def through(
         full = False
         try:
             attending.run(ids[samples, : int(own.max())], own, lambda at, s=samples, n=own: take(s, n, at))  # type: ignore[misc]
-        except torch.OutOfMemoryError:
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
             if len(samples) == 1:
                 raise UserError(
                     f"The attention matrices of one sample of {int(own.max())} tokens do not fit into the memory of "

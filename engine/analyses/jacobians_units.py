@@ -19,7 +19,7 @@ from engine.jacobians.reference import reference_operators
 from engine.jacobians.spectra import STATISTICS, sample_statistics, singular_values
 from engine.jacobians.surgery import DOSES, operate
 from engine.jacobians.verify import errors_at
-from engine.models.memory import release
+from engine.models.memory import is_out_of_memory, release
 from engine.spectra import power_law
 from engine.spectra.nonnormal import OperatorStatistics, describe
 
@@ -98,8 +98,8 @@ def _halving(
     taken: Taken | None
     try:
         taken = take(samples, state)
-    except torch.OutOfMemoryError:
-        if len(samples) == 1:
+    except Exception as error:
+        if len(samples) == 1 or not is_out_of_memory(error):
             raise
         taken = None
     if taken is not None:

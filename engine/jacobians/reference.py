@@ -14,6 +14,7 @@ from engine.jacobians.closed import Component
 from engine.jacobians.operators import Dense
 from engine.jacobians.state import State
 from engine.jacobians.tracing import Blocks, Call, InFloat64, first
+from engine.models.memory import is_out_of_memory
 
 # Rows of a Jacobian that are differentiated at a time: each holds the gradients of a whole block.
 ROWS = 64
@@ -173,9 +174,9 @@ def _jacrev(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """J of a function at x, row by row where the library's code is not made for ``torch.func`` (BLOOM's own GELU)."""
     try:
         return torch.func.jacrev(function, chunk_size=ROWS)(x)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError:
+    except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise
         with torch.enable_grad():
             jacobian: Tensor = torch.autograd.functional.jacobian(function, x)
         return jacobian

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from engine.errors import UserError
 from engine.jacobians.state import State
 from engine.jacobians.tracing import Blocks
-from engine.models.memory import release
+from engine.models.memory import is_out_of_memory, release
 
 # Tokens that go through a block at a time; halved where the device runs out of memory.
 BATCH_TOKENS = 2**13
@@ -129,7 +129,9 @@ class ResidualStream:
             batch = waiting.pop()
             try:
                 hidden = forward(batch).cpu()
-            except torch.OutOfMemoryError:
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
                 if len(batch.samples) == 1:
                     raise UserError(
                         f"One sample of {int(self.lengths[batch.samples].max())} tokens does not fit into the memory "

@@ -230,12 +230,17 @@ def test_a_token_that_samples_do_not_reach(session, model):
     assert "does not reach the chosen token" in seen[-1].message
 
 
-def test_out_of_memory_halves_the_chunk_and_counts_every_sample_once(session, model, result, monkeypatch):
+@pytest.mark.parametrize(
+    "failure",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
+    ids=["GPU", "CPU"],
+)
+def test_out_of_memory_halves_the_chunk_and_counts_every_sample_once(session, model, result, monkeypatch, failure):
     real = jacobians_units.sample_statistics
 
     def small_device(operator, names):
         if operator.shape[0] > 3:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            raise failure
         return real(operator, names)
 
     monkeypatch.setattr(jacobians_units, "sample_statistics", small_device)
