@@ -42,7 +42,7 @@ class Editor:
 
 
 class Several(QWidget):
-    """A box to tick for each of some values, two beside each other; `labels` say them in full."""
+    """A box to tick for each of some values, two beside each other where they are short; `labels` say them in full."""
 
     changed = Signal()
 
@@ -51,9 +51,10 @@ class Several(QWidget):
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         self.boxes = {value: QCheckBox(str(value).replace("_", " ")) for value in values}
+        across = 2 if max(map(len, map(str, values))) < 10 else 1
         for at, (value, box) in enumerate(self.boxes.items()):
             box.setToolTip(labels.get(value, ""))
-            grid.addWidget(box, at // 2, at % 2)
+            grid.addWidget(box, at // across, at % across)
             box.toggled.connect(self.changed)
 
     def read(self) -> list[Any]:
