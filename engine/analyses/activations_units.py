@@ -16,7 +16,7 @@ from engine.data.splits import Split
 from engine.data.tokens import tokens
 from engine.errors import UserError
 from engine.models.losses import IGNORED, Objective, sequence_losses
-from engine.models.memory import is_out_of_memory, release
+from engine.models.memory import in_halves
 from engine.models.sites import Site, observe, sites
 from engine.request import DataSpec
 from engine.spectra import density_fit, power_law
@@ -200,24 +200,15 @@ def _halving(measure: Callable[[NDArray[np.int64]], Sums | None], numbers: NDArr
 
     So the sequences that are not finite are found; their sums are empty and name them.
     """
-    taken, exhausted = None, False
-    try:
-        taken = measure(numbers)
-    except Exception as error:
-        if len(numbers) == 1 or not is_out_of_memory(error):
-            raise
-        exhausted = True
-    if taken is not None:
-        yield taken
-        return
-    if len(numbers) == 1:
-        yield Sums({}, lost=(int(numbers[0]),))
-        return
-    if exhausted:
-        release()  # outside of the handler, which would keep the failed tensors alive
-    half = len(numbers) // 2
-    for part in (numbers[:half], numbers[half:]):
-        yield from _halving(measure, part)
+    for part, taken in in_halves(measure, numbers):
+        if taken is not None:
+            yield taken
+        elif len(part) == 1:
+            yield Sums({}, lost=(int(part[0]),))
+        else:
+            half = len(part) // 2
+            for some in (part[:half], part[half:]):
+                yield from _halving(measure, some)
 
 
 def spectra(sums: Sums, params: ActivationsParams, rng: np.random.Generator) -> xr.Dataset:

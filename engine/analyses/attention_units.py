@@ -13,7 +13,7 @@ from engine.analyses.samples import draw
 from engine.data.tokens import frame
 from engine.errors import UserError
 from engine.models.attending import Attending, Attention
-from engine.models.memory import is_out_of_memory, release
+from engine.models.memory import in_halves
 from engine.request import DataSpec
 from engine.spectra import attention as spectra
 from engine.spectra import power_law
@@ -193,34 +193,22 @@ def through(
     attending = Attending(model.module(), model.info.label)
     ids = torch.from_numpy(tokens)
     lengths = (ids >= 0).sum(1)
-    waiting = []
+
+    def run(samples: Tensor) -> None:
+        own = lengths[samples]
+        attending.run(ids[samples, : int(own.max())], own, lambda at: take(samples, own, at))
+
+    def alone(sample: Tensor) -> str:
+        return f"The attention matrices of one sample of {int(lengths[sample].max())} tokens do"
+
     order = lengths.argsort(descending=True, stable=True)
     while len(order):
         longest = int(lengths[order[0]])
         each = 4 * 4 * max(model.info.n_heads, 1) * longest**2
         size = max(1, int(share * BATCH_BYTES) // each)
-        waiting.append(order[:size])
+        for _ in in_halves(run, order[:size], alone):
+            pass
         order = order[size:]
-    waiting.reverse()
-    while waiting:
-        samples = waiting.pop()
-        own = lengths[samples]
-        full = False
-        try:
-            attending.run(ids[samples, : int(own.max())], own, lambda at, s=samples, n=own: take(s, n, at))  # type: ignore[misc]
-        except Exception as error:
-            if not is_out_of_memory(error):
-                raise
-            if len(samples) == 1:
-                raise UserError(
-                    f"The attention matrices of one sample of {int(own.max())} tokens do not fit into the memory of "
-                    "the device. Choose shorter samples, or the CPU."
-                ) from None
-            full = True
-        if full:  # outside of the handler, which would keep the failed tensors alive
-            release()
-            half = len(samples) // 2
-            waiting += [samples[half:], samples[:half]]
 
 
 def prepared(at: Attention, lengths: Tensor, model: "OpenModel") -> tuple[Tensor, Tensor]:

@@ -16,7 +16,7 @@ from engine.gradients.per_sample import per_sample
 from engine.gradients.scratch import Scratch, require_space
 from engine.gradients.weights import Weight, choose
 from engine.models.losses import IGNORED, Objective
-from engine.models.memory import is_out_of_memory, release
+from engine.models.memory import in_halves
 from engine.models.opening import OpenModel
 from engine.request import DataSpec
 from engine.spectra.gram import Route, relative_floor, singular_values
@@ -69,27 +69,10 @@ class Collected:
         """
         there = [number for number in numbers if number < len(self._ids)]
         size = max(1, BATCH_TOKENS[self._device] // self._ids.shape[1])
-        waiting = [there[start : start + size] for start in range(0, len(there), size)][::-1]
+        batches = [there[start : start + size] for start in range(0, len(there), size)]
         columns = {name: np.full(len(numbers), np.nan) for name in ("loss", "predicted", "kept")}
-        while waiting:
-            some = waiting.pop()
-            found: tuple[NDArray[np.float64], ...] | None
-            try:
-                found = self._measure(some)
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                if len(some) == 1:
-                    raise UserError(
-                        f"One sequence of {self._ids.shape[1]} tokens does not fit into the memory of the device. "
-                        "Choose shorter samples, or the CPU."
-                    ) from None
-                found = None
-            if found is None:  # Outside of the handler, which would keep the failed tensors alive.
-                release()
-                half = len(some) // 2
-                waiting += [some[half:], some[:half]]
-                continue
+        alone = f"One sequence of {self._ids.shape[1]} tokens does"
+        for some, found in (part for batch in batches for part in in_halves(self._measure, batch, lambda _: alone)):
             for column, values in zip(columns.values(), found, strict=True):
                 column[np.array(some) - numbers[0]] = values
         self.there.update(numbers)

@@ -19,7 +19,7 @@ from engine.jacobians.reference import reference_operators
 from engine.jacobians.spectra import STATISTICS, sample_statistics, singular_values
 from engine.jacobians.surgery import DOSES, operate
 from engine.jacobians.verify import errors_at
-from engine.models.memory import is_out_of_memory, release
+from engine.models.memory import in_halves
 from engine.spectra import power_law
 from engine.spectra.nonnormal import OperatorStatistics, describe
 
@@ -66,7 +66,7 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
         return statistics, sum_operators(of, params.components)
 
     chunks = stream.states(dtype, max(1, CHUNK_BYTES // (8 * d * d)))
-    for samples, taken in (part for chunk in chunks for part in _halving(take, *chunk)):
+    for samples, taken in (part for chunk in chunks for part in _taken(take, *chunk)):
         statistics, totals = taken
         for row, component in enumerate(params.components):
             for name, values in statistics[component].items():
@@ -91,24 +91,15 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
     return ds
 
 
-def _halving(
+def _taken(
     take: "Callable[[Tensor, State], Taken]", samples: Tensor, state: "State"
 ) -> "Iterator[tuple[Tensor, Taken]]":
-    """What `take` gives for a chunk of samples, in two halves where the device runs out of memory: each sample once."""
-    taken: Taken | None
-    try:
-        taken = take(samples, state)
-    except Exception as error:
-        if len(samples) == 1 or not is_out_of_memory(error):
-            raise
-        taken = None
-    if taken is not None:
-        yield samples, taken
-        return
-    release()  # outside of the handler, which would keep the failed tensors alive
-    half = len(samples) // 2
-    for part in (slice(half), slice(half, None)):
-        yield from _halving(take, samples[part], state[part])
+    """What `take` gives for a chunk of samples, in parts that fit into memory: each sample once."""
+    chunk = range(len(samples))
+    for part, taken in in_halves(
+        lambda rows: take(samples[rows.start : rows.stop], state[rows.start : rows.stop]), chunk
+    ):
+        yield samples[part.start : part.stop], taken
 
 
 def _mean_operators(means: Mapping[Component, Tensor], params: JacobiansParams) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from engine.errors import UserError
 from engine.jacobians.state import State
 from engine.jacobians.tracing import Blocks
-from engine.models.memory import is_out_of_memory, release
+from engine.models.memory import in_halves
 
 # Tokens that go through a block at a time; halved where the device runs out of memory.
 BATCH_TOKENS = 2**13
@@ -22,6 +22,12 @@ class _Batch:
 
     samples: Tensor
     hidden: Tensor
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, part: slice) -> "_Batch":
+        return _Batch(self.samples[part], self.hidden[part])
 
 
 class ResidualStream:
@@ -124,29 +130,12 @@ class ResidualStream:
     @torch.no_grad()
     def _map(self, forward: Callable[[_Batch], Tensor], batches: list[_Batch], layer: int) -> list[_Batch]:
         """The hidden states at the entrance of `layer`, batches halved where memory runs out."""
-        waiting, done = batches[::-1], []
-        while waiting:
-            batch = waiting.pop()
-            try:
-                hidden = forward(batch).cpu()
-            except Exception as error:
-                if not is_out_of_memory(error):
-                    raise
-                if len(batch.samples) == 1:
-                    raise UserError(
-                        f"One sample of {int(self.lengths[batch.samples].max())} tokens does not fit into the memory "
-                        "of the device. Choose shorter samples, or the CPU."
-                    ) from None
-                hidden = None
-            if hidden is None:  # Outside of the handler, which would keep the failed tensors alive.
-                release()
-                half = len(batch.samples) // 2
-                waiting += [
-                    _Batch(batch.samples[half:], batch.hidden[half:]),
-                    _Batch(batch.samples[:half], batch.hidden[:half]),
-                ]
-                continue
-            done.append(self._finite(batch.samples, hidden, layer))
+
+        def alone(batch: _Batch) -> str:
+            return f"One sample of {int(self.lengths[batch.samples].max())} tokens does"
+
+        parts = (part for batch in batches for part in in_halves(lambda one: forward(one).cpu(), batch, alone))
+        done = [self._finite(batch.samples, hidden, layer) for batch, hidden in parts]
         kept = [batch for batch in done if len(batch.samples)]
         if not kept:
             raise UserError(

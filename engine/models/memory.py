@@ -1,11 +1,23 @@
 """Whether a model fits into memory, asked before it is loaded."""
 
 import gc
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol, TypeVar
 
 import psutil
 import torch
 
 from engine.errors import UserError
+
+
+class _Sliced(Protocol):
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> Any: ...
+
+
+S = TypeVar("S", bound=_Sliced)
+T = TypeVar("T")
 
 
 def available_bytes(device: str) -> int:
@@ -37,6 +49,43 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's CPU allocator
+
+
+def in_halves(work: Callable[[S], T], items: S, alone: Callable[[S], str] | None = None) -> Iterator[tuple[S, T]]:
+    """What `work` gives of `items`, or of their halves in turn where memory runs out: each item once, in order.
+
+    Parameters
+    ----------
+    items : a sequence
+        Its slices are of its own kind.
+    alone : callable, optional
+        Says of a single item, in the beginning of a sentence, that it does not fit.
+
+    Raises
+    ------
+    UserError
+        If a single item does not fit and `alone` is there to say so; without it, the error itself.
+    """
+    found: tuple[T] | None
+    try:
+        found = (work(items),)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        if len(items) == 1:
+            if alone is None:
+                raise
+            raise UserError(
+                f"{alone(items)} not fit into the memory of the device. Choose shorter samples, or the CPU."
+            ) from None
+        found = None
+    if found is not None:
+        yield items, found[0]
+        return
+    release()  # outside of the handler, which would keep the failed tensors alive
+    half = len(items) // 2
+    for part in (items[:half], items[half:]):
+        yield from in_halves(work, part, alone)
 
 
 def gigabytes(count: int) -> str:
