@@ -13,16 +13,19 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from engine.jacobians.norms import linearise, linearise_norm
+from engine.jacobians.norms import linearise, linearise_norm, normalise
 from engine.jacobians.operators import HeadBlocks, HeadOuter, HeadScale, NormJacobian, Operator, Shared, Sum, chain
 from engine.jacobians.state import State
 from engine.models.adapters.block import AttentionRule, Block, HeadNorm, Rotary
 
 Context = Literal["in_context", "isolated"]
 
-# Hidden states, keys, values and weighted values of as many samples at a time as fit into this.
+# Hidden states, keys, values and weighted values of as many samples at a time as fit into this; on the CPU, into its
+# cache.
 CHUNK_BYTES = 2**27
+CACHE_BYTES = 2**24
 
 
 def linearise_attention(block: Block, rule: AttentionRule, state: State, context: Context) -> tuple[Tensor, Operator]:
@@ -51,13 +54,16 @@ def linearise_attention(block: Block, rule: AttentionRule, state: State, context
             query = _rotate(query, state.positions, block.rotary)
         query = scale * query
         held = state.hidden[0].numel() * (2 + (2 * n_kv + n_heads) * d_head / d) * x.element_size()
-        size = max(1, int(CHUNK_BYTES / held))
-        chunks = [
-            _softmax_row(block, rule, state[start : start + size], query[start : start + size], w_k, w_v)
-            for start in range(0, n, size)
-        ]
-        out, by_query, by_key, weight = (torch.cat(parts) for parts in zip(*chunks, strict=True))
-        by_query = scale * by_query
+        size = max(1, int((CHUNK_BYTES if x.is_cuda else CACHE_BYTES) / held))
+        shape = (n, n_heads, d_head)
+        whole = [x.new_empty(each) for each in (shape, (*shape, d_head), shape, shape[:2])]
+        for start in range(0, n, size):
+            at = slice(start, start + size)
+            for total, part in zip(
+                whole, _softmax_row(block, rule, scale, state[at], query[at], w_k, w_v), strict=True
+            ):
+                total[at] = part
+        out, by_query, by_key, weight = whole
         if block.rotary is not None:
             by_query = _rotate(by_query.flatten(1, 2), -state.positions, block.rotary).view_as(by_query)
             query = _rotate(query, -state.positions, block.rotary)
@@ -86,9 +92,7 @@ def _project(
 
     The Jacobian's samples are those of x for a norm over all heads, else those of x times the heads.
     """
-    y = x @ weight.T
-    if bias is not None:
-        y = y + bias.flatten().to(y)
+    y = functional.linear(x, weight, None if bias is None else bias.flatten().to(x))
     split = y.unflatten(-1, (n_heads, -1))
     if norm is None:
         return split, None
@@ -100,13 +104,13 @@ def _project(
 
 
 def _softmax_row(
-    block: Block, rule: AttentionRule, state: State, query: Tensor, w_k: Tensor, w_v: Tensor
+    block: Block, rule: AttentionRule, scale: float, state: State, query: Tensor, w_k: Tensor, w_v: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """For scaled queries (n, H, d_h): o, Σ p g (v − o) kᵀ (n, H, d_h, d_h), p_t g_t (v_t − o), and p_t (n, H)."""
+    """For scaled queries (n, H, d_h): o, s Σ p g (v − o) kᵀ (n, H, d_h, d_h), p_t g_t (v_t − o), and p_t (n, H)."""
     n, tokens, _ = state.hidden.shape
     n_heads, d_head = query.shape[1:]
     n_kv = len(block.heads.w_k)
-    x, _ = linearise_norm(block.attn_norm, state.hidden)
+    x = normalise(block.attn_norm, state.hidden)
     key, _ = _project(x, w_k, block.heads.b_k, rule.k_norm, n_kv)
     value, _ = _project(x, w_v, block.heads.b_v, rule.v_norm, n_kv)
     del x
@@ -125,8 +129,8 @@ def _softmax_row(
     out = weight @ value
     slopes = weight if slope is None else weight * slope
     # Values are centred first: what all of them share would otherwise be left as rounding.
-    centred = slopes[..., None] * (value[:, :, None] - out[:, :, :, None])  # (n, H_kv, H/H_kv, T, d_h)
-    by_query = centred.transpose(2, 3).flatten(3).mT @ key  # (n, H_kv, H/H_kv · d_h, d_h)
+    centred = (value[:, :, None] - out[:, :, :, None]).mul_(slopes[..., None])  # (n, H_kv, H/H_kv, T, d_h)
+    by_query = centred.transpose(2, 3).flatten(3).mT @ (scale * key)  # (n, H_kv, H/H_kv · d_h, d_h)
     at = state.positions.view(n, 1, 1, 1)
     by_key = centred.gather(3, at[..., None].expand(*centred.shape[:3], 1, d_head))
     return (

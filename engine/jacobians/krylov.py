@@ -11,9 +11,18 @@ from engine.spectra.threads import over_threads
 
 # Starting vectors: with one, a pair of equal singular values would be taken for a single one.
 BLOCK = 2
-# Approximate singular vectors that are kept, which tell `davidson` where the spectrum lies close together.
-NEAR = 16
-# Rows that the bases have at first; they grow.
+# Approximate singular vectors that `lanczos` keeps when its basis is full, and which tell `davidson` where the spectrum
+# lies close together.
+NEAR = 12
+FULL = 20
+# Residual of the first two Ritz vectors, relative to the range of the spectrum, below which these count as those of σ₁
+# and σ₂: where one was passed over, a mixture with its neighbour has a larger one.
+APART = 7e-4
+# How many times that the residual of a sample is at most when one more step may be the last.
+CLOSE = 4.0
+# What the sum of couplings to approximate vectors may be off by, with room: less than twice was seen.
+SAFETY = 2.0
+# Rows that the bases of `golub_kahan` have at first; they grow.
 ROOM = 32
 # Converged samples are carried along until they are this share: leaving copies those that stay.
 LEAVING = 0.25
@@ -112,71 +121,79 @@ def golub_kahan(operator: Operator, start: Tensor, tolerance: float, most: int, 
     return top
 
 
-def lanczos(operator: Operator, start: Tensor, tolerance: float, most: int) -> Top:
-    """σ₁ and σ₂ of every sample roughly, by block Lanczos of JᵀJ: a third of the work on bases of `golub_kahan`.
+def lanczos(operator: Operator, start: Tensor, most: int) -> Top:
+    """σ₁ and σ₂ of every sample roughly, by block Lanczos of JᵀJ with thick restarts (Wu and Simon 2000).
 
-    With m columns, JᵀJ V = V T + V′ R Eᵀ for T (m, m) block tridiagonal. Squares, and bases that are orthogonal to no
-    more than rounding of JᵀJ, do where products are rough. Parameters as in `golub_kahan`.
+    With m columns, JᵀJ V = V T + V′ R Eᵀ for T (m, m). A full basis shrinks to its first Ritz vectors, which costs next
+    to no products and keeps bases and their decompositions small. Squares, and bases that are orthogonal to no more
+    than rounding of JᵀJ, do where products are rough. Parameters as in `golub_kahan`; converged is what `APART` says.
     """
     n, d_out, d_in = operator.shape
     block, top = start.mT, Top.nothing(n, start)
-    v = start.new_empty(n, ROOM, d_in)
-    most = min(most, d_out, d_in)
-    t = top.values.new_zeros(n, most, most)
+    v, t = start.new_empty(n, FULL, d_in), top.values.new_zeros(n, FULL, FULL)
     spare, scale = draw(d_in).to(start), start.new_ones(n, 1, 1)
-    active, going = torch.arange(n, device=start.device), torch.ones(n, dtype=torch.bool, device=start.device)
-    columns, check = 0, 4
-    while columns + BLOCK <= most:
-        before, columns = columns, columns + BLOCK
-        if columns > v.shape[1]:
-            v = torch.cat((v, torch.empty_like(v)), 1)
-        v[:, before:columns] = block.mT
-        image = operator.matmul(block)
+    # Numbers of the samples that are carried along, and how many times too large their residuals were last.
+    active, excess = torch.arange(n, device=start.device), top.values.new_full((n,), torch.inf)
+    held, most = 0, min(most, d_out, d_in)
+    for columns in range(BLOCK, most + 1, BLOCK):
+        before, held = held, held + BLOCK
+        v[:, before:held] = block.mT
+        image = operator.matmul(block).to(v)
         if not before:
             scale = image.abs().amax((1, 2), keepdim=True)
             scale = scale.where(scale > 0, 1)
-        block, above, rest = orthogonalise(operator.rmatmul(image / scale) / scale, v[:, :columns].mT, spare, 1)
-        t[:, :columns, before:columns] = above
-        t[:, before:columns, :columns] = above.mT
-        last = columns + BLOCK > most
-        if columns // BLOCK < check and not last:
+        back = operator.rmatmul(image / scale).to(v) / scale
+        block, above, rest = orthogonalise(back, v[:, :held].mT, spare, 1)
+        t[:, :held, before:held] = above
+        t[:, before:held, :held] = above.mT
+        last, full = columns + BLOCK > most, held == FULL
+        # All are tested when the basis is full; before, every other step, and every step those that are close.
+        due = excess > 1
+        if full:
+            due = torch.ones_like(due)
+        elif not (last or (columns < FULL and columns % (2 * BLOCK) == 0)):
+            due &= excess < CLOSE
+        due = due.nonzero()[:, 0]
+        if not len(due):
             continue
-        check = columns // BLOCK + max(1, check // 5)
-        left_over = going.nonzero()[:, 0]
-        square, p = (x.flip(-1)[..., :NEAR] for x in _small(torch.linalg.eigh, t[left_over, :columns, :columns]))
+        square, p = _small(torch.linalg.eigh, t[due, :held, :held])
+        least, square, p = square[:, 0], square.flip(1)[:, :NEAR], p.flip(2)[..., :NEAR]
         theta = square.clamp(min=0).sqrt()
-        size = (rest[left_over] @ p[:, -BLOCK:, :2]).norm(dim=1) / theta[:, :2].clamp(min=torch.finfo(v.dtype).eps)
-        third = theta.new_zeros(len(theta)) if columns == BLOCK else theta[:, BLOCK]
-        done = _close(tolerance, theta, size.norm(dim=1), third, v) | last
-        kept, number = left_over[done], active[left_over[done]]
-        top.converged[number] = True
-        top.values[number, : min(NEAR, columns)] = theta[done] * scale[kept, 0].double()
-        top.right[number, : min(NEAR, columns)] = p[done].mT.to(v) @ v[kept, :columns]
-        going[kept] = False
+        excess[due] = _excess(square, least, (rest[due] @ p[:, -BLOCK:, :2]).flatten(1).norm(dim=1), v)
+        done = (excess[due] <= 1) | last
+        kept, number, found = due[done], active[due[done]], theta.shape[1]
+        top.converged[number] = excess[kept] <= 1
+        top.values[number, :found] = theta[done] * scale[kept, 0].double()
+        top.right[number, :found] = p[done].mT.to(v) @ v[kept, :held]
+        if full:
+            v[:, :NEAR] = p.mT.to(v) @ v
+            t[:, :NEAR, :NEAR] = torch.diag_embed(square)
+            held = NEAR
+        going = excess > 1
         if not going.any():
             break
         if (~going).sum() < LEAVING * len(going):
             continue
         keep = going.nonzero()[:, 0]
-        active, operator, scale, going = active[keep], operator[keep], scale[keep], going[keep]
-        t, block, v = t[keep], block[keep], _kept(v, keep, columns)
+        active, operator, scale, excess = active[keep], operator[keep], scale[keep], excess[keep]
+        t, block, v = t[keep], block[keep], _kept(v, keep, held)
     return top
 
 
 def davidson(operator: Operator, guess: Top, tolerance: float, most: int) -> Top:
-    """σ₁ and σ₂ of every sample by Davidson's method, from approximate singular vectors that are already good.
+    """σ₁ and σ₂ of every sample whose guess has converged, by Davidson's method from approximate singular vectors.
 
     Each step adds to the basis what the residuals of the first two Ritz vectors of JᵀJ show to be missing. Along the
     approximate singular vectors it is (θ² − σⱼ²)⁻¹ times the residual, and θ⁻² times it in the bulk, where σ ≪ θ.
     """
+    top, spare = Top.nothing(len(guess.values), guess.right), draw(guess.right.shape[2]).to(guess.right)
+    active = guess.converged.nonzero()[:, 0]
+    if len(active) < len(guess.values):
+        guess, operator = guess[active], operator[active]
     scale = guess.values[:, 0].where(guess.values[:, 0] > 0, 1).to(guess.right)[:, None, None]
-    top = Top.nothing(len(guess.values), guess.right)
-    spare = draw(guess.right.shape[2]).to(guess.right)
-    third, near = guess.values[:, 2], guess.right[:, BLOCK:]
-    squares = (guess.values[:, None, BLOCK:] / scale.double()).square()
+    near, squares = guess.right[:, BLOCK:], (guess.values[:, None, BLOCK:] / scale.double()).square()
     block = torch.linalg.qr(guess.right[:, :BLOCK].mT)[0].mT
     v, image, back = (block[:, :0] for _ in range(3))  # V, J V and JᵀJ V as rows, in units of σ₁
-    active = torch.arange(len(block), device=block.device)
     while len(active) and v.shape[1] + BLOCK <= most:
         new = operator.matmul(block.mT) / scale
         v, image = torch.cat((v, block), 1), torch.cat((image, new.mT), 1)
@@ -185,21 +202,37 @@ def davidson(operator: Operator, guess: Top, tolerance: float, most: int) -> Top
         square, q = (x.flip(-1)[..., :BLOCK] for x in _small(torch.linalg.eigh, wide @ wide.mT))
         theta, turn = square.clamp(min=0).sqrt(), q.mT.to(v)
         residual = turn @ back - square[..., None].to(v) * (turn @ v)
-        size = (residual.double().norm(dim=2) / theta.clamp(min=torch.finfo(v.dtype).eps)).norm(dim=1)
+        along = residual @ near.mT
+        done = _nearly(tolerance, square, residual, along, squares)
         unit = scale[:, 0].double()
-        done = _close(tolerance, theta, size, third / unit[:, 0], v)
         top.values[active, :BLOCK], top.right[active, :BLOCK] = theta * unit, turn @ v
         top.converged[active] = done
         keep = (~done).nonzero()[:, 0]
         if not len(keep):
             break
-        active, operator, scale, third, near = active[keep], operator[keep], scale[keep], third[keep], near[keep]
+        active, operator, scale, near = active[keep], operator[keep], scale[keep], near[keep]
         v, image, back, squares, square = v[keep], image[keep], back[keep], squares[keep], square[keep]
-        residual = residual[keep]
         weight = squares / (square[..., None] - squares).clamp(min=1e-3)
-        step = residual + (weight.to(v) * (residual @ near.mT)) @ near
+        step = residual[keep] + (weight.to(v) * along[keep]) @ near
         block = orthogonalise(step.mT, v.mT, spare, 2)[0].mT
     return top
+
+
+def _nearly(tolerance: float, square: Tensor, residual: Tensor, along: Tensor, squares: Tensor) -> Tensor:
+    """Whether θ₁ and θ₂ are within `tolerance` of σ₁ and σ₂ to second order, or within rounding, (N,) bool.
+
+    A coupling α to a singular value σ lifts θ² by 2α²/(g + √(g² + 4α²)), where g = θ² − σ²: the larger eigenvalue of
+    ((θ², α), (α, σ²)) less θ². The residual's parts `along` the approximate singular vectors are such couplings; the
+    rest, at worst, is one to the last of them.
+    """
+    alpha = along.double().square()
+    rest = (residual.double().square().sum(2) - alpha.sum(2)).clamp(min=0)
+    alpha, gap = torch.cat((alpha, rest[..., None]), 2), square[..., None] - torch.cat((squares, squares[..., -1:]), 2)
+    gap = gap.clamp(min=0)
+    lift = (2 * alpha / (gap + (gap.square() + 4 * alpha).sqrt()).clamp(min=1e-300)).sum(2)
+    theta = square.clamp(min=0).sqrt()
+    rounding = torch.finfo(residual.dtype).eps * theta[:, :1]
+    return (SAFETY * lift <= 2 * theta * (tolerance * theta).maximum(rounding)).all(1)
 
 
 def _kept(basis: Tensor, keep: Tensor, columns: int) -> Tensor:
@@ -209,22 +242,28 @@ def _kept(basis: Tensor, keep: Tensor, columns: int) -> Tensor:
 
 
 def _within(tolerance: float, theta: Tensor, p: Tensor, rest: Tensor, third: Tensor, like: Tensor) -> Tensor:
-    """Whether θ₁ and θ₂ (N, m) of a bidiagonalisation are as near as they should be, (N,) bool."""
-    if theta.shape[1] > BLOCK:
-        third = third.maximum(theta[:, BLOCK])
-    return _close(tolerance, theta, (rest @ p[:, -BLOCK:, :2]).flatten(1).norm(dim=1), third, like.mT)
-
-
-def _close(tolerance: float, theta: Tensor, residual: Tensor, third: Tensor, like: Tensor) -> Tensor:
-    """Whether θ₁ and θ₂ are within `tolerance` of σ₁ and σ₂ relative to σ₂, or within rounding, (N,) bool.
+    """Whether θ₁ and θ₂ (N, m) of a bidiagonalisation are within `tolerance` of σ₁ and σ₂, or rounding, (N,) bool.
 
     With r the Frobenius norm of the residuals of both, they are off by no more than r/√2, and than r²/2(θ₂ − σ₃)
     (Parlett 1998, theorem 11.7.1, for the symmetric matrix of J and Jᵀ).
     """
-    residual, gap = residual / 2**0.5, theta[:, 1] - third
+    if theta.shape[1] > BLOCK:
+        third = third.maximum(theta[:, BLOCK])
+    size = (rest @ p[:, -BLOCK:, :2]).flatten(1).norm(dim=1)
+    residual, gap = size / 2**0.5, theta[:, 1] - third
     error = residual.where(gap <= residual, residual.square() / gap)
-    rounding = like.shape[2] ** 0.5 * torch.finfo(like.dtype).eps * theta[:, 0]
-    return error <= (tolerance * theta[:, 1]).maximum(rounding)
+    rounding = like.shape[1] ** 0.5 * torch.finfo(like.dtype).eps * theta[:, 0]
+    return (error <= (tolerance * theta[:, 1]).maximum(rounding)) & (_excess(theta, theta[:, -1], size, like.mT) <= 1)
+
+
+def _excess(ritz: Tensor, least: Tensor, size: Tensor, like: Tensor) -> Tensor:
+    """How many times larger than it may be the residual of the first two Ritz values is, (N,).
+
+    `size` (N,) is the Frobenius norm of both residuals, `least` (N,) the last Ritz value: only against the range of the
+    spectrum is a residual small.
+    """
+    rounding = like.shape[2] ** 0.5 * torch.finfo(like.dtype).eps * ritz[:, 0]
+    return size / 2**0.5 / (APART * (ritz[:, 1] - least)).maximum(rounding).clamp(min=torch.finfo(like.dtype).tiny)
 
 
 def orthogonalise(x: Tensor, basis: Tensor, spare: Tensor, passes: int) -> tuple[Tensor, Tensor, Tensor]:

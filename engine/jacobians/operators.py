@@ -43,12 +43,21 @@ class Operator(ABC):
         """The maps of some samples: their numbers (n,)."""
 
     def rough(self) -> "Operator":
-        """The same but for rounding shared weights, and what they are multiplied with, to bfloat16."""
+        """The same but for factors, and what they are multiplied with, rounded to bfloat16 where that saves time."""
         return self
 
 
 @dataclass(frozen=True)
-class Shared(Operator):
+class Rounding(Operator):
+    """A map that is rounded by rounding its tensors; what it is applied to follows."""
+
+    def rough(self) -> Self:
+        tensors = {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+        return replace(self, **{name: value.bfloat16() for name, value in tensors.items()})
+
+
+@dataclass(frozen=True)
+class Shared(Rounding):
     """One matrix for all samples: `weight` (d_out, d_in)."""
 
     weight: Tensor
@@ -70,13 +79,10 @@ class Shared(Operator):
     def __getitem__(self, samples: Tensor) -> Self:
         return replace(self, n=len(samples))
 
-    def rough(self) -> "Shared":
-        return replace(self, weight=self.weight.bfloat16())
-
     # Transposed and flattened, so that all samples and columns are one large product instead of N small ones.
     def _rows(self, x: Tensor, right: Tensor) -> Tensor:
         n, _, k = x.shape
-        return (x.mT.flatten(0, 1).to(right.dtype) @ right).to(x.dtype).unflatten(0, (n, k)).mT
+        return (x.mT.flatten(0, 1).to(right.dtype) @ right).unflatten(0, (n, k)).mT
 
 
 @dataclass(frozen=True)
@@ -104,7 +110,7 @@ class Dense(Operator):
 
 
 @dataclass(frozen=True)
-class Diagonal(Operator):
+class Diagonal(Rounding):
     """diag(values), `values` (N, d)."""
 
     values: Tensor
@@ -194,15 +200,16 @@ class NormJacobian(Operator):
         return replace(self, scale=self.scale[samples], unit=self.unit[samples])
 
     def _project(self, v: Tensor) -> Tensor:
-        along = torch.einsum("nd,ndk->nk", self.unit, v) / v.shape[1]
-        rest = v - self.unit[:, :, None] * along[:, None]
+        rows = v.mT.to(self.unit)
+        along = rows @ self.unit[:, :, None] / -v.shape[1]
+        rest = torch.baddbmm(rows, along, self.unit[:, None])
         if self.centred:
-            rest = rest - v.mean(1, keepdim=True)
-        return self.scale[:, None, None] * rest
+            rest -= rows.mean(2, keepdim=True)
+        return rest.mul_(self.scale[:, None, None]).mT
 
 
 @dataclass(frozen=True)
-class HeadBlocks(Operator):
+class HeadBlocks(Rounding):
     """Block-diagonal over heads: `blocks` (N, H, a, b) maps head h of the input (H·b) to head h of the output (H·a)."""
 
     blocks: Tensor
@@ -230,12 +237,12 @@ class HeadBlocks(Operator):
 
     # Transposed, because the CPU multiplies a few rows several times as fast as a few columns.
     def _rows(self, x: Tensor, right: Tensor) -> Tensor:
-        rows = x.mT.unflatten(2, (right.shape[1], -1)).transpose(1, 2).contiguous()
+        rows = x.mT.to(right.dtype).unflatten(2, (right.shape[1], -1)).transpose(1, 2).contiguous()
         return (rows @ right).transpose(1, 2).flatten(2).mT
 
 
 @dataclass(frozen=True)
-class HeadOuter(Operator):
+class HeadOuter(Rounding):
     """Rank one in every head: output head h is left_h · (right_hᵀ v of the key/value head that h reads).
 
     `left` (N, H, a), `right` (N, H, b); the input has n_kv heads of width b, each read by H/n_kv output heads.
@@ -251,16 +258,14 @@ class HeadOuter(Operator):
         return n, heads * a, self.n_kv * self.right.shape[2]
 
     def matmul(self, v: Tensor) -> Tensor:
-        n, heads, b = self.right.shape
-        right = self.right.reshape(n, self.n_kv, heads // self.n_kv, b)
-        inner = (right @ v.reshape(n, self.n_kv, b, -1)).flatten(1, 2)
-        return (self.left[..., None] * inner[:, :, None]).flatten(1, 2)
+        right = self.right.unflatten(1, (self.n_kv, -1))[:, None]
+        inner = (v.mT.unflatten(2, (self.n_kv, 1, -1)) * right).sum(-1).flatten(2)
+        return (inner[..., None] * self.left[:, None]).flatten(2).mT
 
     def rmatmul(self, u: Tensor) -> Tensor:
-        n, heads, a = self.left.shape
-        inner = (self.left[:, :, None] @ u.reshape(n, heads, a, -1)).reshape(n, self.n_kv, heads // self.n_kv, -1)
-        right = self.right.reshape(n, self.n_kv, heads // self.n_kv, -1)
-        return (right.mT @ inner).flatten(1, 2)
+        heads = self.left.shape[1]
+        inner = (u.mT.unflatten(2, (heads, -1)) * self.left[:, None]).sum(-1, keepdim=True)
+        return (inner * self.right[:, None]).unflatten(2, (self.n_kv, -1)).sum(3).flatten(2).mT
 
     def dense(self) -> Tensor:
         return grouped(self.left[..., None] * self.right[:, :, None], self.n_kv)
@@ -270,7 +275,7 @@ class HeadOuter(Operator):
 
 
 @dataclass(frozen=True)
-class HeadScale(Operator):
+class HeadScale(Rounding):
     """Output head h is values_h · v of the key/value head that h reads; `values` (N, H), heads of width `d_head`."""
 
     values: Tensor
@@ -283,14 +288,12 @@ class HeadScale(Operator):
         return n, heads * self.d_head, self.n_kv * self.d_head
 
     def matmul(self, v: Tensor) -> Tensor:
-        n, heads = self.values.shape
-        values = self.values.reshape(n, self.n_kv, heads // self.n_kv, 1, 1)
-        return (values * v.reshape(n, self.n_kv, 1, self.d_head, -1)).flatten(1, 3)
+        values = self.values.unflatten(1, (self.n_kv, -1))[:, None, ..., None]
+        return (v.mT.unflatten(2, (self.n_kv, 1, -1)) * values).flatten(2).mT
 
     def rmatmul(self, u: Tensor) -> Tensor:
-        n, heads = self.values.shape
-        values = self.values.reshape(n, self.n_kv, heads // self.n_kv, 1, 1)
-        return (values * u.reshape(n, self.n_kv, heads // self.n_kv, self.d_head, -1)).sum(2).flatten(1, 2)
+        values = self.values.unflatten(1, (self.n_kv, -1))[:, None, ..., None]
+        return (u.mT.unflatten(2, (self.n_kv, -1, self.d_head)) * values).sum(3).flatten(2).mT
 
     def dense(self) -> Tensor:
         eye = torch.eye(self.d_head, dtype=self.values.dtype, device=self.values.device)

@@ -26,9 +26,8 @@ EXPECTED_COLUMNS = 48
 # Bound on the relative error of σ₁ and σ₂ at which a sample is done: less than a tenth of the width of a line in a box
 # plot, and twenty times what most are off by in float32.
 TOLERANCE = {torch.float32: 5e-5, torch.float64: 1e-10}
-# The same for a guess in bfloat16, beyond which its rounding is felt, the columns in which it is made and those in
-# which it then becomes exact, and the width from which it is worth while.
-ROUGH_TOLERANCE = 3e-4
+# Columns in which a guess is made in bfloat16 and those in which it then becomes exact, and the width from which it is
+# worth while.
 ROUGH_COLUMNS = 64
 REFINING_COLUMNS = 20
 ROUGH_FROM = 512
@@ -75,13 +74,14 @@ def top_singular_values(operator: Operator) -> Tensor:
     start = torch.linalg.qr(draw(d_in).to(like))[0].T
     roughly = like.dtype == torch.float32 and d_in >= ROUGH_FROM and _fast_bfloat16(like)
     rough = operator.rough() if roughly else operator
+    size = EXPECTED_COLUMNS * like.element_size() * (d_out + d_in)
     parts = []
-    for at in _chunks(n, EXPECTED_COLUMNS * like.element_size() * (d_out + d_in), like):
-        part, block = operator[at], start.expand(len(at), -1, -1)
+    for at in _chunks(n, size, like if rough is operator else None):
+        part, block = operator if len(at) == n else operator[at], start.expand(len(at), -1, -1)
         if rough is operator:
             found = golub_kahan(part, block, tolerance, MOST_COLUMNS)
         else:
-            guess = lanczos(rough[at], block, ROUGH_TOLERANCE, ROUGH_COLUMNS)
+            guess = lanczos(rough if len(at) == n else rough[at], block, ROUGH_COLUMNS)
             found = davidson(part, guess, tolerance, REFINING_COLUMNS)
             left = (~found.converged).nonzero()[:, 0]
             if len(left):

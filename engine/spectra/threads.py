@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -16,8 +17,16 @@ def over_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     LAPACK on such matrices gains nothing from threads of its own, and loses much where cores are shared.
     """
     threads = torch.get_num_threads()
+    if threads == 1:
+        return [*map(function, items)]
+    torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(threads, "spectra", initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            return list(pool.map(function, items))
+        return list(_pool(threads).map(function, items))
     finally:
         torch.set_num_threads(threads)  # parts of torch keep one number for the whole process
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    # Kept, because starting threads that compute takes longer than many a small decomposition.
+    return ThreadPoolExecutor(threads, "spectra", initializer=torch.set_num_threads, initargs=(1,))

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from engine.jacobians import spectra
+from engine.jacobians import krylov, spectra
 from engine.jacobians.closed import component_operators
 from engine.jacobians.operators import Chain, Dense, Diagonal, Operator, Shared, chain
 from engine.jacobians.spectra import condition_numbers, norms, sample_statistics, singular_values, top_singular_values
@@ -109,6 +109,38 @@ def test_a_rough_guess_first_changes_nothing_but_the_time(name: str, monkeypatch
     np.testing.assert_allclose(found, sigma[:2].expand(N, 2), rtol=5e-5, atol=5e-6 * float(sigma[0]))
 
 
+def test_rough_guesses_do_not_depend_on_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Some converge in the first steps and leave while others go on through several restarts.
+    monkeypatch.setattr(spectra, "ROUGH_FROM", 2)
+    monkeypatch.setattr(spectra, "_fast_bfloat16", lambda like: True)
+    left, right = (torch.linalg.qr(draw(D, D + i))[0].float() for i in range(2))
+    sigma = torch.stack([*SPECTRA.values()]).float()
+
+    def found(rows: Tensor) -> Tensor:
+        return top_singular_values(chain(Shared(left, len(rows)), Diagonal(rows), Shared(right, len(rows))))
+
+    together = found(sigma)
+    np.testing.assert_allclose(together / sigma[:, :1], (sigma / sigma[:, :1])[:, :2], rtol=5e-5, atol=5e-6)
+    alone = torch.cat([found(row[None]) for row in sigma])
+    np.testing.assert_allclose(together / sigma[:, :1], alone / sigma[:, :1], rtol=5e-5, atol=5e-6)
+
+
+def test_neighbours_are_not_taken_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The second singular vector hardly shows in the starting vectors, its neighbour a few thousandths below does.
+    monkeypatch.setattr(spectra, "ROUGH_FROM", 2)
+    monkeypatch.setattr(spectra, "_fast_bfloat16", lambda like: True)
+    d, faint = 600, 0.3
+    sigma = torch.cat((torch.tensor([1.1, 1.004, 1.0]), torch.linspace(0.9, 0, d - 3)))
+    start = torch.linalg.qr(krylov.draw(d))[0]
+    vectors = torch.linalg.qr(torch.cat((start, draw(d, d - 2)), 1))[0]
+    mixed = torch.linalg.qr(draw(d, d))[0]
+    mixed[1, :2] *= faint
+    right = (torch.linalg.qr(mixed.T)[0].T @ vectors.T).float()
+    left = torch.linalg.qr(draw(d, d))[0].float()
+    found = top_singular_values(chain(Shared(left, 1), Diagonal(sigma[None]), Shared(right, 1)))
+    np.testing.assert_allclose(found[0], sigma[:2], rtol=1e-4)
+
+
 def test_a_rough_guess_is_made_exact_in_few_products(monkeypatch: pytest.MonkeyPatch) -> None:
     # Singular values of products of random matrices lie close together: the hard case of real Jacobians.
     monkeypatch.setattr(spectra, "ROUGH_FROM", 2)
@@ -132,8 +164,8 @@ def test_a_rough_guess_is_made_exact_in_few_products(monkeypatch: pytest.MonkeyP
     found = top_singular_values(operator)
     assert ((found - expected) / expected).abs().max() < spectra.TOLERANCE[torch.float32]
     # Two factors, each with its transpose: four products a column.
-    assert columns[torch.float32] < 12 * 4 * n
-    assert columns[torch.bfloat16] < 48 * 4 * n
+    assert columns[torch.float32] < 5 * 4 * n
+    assert columns[torch.bfloat16] < 56 * 4 * n
 
 
 def test_the_rough_operator_is_near() -> None:
@@ -141,7 +173,6 @@ def test_the_rough_operator_is_near() -> None:
     for operator in (Shared(weight, 2), chain(Shared(weight, 2), Diagonal(draw(2, 8).float()), Shared(weight, 2))):
         v = draw(2, 8, 3).float()
         near = operator.rough().matmul(v)
-        assert near.dtype == torch.float32
         assert 1e-4 < (near - operator.matmul(v)).norm() / near.norm() < 2e-2
     dense = Dense(draw(2, 8, 8))
     assert dense.rough() is dense
