@@ -59,9 +59,8 @@ def linearise_attention(block: Block, rule: AttentionRule, state: State, context
         whole = [x.new_empty(each) for each in (shape, (*shape, d_head), shape, shape[:2])]
         for start in range(0, n, size):
             at = slice(start, start + size)
-            for total, part in zip(
-                whole, _softmax_row(block, rule, scale, state[at], query[at], w_k, w_v), strict=True
-            ):
+            found = _softmax_row(block, rule, scale, state[at], query[at], w_k, w_v)
+            for total, part in zip(whole, found, strict=True):
                 total[at] = part
         out, by_query, by_key, weight = whole
         if block.rotary is not None:

@@ -20,8 +20,8 @@ FULL = 20
 APART = 7e-4
 # How many times that the residual of a sample is at most when one more step may be the last.
 CLOSE = 4.0
-# What the sum of couplings to approximate vectors may be off by, with room: less than twice was seen.
-SAFETY = 2.0
+# What the sum of couplings to approximate vectors may be off by, with room: up to 1.3 times was seen.
+SAFETY = 1.5
 # Rows that the bases of `golub_kahan` have at first; they grow.
 ROOM = 32
 # Converged samples are carried along until they are this share: leaving copies those that stay.

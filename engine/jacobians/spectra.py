@@ -67,21 +67,21 @@ def top_singular_values(operator: Operator) -> Tensor:
 
     All samples of a chunk take a step together, and those that have converged leave. The starting vectors are the same
     for every sample, so that its values do not depend on who else is there. Where bfloat16 products are fast, they
-    find vectors that are nearly right first; convergence is tested on the operator itself all the same.
+    find vectors that are nearly right first; how far off these are is seen from the operator itself all the same.
     """
     n, d_out, d_in = operator.shape
     like, tolerance = operator.like, TOLERANCE[operator.like.dtype]
     start = torch.linalg.qr(draw(d_in).to(like))[0].T
     roughly = like.dtype == torch.float32 and d_in >= ROUGH_FROM and _fast_bfloat16(like)
     rough = operator.rough() if roughly else operator
-    size = EXPECTED_COLUMNS * like.element_size() * (d_out + d_in)
-    parts = []
-    for at in _chunks(n, size, like if rough is operator else None):
-        part, block = operator if len(at) == n else operator[at], start.expand(len(at), -1, -1)
+    bytes_each = EXPECTED_COLUMNS * like.element_size() * (d_out + d_in)
+
+    def largest(at: Tensor) -> Tensor:
+        part, block = operator[at], start.expand(len(at), -1, -1)
         if rough is operator:
             found = golub_kahan(part, block, tolerance, MOST_COLUMNS)
         else:
-            guess = lanczos(rough if len(at) == n else rough[at], block, ROUGH_COLUMNS)
+            guess = lanczos(rough[at], block, ROUGH_COLUMNS)
             found = davidson(part, guess, tolerance, REFINING_COLUMNS)
             left = (~found.converged).nonzero()[:, 0]
             if len(left):
@@ -91,8 +91,12 @@ def top_singular_values(operator: Operator) -> Tensor:
         left = (~found.converged).nonzero()[:, 0]
         if len(left):
             found.values[left, :2] = _decomposed(part[left])
-        parts.append(found.values[:, :2])
-    return torch.cat(parts)
+        return found.values[:, :2]
+
+    # Where there are enough samples, each thread has some of its own, so that none waits for another.
+    threads = 1 if like.is_cuda or n < AT_LEAST * torch.get_num_threads() else torch.get_num_threads()
+    chunks = _chunks(n, bytes_each, like if rough is operator else None, threads)
+    return torch.cat([*(over_threads(largest, chunks) if threads > 1 else map(largest, chunks))])
 
 
 @torch.no_grad()
@@ -194,9 +198,9 @@ def _each(function: Callable[[Tensor], Tensor], matrices: Tensor) -> Tensor:
     return torch.stack([*map(function, matrices)] if matrices.is_cuda else over_threads(function, matrices))
 
 
-def _chunks(n: int, bytes_each: int, like: Tensor | None = None) -> tuple[Tensor, ...]:
+def _chunks(n: int, bytes_each: int, like: Tensor | None = None, threads: int = 1) -> tuple[Tensor, ...]:
     """Numbers of the samples of each chunk: for bases, given a tensor of their kind, or for matrices."""
-    size = CHUNK_BYTES // bytes_each
+    size = min(CHUNK_BYTES // (threads * bytes_each), -(-n // threads))
     if like is not None and not like.is_cuda:
         size = min(size, max(AT_LEAST, CACHE_BYTES // bytes_each))
     return torch.arange(n).split(max(1, size))

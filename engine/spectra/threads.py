@@ -19,9 +19,15 @@ def over_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     threads = torch.get_num_threads()
     if threads == 1:
         return [*map(function, items)]
+    gradients = torch.is_grad_enabled()
+
+    def alone(item: T) -> R:
+        with torch.set_grad_enabled(gradients):  # each thread has its own
+            return function(item)
+
     torch.set_num_threads(1)
     try:
-        return list(_pool(threads).map(function, items))
+        return list(_pool(threads).map(alone, items))
     finally:
         torch.set_num_threads(threads)  # parts of torch keep one number for the whole process
 

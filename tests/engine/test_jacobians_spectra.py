@@ -86,6 +86,17 @@ def test_samples_do_not_depend_on_each_other(monkeypatch: pytest.MonkeyPatch) ->
     torch.testing.assert_close(top_singular_values(Dense(mixed)), whole, rtol=1e-9, atol=1e-14)
 
 
+def test_each_thread_takes_samples_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed = torch.cat([with_spectrum(sigma)[:1] for sigma in SPECTRA.values()])
+    whole = top_singular_values(Dense(mixed))
+    monkeypatch.setattr(spectra, "AT_LEAST", 3)
+    torch.set_num_threads(2)
+    try:
+        torch.testing.assert_close(top_singular_values(Dense(mixed)), whole, rtol=1e-10, atol=1e-14)
+    finally:
+        torch.set_num_threads(1)
+
+
 def test_the_two_largest_come_without_any_matrix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spectra, "_decomposed", None)
     operator = chain(Shared(draw(D, 2 * D), N), Diagonal(draw(N, 2 * D).exp()), Shared(draw(2 * D, D), N))
