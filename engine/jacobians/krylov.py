@@ -159,7 +159,7 @@ def lanczos(operator: Operator, start: Tensor, most: int) -> Top:
         square, p = _small(torch.linalg.eigh, t[due, :held, :held])
         least, square, p = square[:, 0], square.flip(1)[:, :NEAR], p.flip(2)[..., :NEAR]
         theta = square.clamp(min=0).sqrt()
-        excess[due] = _excess(square, least, (rest[due] @ p[:, -BLOCK:, :2]).flatten(1).norm(dim=1), v)
+        excess[due] = _excess(square, least, _residual(rest[due], p), _rounding(square, v))
         done = (excess[due] <= 1) | last
         kept, number, found = due[done], active[due[done]], theta.shape[1]
         top.converged[number] = excess[kept] <= 1
@@ -249,21 +249,28 @@ def _within(tolerance: float, theta: Tensor, p: Tensor, rest: Tensor, third: Ten
     """
     if theta.shape[1] > BLOCK:
         third = third.maximum(theta[:, BLOCK])
-    size = (rest @ p[:, -BLOCK:, :2]).flatten(1).norm(dim=1)
-    residual, gap = size / 2**0.5, theta[:, 1] - third
+    residual, gap = _residual(rest, p), theta[:, 1] - third
     error = residual.where(gap <= residual, residual.square() / gap)
-    rounding = like.shape[1] ** 0.5 * torch.finfo(like.dtype).eps * theta[:, 0]
-    return (error <= (tolerance * theta[:, 1]).maximum(rounding)) & (_excess(theta, theta[:, -1], size, like.mT) <= 1)
+    rounding = _rounding(theta, like.mT)
+    return (error <= (tolerance * theta[:, 1]).maximum(rounding)) & (
+        _excess(theta, theta[:, -1], residual, rounding) <= 1
+    )
 
 
-def _excess(ritz: Tensor, least: Tensor, size: Tensor, like: Tensor) -> Tensor:
-    """How many times larger than it may be the residual of the first two Ritz values is, (N,).
+def _residual(rest: Tensor, p: Tensor) -> Tensor:
+    """Frobenius norm of the residuals of the first two Ritz vectors over √2, (N,), from their last coefficients."""
+    return (rest @ p[:, -BLOCK:, :2]).flatten(1).norm(dim=1) / 2**0.5
 
-    `size` (N,) is the Frobenius norm of both residuals, `least` (N,) the last Ritz value: only against the range of the
-    spectrum is a residual small.
-    """
-    rounding = like.shape[2] ** 0.5 * torch.finfo(like.dtype).eps * ritz[:, 0]
-    return size / 2**0.5 / (APART * (ritz[:, 1] - least)).maximum(rounding).clamp(min=torch.finfo(like.dtype).tiny)
+
+def _excess(ritz: Tensor, least: Tensor, residual: Tensor, rounding: Tensor) -> Tensor:
+    """How many times larger than it may be a residual is against the range of Ritz values `ritz` (N, m), (N,)."""
+    allowed = (APART * (ritz[:, 1] - least)).maximum(rounding)
+    return residual / allowed.clamp(min=torch.finfo(allowed.dtype).tiny)
+
+
+def _rounding(ritz: Tensor, rows: Tensor) -> Tensor:
+    """What rounding of vectors, the `rows` (N, k, d), makes of the largest of some values (N, m), (N,)."""
+    return rows.shape[2] ** 0.5 * torch.finfo(rows.dtype).eps * ritz[:, 0]
 
 
 def orthogonalise(x: Tensor, basis: Tensor, spare: Tensor, passes: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -69,7 +69,7 @@ def in_halves(work: Callable[[S], T], items: S, alone: Callable[[S], str] | None
     found: tuple[T] | None
     try:
         found = (work(items),)
-    except Exception as error:
+    except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
         if len(items) == 1:

@@ -1,7 +1,7 @@
-"""Many small decompositions at once on the CPU."""
+"""Many small computations at once on the CPU, each in one thread."""
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import cache
 from typing import TypeVar
 
@@ -27,7 +27,9 @@ def over_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
 
     torch.set_num_threads(1)
     try:
-        return list(_pool(threads).map(alone, items))
+        done = [_pool(threads).submit(alone, item) for item in items]
+        wait(done)  # for all, so that none goes on and keeps its memory when another has failed
+        return [one.result() for one in done]
     finally:
         torch.set_num_threads(threads)  # parts of torch keep one number for the whole process
 

@@ -176,7 +176,7 @@ def test_a_rough_guess_is_made_exact_in_few_products(monkeypatch: pytest.MonkeyP
     assert ((found - expected) / expected).abs().max() < spectra.TOLERANCE[torch.float32]
     # Two factors, each with its transpose: four products a column.
     assert columns[torch.float32] < 5 * 4 * n
-    assert columns[torch.bfloat16] < 56 * 4 * n
+    assert columns[torch.bfloat16] < 48 * 4 * n
 
 
 def test_the_rough_operator_is_near() -> None:
@@ -184,6 +184,7 @@ def test_the_rough_operator_is_near() -> None:
     for operator in (Shared(weight, 2), chain(Shared(weight, 2), Diagonal(draw(2, 8).float()), Shared(weight, 2))):
         v = draw(2, 8, 3).float()
         near = operator.rough().matmul(v)
+        assert near.dtype == torch.bfloat16
         assert 1e-4 < (near - operator.matmul(v)).norm() / near.norm() < 2e-2
     dense = Dense(draw(2, 8, 8))
     assert dense.rough() is dense
