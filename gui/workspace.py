@@ -8,7 +8,7 @@ from PySide6.QtCore import QSize, Qt, QTimer, Signal, Slot
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QSplitter, QStackedLayout, QTabBar, QTabWidget, QVBoxLayout, QWidget
 
-from engine.analyses import ANALYSES
+from engine.analyses.registry import ANALYSES
 from gui.figure import Figure, Setting
 from gui.form import Form
 from gui.selection import Pick, Selection, SelectionModel

@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from engine.analyses import ANALYSES, get_analysis
+from engine.analyses.registry import ANALYSES, get_analysis
 from engine.cli.tune import tune
 from engine.errors import UserError
 from engine.request import DataSpec, Device, ModelSpec, Request

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from engine.analyses import get_analysis
 from engine.analyses.base import Unit, unit_rng
+from engine.analyses.header import assemble
 from engine.analyses.parameters import validate
+from engine.analyses.registry import get_analysis
 from engine.errors import Cancelled, UserError
 from engine.events import Event, Failed, Finished, Notice, Progress, Snapshot, Started, Stopped
 from engine.models.info import ModelInfo
@@ -22,7 +23,6 @@ from engine.models.memory import is_out_of_memory, release, require
 from engine.models.opening import OpenModel, describe, open_model
 from engine.request import ModelSpec, Request
 from engine.runs.memory import PeakMemory
-from engine.runs.outcome import assemble
 from engine.runs.tuning import fine_tuned
 from engine.sessions.provenance import collect
 from engine.sessions.store import DamagedUnit, Run, Session
@@ -192,6 +192,7 @@ def _complete(
             "This run was planned by another version of Eigenscope, which divides the work differently. "
             "Start a new run; what this one has stays readable."
         )
+    compute = analysis.compute()
     done = _committed(run, units, emit)
     title = f"{analysis.title} · {', '.join(info.label for info in run.models)}"
     emit(Started(run.id, analysis.name, title, len(done), len(units)))
@@ -232,7 +233,7 @@ def _complete(
                 emit(Progress(run.id, len(done), len(units), f"{planned.label} · {unit.title}", remaining))
                 began = time.monotonic()
                 with PeakMemory(device) as peak:
-                    found = analysis.compute(unit, request, params, model, unit_rng(request, unit), done)
+                    found = compute(unit, request, params, model, unit_rng(request, unit), done)
                 weights_hash = model.layer_hash(unit.layer) if unit.layer is not None else None
             except Cancelled:  # in the middle of fine-tuning
                 raise
@@ -260,7 +261,7 @@ def _complete(
         left -= unit.cost
         if time.monotonic() >= next_snapshot and before < len(done) < len(units):
             began = time.monotonic()
-            emit(Snapshot(run.id, assemble(analysis, params, run, done), final=False))
+            emit(Snapshot(run.id, assemble(analysis, request, params, run.models, done), final=False))
             # Where putting together is slow it is done less often: it takes at most a fifth of the time.
             next_snapshot = time.monotonic() + max(SNAPSHOT_SECONDS, 4 * (time.monotonic() - began))
 
@@ -276,7 +277,7 @@ def _complete(
         emit(Progress(run.id, len(done), len(units), "Putting the result together", 0.0))
         # From the disk, not from memory: a run that was interrupted and one that was not go through the same bytes.
         stored = {unit.key: run.read_unit(unit.key) for unit in units if unit.key in done}
-        run.commit_result(assemble(analysis, params, run, stored, missing))
+        run.commit_result(assemble(analysis, request, params, run.models, stored, missing))
         result = run.result()
         assert result is not None
     emit(Snapshot(run.id, result, final=True))

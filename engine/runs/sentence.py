@@ -43,7 +43,7 @@ def attended(question: Attend, opened: "Opened") -> Attended:
         if spec.tuning is not None:
             raise UserError("A sentence is read by a model as it is. Fine-tune it into a folder first, and load that.")
         model = opened.get(spec, question.seed, resolve_device(question.device), describe(spec))
-        from engine.analyses.attend import attend
+        from engine.analyses.attention.sentence import attend
 
         found = attend(model, question.text)
     except UserError as error:

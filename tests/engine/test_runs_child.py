@@ -15,7 +15,8 @@ import pytest
 import runs_helpers
 from runs_helpers import make_model
 
-from engine import analyses, events
+from engine import events
+from engine.analyses import registry
 from engine.request import DataSpec, ModelSpec, Request
 from engine.runs import child as child_module
 from engine.runs.child import Child, Inspected, Reply, Verified, Verify
@@ -33,7 +34,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def steps() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(analyses.ANALYSES, "steps", "runs_helpers:Steps")
+        patch.setitem(registry.ANALYSES, "steps", runs_helpers.STEPS)
         patch.setattr(child_module, "serve", runs_helpers.serve_steps)
         yield
 
