@@ -13,8 +13,8 @@ from pathlib import Path
 from PySide6.QtCore import QCoreApplication, QEventLoop
 
 from gui.app import start
-from gui.host import Host
-from gui.runs import RunRow
+from gui.state.compute_host import Host
+from gui.state.runs import RunRow
 from gui.window import MainWindow
 
 WAIT_SECONDS = 60

@@ -14,35 +14,35 @@ from PySide6.QtWidgets import (
 )
 
 from engine.runs.child import Inspected
-from gui.actions import Actions, State
-from gui.document import Document
-from gui.files import Files
-from gui.garbage import Collector
-from gui.help import HelpPane
-from gui.host import Host
-from gui.inspector import Inspector
-from gui.jobs import Jobs
-from gui.keeper import Keeper
-from gui.loader import LoaderPane
-from gui.messages import MessageBar
-from gui.palette import Palette
-from gui.parameters import ParametersPane
-from gui.places import Places
-from gui.plots import Plots
-from gui.presenter import Presenter
-from gui.results import Results
-from gui.runner import Runner
-from gui.runs import RunRow, Runs
-from gui.runs_pane import RunsPane
-from gui.selection import SelectionModel
-from gui.sentence import SentenceBar
-from gui.settings import Settings
-from gui.style import sheet
-from gui.theme import Mode, Theme
-from gui.timeline import Timeline
-from gui.walker import ArrowGuard, Walker
-from gui.widgets import scrolled
-from gui.workspace import ViewPanel, Workspace, navigators
+from gui.commands.actions import Actions, State
+from gui.commands.figures import FigureCommands
+from gui.commands.files import FileCommands
+from gui.commands.navigation import ArrowGuard, Navigation
+from gui.commands.runs import RunCommands
+from gui.look.style import sheet
+from gui.look.widgets import scrolled
+from gui.panes.dock_layout import DockLayout
+from gui.panes.help import HelpPane
+from gui.panes.inspector import Inspector
+from gui.panes.messages import MessageBar
+from gui.panes.model import ModelPane
+from gui.panes.palette import Palette
+from gui.panes.parameters import ParametersPane
+from gui.panes.runs import RunsPane
+from gui.panes.sentence import SentenceBar
+from gui.panes.timeline import Timeline
+from gui.panes.view_state import ViewState
+from gui.panes.view_sync import ViewSync
+from gui.panes.workspace import ViewPanel, Workspace, navigators
+from gui.plots.theme import Mode, Theme
+from gui.state.compute_host import Host
+from gui.state.document import Document
+from gui.state.garbage import Collector
+from gui.state.jobs import Jobs
+from gui.state.results import Results
+from gui.state.runs import RunRow, Runs
+from gui.state.selection import SelectionModel
+from gui.state.settings import Settings
 
 
 class MainWindow(QMainWindow):
@@ -60,13 +60,13 @@ class MainWindow(QMainWindow):
         self.document = Document(home, self)
         self.runs = Runs(self.host, self)
         self.results = Results(self.document, self.runs, self.jobs, self)
-        self.walker = Walker(self.selection, self.results, self)
+        self.walker = Navigation(self.selection, self.results, self)
 
         self.messages = MessageBar()
         self.workspace = Workspace(self.selection)
         self.navigator = ViewPanel(navigators(), self.selection)
         self.navigator.tabs.hide()  # it follows the analysis in front
-        self.loader, self.parameters, self.inspector = LoaderPane(), ParametersPane(), Inspector()
+        self.loader, self.parameters, self.inspector = ModelPane(), ParametersPane(), Inspector()
         self.runs_pane, self.help = RunsPane(self.runs), HelpPane(self)
         self.timeline = Timeline(self.selection, self.results)
         self.doing = QLabel()
@@ -77,18 +77,18 @@ class MainWindow(QMainWindow):
             "parameters": self.parameters,
             "runs": self.runs_pane,
         }
-        self.places = Places(self, (self.messages, self.workspace, self.navigator, self.timeline), sides, settings)
+        self.places = DockLayout(self, (self.messages, self.workspace, self.navigator, self.timeline), sides, settings)
 
-        self.files = Files(self.document, self.jobs, settings, self)
-        self.plots = Plots(self.workspace, self)
+        self.files = FileCommands(self.document, self.jobs, settings, self)
+        self.plots = FigureCommands(self.workspace, self)
         panes = (self.loader, self.parameters, self.runs_pane)
-        self.runner = Runner(self.host, self.document, self.runs, panes, settings, self)
+        self.runner = RunCommands(self.host, self.document, self.runs, panes, settings, self)
         self.sentence = SentenceBar(self.host, self.runs, self.results, self.runner.attend)
         self.workspace.pages["attention"].put_above(self.sentence)
         drawn = (self.workspace, self.navigator, self.inspector)
-        self.presenter = Presenter(self.results, self.selection, self.walker, drawn, self)
+        self.presenter = ViewSync(self.results, self.selection, self.walker, drawn, self)
         followed, panels = (self.selection, self.walker), (self.workspace, self.navigator)
-        self.keeper = Keeper(self.document, self.jobs, (self.results, self.runs), followed, panels, self)
+        self.keeper = ViewState(self.document, self.jobs, (self.results, self.runs), followed, panels, self)
 
         parts: dict[str, QObject] = {
             name: getattr(self, name)

@@ -11,7 +11,7 @@ from window_parts import HEADS, LAYERS, answer_boxes, request_for, save_model, w
 
 from engine.runs.loop import execute, start
 from engine.sessions.store import Session
-from gui.selection import Selection
+from gui.plots.selection import Selection
 
 READ_MS = 20_000
 START_MS = 90_000
