@@ -12,7 +12,7 @@ from gui.look.icons import icon
 
 
 @dataclass(frozen=True)
-class State:
+class WindowState:
     """What decides which actions make sense now."""
 
     running: bool = False
@@ -23,7 +23,7 @@ class State:
     row: bool = False
 
 
-def always(_: State) -> bool:
+def always(_: WindowState) -> bool:
     return True
 
 
@@ -37,57 +37,61 @@ class Command:
     slot: str
     shortcut: str = ""
     icon: str = ""
-    enabled: Callable[[State], bool] = always
+    enabled: Callable[[WindowState], bool] = always
     separator: bool = False
     tip: str = ""
 
 
-def _idle(state: State) -> bool:
+def _idle(state: WindowState) -> bool:
     return not state.running
 
 
-def _kept(state: State) -> bool:
+def _kept(state: WindowState) -> bool:
     return state.session and not state.running
 
 
 COMMANDS = (
-    Command("new", "New session", "File", "files.new", "Ctrl+N", "new", _idle),
-    Command("open", "Open session…", "File", "files.open", "Ctrl+O", "open", _idle),
-    Command("open_zip", "Open a zip read-only…", "File", "files.open_zip", "", "", _idle),
-    Command("save_as", "Save session as…", "File", "files.save_as", "Ctrl+Shift+S", "save", _kept, separator=True),
-    Command("pack", "Zip for a colleague…", "File", "files.pack", "", "zip", _kept),
-    Command("unpack", "Import a zip…", "File", "files.unpack", "", "", _idle),
-    Command("verify", "Verify every file", "File", "files.verify", "", "verify", _kept),
+    Command("new", "New session", "File", "file_commands.new", "Ctrl+N", "new", _idle),
+    Command("open", "Open session…", "File", "file_commands.open", "Ctrl+O", "open", _idle),
+    Command("open_zip", "Open a zip read-only…", "File", "file_commands.open_zip", "", "", _idle),
+    Command("save_as", "Save session as…", "File", "file_commands.save_as", "Ctrl+Shift+S", "save", _kept,
+            separator=True),
+    Command("pack", "Zip for a colleague…", "File", "file_commands.pack", "", "zip", _kept),
+    Command("unpack", "Import a zip…", "File", "file_commands.unpack", "", "", _idle),
+    Command("verify", "Verify every file", "File", "file_commands.verify", "", "verify", _kept),
     Command(
-        "export", "Save figure…", "File", "plots.save", "Ctrl+E", "export", lambda s: s.result, separator=True,
+        "export", "Save figure…", "File", "figure_commands.save", "Ctrl+E", "export", lambda s: s.result,
+        separator=True,
         tip="PDF, SVG, PNG, CSV, NPZ or a matplotlib script of exactly what is drawn",
     ),
     Command("quit", "Quit", "File", "window.close", "Ctrl+Q", separator=True),
-    Command("copy_figure", "Copy figure", "Edit", "plots.copy", "Ctrl+Shift+C", "copy", lambda s: s.result),
+    Command("copy_figure", "Copy figure", "Edit", "figure_commands.copy", "Ctrl+Shift+C", "copy", lambda s: s.result),
     Command("copy_numbers", "Copy the selected head’s numbers", "Edit", "inspector.copy", "Ctrl+Alt+C", "",
             lambda s: s.result),
     Command("palette", "Find a command…", "Edit", "window.show_palette", "Ctrl+K", "search", separator=True),
-    Command("run", "Run", "Run", "runner.run", "Ctrl+R", "run"),
-    Command("cancel", "Cancel", "Run", "runner.cancel", "Ctrl+.", "cancel", lambda s: s.cancellable),
-    Command("resume", "Resume", "Run", "runner.resume", "Ctrl+Shift+R", "resume", lambda s: s.resumable),
-    Command("recipe", "Run a recipe…", "Run", "runner.run_recipe", tip="Studies that come with the program"),
-    Command("again", "Take up this run’s settings", "Run", "runner.recall", "", "", lambda s: s.row, separator=True,
+    Command("run", "Run", "Run", "run_commands.run", "Ctrl+R", "run"),
+    Command("cancel", "Cancel", "Run", "run_commands.cancel", "Ctrl+.", "cancel", lambda s: s.cancellable),
+    Command("resume", "Resume", "Run", "run_commands.resume", "Ctrl+Shift+R", "resume", lambda s: s.resumable),
+    Command("recipe", "Run a recipe…", "Run", "run_commands.run_recipe", tip="Studies that come with the program"),
+    Command("again", "Take up this run’s settings", "Run", "run_commands.recall", "", "", lambda s: s.row,
+            separator=True,
             tip="Put the model and the parameters of the chosen run into the panes, to run it again or change it"),
-    Command("verify_closed", "Verify closed forms…", "Run", "runner.verify", "", "verify", _idle, separator=True,
+    Command("verify_closed", "Verify closed forms…", "Run", "run_commands.verify", "", "verify", _idle, separator=True,
             tip="Compare the Jacobians of the model on the left with automatic differentiation, on one short sample"),
-    Command("tune", "Fine-tune…", "Run", "runner.tune",
+    Command("tune", "Fine-tune…", "Run", "run_commands.tune",
             tip="Train the model on the left on the text; its checkpoints become models to measure"),
-    Command("log", "Show the log", "Run", "runner.show_log", "Ctrl+L", "", lambda s: s.row),
-    Command("next_view", "Next view", "View", "plots.next_view", "Ctrl+PgDown"),
-    Command("previous_view", "Previous view", "View", "plots.previous_view", "Ctrl+PgUp"),
-    Command("split", "Two views side by side", "View", "plots.toggle_split", "Ctrl+\\", "split"),
-    Command("next_layer", "Next layer", "View > Walk", "walker.next_layer", "Right", "", lambda s: s.result),
-    Command("previous_layer", "Previous layer", "View > Walk", "walker.previous_layer", "Left", "",
+    Command("log", "Show the log", "Run", "run_commands.show_log", "Ctrl+L", "", lambda s: s.row),
+    Command("next_view", "Next view", "View", "figure_commands.next_view", "Ctrl+PgDown"),
+    Command("previous_view", "Previous view", "View", "figure_commands.previous_view", "Ctrl+PgUp"),
+    Command("split", "Two views side by side", "View", "figure_commands.toggle_split", "Ctrl+\\", "split"),
+    Command("next_layer", "Next layer", "View > Walk", "navigation.next_layer", "Right", "", lambda s: s.result),
+    Command("previous_layer", "Previous layer", "View > Walk", "navigation.previous_layer", "Left", "",
             lambda s: s.result),
-    Command("next_head", "Next head", "View > Walk", "walker.next_head", "Down", "", lambda s: s.result),
-    Command("previous_head", "Previous head", "View > Walk", "walker.previous_head", "Up", "", lambda s: s.result),
-    Command("next_model", "Next model", "View > Walk", "walker.next_model", "]", "", lambda s: s.result),
-    Command("previous_model", "Previous model", "View > Walk", "walker.previous_model", "[", "", lambda s: s.result),
+    Command("next_head", "Next head", "View > Walk", "navigation.next_head", "Down", "", lambda s: s.result),
+    Command("previous_head", "Previous head", "View > Walk", "navigation.previous_head", "Up", "", lambda s: s.result),
+    Command("next_model", "Next model", "View > Walk", "navigation.next_model", "]", "", lambda s: s.result),
+    Command("previous_model", "Previous model", "View > Walk", "navigation.previous_model", "[", "",
+            lambda s: s.result),
     Command("play", "Play or pause the checkpoints", "View > Walk", "timeline.play", "Alt+P", "", lambda s: s.result,
             tip="Go through the models of a run in the order of training"),
     Command("first_model", "First checkpoint", "View > Walk", "timeline.first", "Ctrl+[", "", lambda s: s.result),
@@ -95,9 +99,9 @@ COMMANDS = (
     Command("theme_system", "As the system", "View > Theme", "window.theme_system", separator=True),
     Command("theme_light", "Light", "View > Theme", "window.theme_light"),
     Command("theme_dark", "Dark", "View > Theme", "window.theme_dark"),
-    Command("reset_layout", "Put the panes back", "View", "places.reset"),
+    Command("reset_layout", "Put the panes back", "View", "dock_layout.reset"),
     Command("contents", "Help pages", "Help", "window.show_help", "F1", "help"),
-    Command("what", "What is this view?", "Help", "plots.ask_help", "?"),
+    Command("what", "What is this view?", "Help", "figure_commands.ask_help", "?"),
     Command("keys", "Keys", "Help", "window.show_keys"),
     Command("about", "About Eigenscope", "Help", "window.show_about", separator=True),
 )  # fmt: skip
@@ -141,6 +145,6 @@ class Actions(QObject):
             self.menus[path] = self.menu(above).addMenu(title) if above else self._bar.addMenu(title)
         return self.menus[path]
 
-    def update(self, state: State) -> None:
+    def update(self, state: WindowState) -> None:
         for command in COMMANDS:
             self.by_id[command.id].setEnabled(command.enabled(state))

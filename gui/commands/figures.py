@@ -35,12 +35,12 @@ class FigureCommands(QObject):
     @Slot()
     def save(self) -> None:
         """Offer the formats that the figure in front can be written in."""
-        if (plot := self._workspace.panel.canvas.plot) is not None:
+        if (plot := self._workspace.panel.figure_area.plot) is not None:
             plot.menu.popup(plot.mapToGlobal(plot.rect().topRight() - QPoint(plot.menu.sizeHint().width(), 0)))
 
     @Slot()
     def copy(self) -> None:
         from gui.plots.export import pictures
 
-        if (plot := self._workspace.panel.canvas.plot) is not None:
+        if (plot := self._workspace.panel.figure_area.plot) is not None:
             pictures.copy_image(plot)

@@ -54,9 +54,9 @@ class RunCommands(QObject):
     ) -> None:
         super().__init__(window)
         self._document, self._runs, self._settings, self._window = document, runs, settings, window
-        self._loader, self._parameters, self._pane = panes
+        self._model_pane, self._parameters, self._pane = panes
         self._host = host
-        self.tuner = Tuner(host, self._loader, settings, document.home, window)
+        self.tuner = Tuner(host, self._model_pane, settings, document.home, window)
         host.replied.connect(self._answered)
         self._parameters.run.connect(self.run)
         self._pane.cancel.connect(self.cancel_row)
@@ -71,9 +71,9 @@ class RunCommands(QObject):
         return Request(
             analysis=analysis.name,
             params=self._parameters.values(),
-            models=self._loader.specs(),
-            data=self._loader.data_spec(),
-            device=self._loader.device_name(),
+            models=self._model_pane.specs(),
+            data=self._model_pane.data_spec(),
+            device=self._model_pane.device_name(),
             seed=self._parameters.seed.read(),
         )
 
@@ -89,7 +89,7 @@ class RunCommands(QObject):
         """Run a request that comes with the program; the panes show it, so that it can be changed and run again."""
         if (request := choose_recipe(self._window)) is not None:
             try:
-                self._loader.set_request(request)
+                self._model_pane.set_request(request)
                 self._parameters.set_request(request)
                 self._submit(request)
             except (UserError, OSError) as error:
@@ -97,7 +97,7 @@ class RunCommands(QObject):
 
     @Slot()
     def tune(self) -> None:
-        """Fine-tune the model in the loader into a folder."""
+        """Fine-tune the model in the Model pane into a folder."""
         self.tuner.show()
 
     def _submit(self, request: Request) -> None:
@@ -105,17 +105,17 @@ class RunCommands(QObject):
         self._settings.remember_session(session.path)
         if (source := request.models[0].source) not in BUILTIN:
             self._settings.remember_model(source)
-            self._loader.set_known(self._settings.models)
+            self._model_pane.set_known(self._settings.models)
         row = self._runs.add(session.path, request)
         if row.active:  # one that has to wait does not take the view away from what is being looked at
             self._pane.choose(row)
 
     @Slot()
     def verify(self) -> None:
-        """Compare the closed-form Jacobians of the model in the loader with automatic differentiation."""
+        """Compare the closed-form Jacobians of the model in the Model pane with automatic differentiation."""
         try:
-            spec, data = self._loader.specs()[0], self._loader.data.value().model_copy(update={"samples": 1})
-            message = Verify(spec, data, self._loader.device_name(), self._parameters.seed.read())
+            spec, data = self._model_pane.specs()[0], self._model_pane.data.value().model_copy(update={"samples": 1})
+            message = Verify(spec, data, self._model_pane.device_name(), self._parameters.seed.read())
         except UserError as error:
             self.failed.emit(error)
             return
@@ -123,8 +123,8 @@ class RunCommands(QObject):
         self._host.verify(message)
 
     def attend(self, text: str) -> Attend:
-        """The question for the attention of `text`, put to the model in the loader."""
-        return Attend(self._loader.specs()[0], text, self._loader.device_name(), self._parameters.seed.read())
+        """The question for the attention of `text`, put to the model in the Model pane."""
+        return Attend(self._model_pane.specs()[0], text, self._model_pane.device_name(), self._parameters.seed.read())
 
     @Slot(object)
     def _answered(self, reply: object) -> None:
@@ -145,7 +145,7 @@ class RunCommands(QObject):
     def recall(self) -> None:
         """Put what the chosen run was asked into the panes."""
         if (row := self._pane.current) is not None:
-            self._loader.set_request(row.request)
+            self._model_pane.set_request(row.request)
             self._parameters.set_request(row.request)
 
     @Slot()
@@ -179,15 +179,15 @@ class RunCommands(QObject):
 
     @Slot()
     def tell_needs(self) -> None:
-        """Say in the loader what memory this run takes at its peak, fine-tuning included, and what there is."""
-        analysis, info = self._parameters.analysis, self._loader.info
+        """Say in the Model pane what memory this run takes at its peak, fine-tuning included, and what there is."""
+        analysis, info = self._parameters.analysis, self._model_pane.info
         if analysis is None or info is None or not self._parameters.form.valid:
-            self._loader.show_needs("", True)
+            self._model_pane.show_needs("", True)
             return
         try:
             request = self.request()
         except UserError:  # said where the field is
-            self._loader.show_needs("", True)
+            self._model_pane.show_needs("", True)
             return
         if request.device == "auto" and not _has_gpu():
             request = request.model_copy(update={"device": "cpu"})
@@ -197,4 +197,4 @@ class RunCommands(QObject):
 
         free = psutil.virtual_memory().available
         text = f"Needs about {needed / 1e9:.2f} GB of memory; {free / 1e9:.1f} GB is free."
-        self._loader.show_needs(text, needed <= free)
+        self._model_pane.show_needs(text, needed <= free)

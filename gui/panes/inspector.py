@@ -22,13 +22,13 @@ def probability(value: float) -> str:
 
 
 class Inspector(QWidget):
-    """Shows one Inspection."""
+    """Shows one `Inspection`."""
 
     help_requested = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.reading: Inspection | None = None
+        self.inspection: Inspection | None = None
         self.title = QLabel()
         self.title.setProperty("role", "heading")
         self.subtitle = QLabel(wordWrap=True)
@@ -49,17 +49,19 @@ class Inspector(QWidget):
             box.addWidget(widget)
         box.addWidget(self.help, 0, Qt.AlignmentFlag.AlignLeft)
         box.addStretch(1)
-        self.show_reading(None)
+        self.show_inspection(None)
 
-    def show_reading(self, reading: Inspection | None) -> None:
-        self.reading = reading
-        shown = reading or Inspection("Nothing selected", "Run an analysis, then click a head or use the arrow keys.")
+    def show_inspection(self, inspection: Inspection | None) -> None:
+        self.inspection = inspection
+        shown = inspection or Inspection(
+            "Nothing selected", "Run an analysis, then click a head or use the arrow keys."
+        )
         self.title.setText(shown.title)
         self.subtitle.setText(shown.subtitle)
         self.verdict.setText(shown.verdict)
         set_role(self.verdict, {None: "", True: "outside", False: "inside"}[shown.outside])
         self.verdict.setVisible(bool(shown.verdict))
-        self.help.setVisible(reading is not None)
+        self.help.setVisible(inspection is not None)
         self._table.setVisible(bool(shown.rows))
         self._fill([row[: len(shown.columns)] for row in (shown.columns, *map(self._texts, shown.rows))])
         for cells, row in zip(self._cells[1:], shown.rows, strict=False):
@@ -67,13 +69,13 @@ class Inspector(QWidget):
                 cell.setToolTip(row.meaning)
 
     def text(self) -> str:
-        """The reading as tab-separated lines, for a spreadsheet."""
-        if self.reading is None:
+        """The inspection as tab-separated lines, for a spreadsheet."""
+        if self.inspection is None:
             return ""
-        width = len(self.reading.columns)
-        rows = ["\t".join((r.symbol, *map(repr, (r.value, r.null, r.p, r.q)))[:width]) for r in self.reading.rows]
-        head = f"{self.reading.subtitle}\t{self.reading.title}"
-        return "\n".join([head, "\t".join(self.reading.columns), *rows, self.reading.verdict])
+        width = len(self.inspection.columns)
+        rows = ["\t".join((r.symbol, *map(repr, (r.value, r.null, r.p, r.q)))[:width]) for r in self.inspection.rows]
+        head = f"{self.inspection.subtitle}\t{self.inspection.title}"
+        return "\n".join([head, "\t".join(self.inspection.columns), *rows, self.inspection.verdict])
 
     @Slot()
     def copy(self) -> None:
@@ -81,7 +83,7 @@ class Inspector(QWidget):
 
     @Slot()
     def _ask_help(self) -> None:
-        self.help_requested.emit(self.reading.help if self.reading else "index")
+        self.help_requested.emit(self.inspection.help if self.inspection else "index")
 
     @staticmethod
     def _texts(row: Row) -> tuple[str, ...]:

@@ -77,24 +77,24 @@ class Curve:
 class TuningDialog(QDialog):
     """Closing it hides it: what goes on goes on, and the same command shows it again.
 
-    `start` carries a Tune, `cancel` asks to stop it, `use` a folder and the checkpoints to put into the loader.
+    `start` carries a Tune, `cancel` asks to stop it, `use` a folder and the checkpoints to put into the Model pane.
     """
 
     start = Signal(object)
     cancel = Signal()
     use = Signal(str, str)
 
-    def __init__(self, loader: ModelPane, parent: QWidget | None = None) -> None:
+    def __init__(self, model_pane: ModelPane, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         from gui.plots.figure_widget import FigureWidget
 
         self.setWindowTitle("Fine-tune")
-        self._loader = loader
+        self._model_pane = model_pane
         self.curve = Curve()
         self.running = False
         self.what = QLabel(wordWrap=True)
         self.form: Form[Tuning] = Form(Tuning)
-        self.form.set_value(loader.tuning)
+        self.form.set_value(model_pane.tuning)
         self.folder = QLineEdit()
         self.folder.setToolTip("Gets a checkpoint of the start and of each epoch, as ordinary Hugging Face folders")
         browse = tool_button("…", "Choose a folder")
@@ -137,7 +137,7 @@ class TuningDialog(QDialog):
         self.resize(900, 520)
         self.form.changed.connect(self._enable)
         self.folder.textChanged.connect(self._enable)
-        loader.changed.connect(self.tell)
+        model_pane.changed.connect(self.tell)
         self.tell()
         self._draw()
         self._enable()
@@ -148,14 +148,14 @@ class TuningDialog(QDialog):
         if self.running:
             return
         try:
-            spec, text = self._checkpoint(), self._loader.data.value().source
+            spec, text = self._checkpoint(), self._model_pane.data.value().source
             self.what.setText(f"{spec.condition}, on the training part of the text “{text}”.")
         except UserError as error:
             self.what.setText(error.message)
 
     def _checkpoint(self) -> ModelSpec:
         """What it starts from: of several checkpoints the last, as for a condition of a run."""
-        trained = [spec for spec in self._loader.specs() if not spec.twin and not spec.tuning]
+        trained = [spec for spec in self._model_pane.specs() if not spec.twin and not spec.tuning]
         return trained[-1].model_copy(update={"seed": None})
 
     def follow(self, progress: TuneProgress) -> None:
@@ -192,7 +192,7 @@ class TuningDialog(QDialog):
         folder = Path(self.folder.text().strip()).expanduser()
         try:
             spec = self._checkpoint().model_copy(update={"tuning": self.form.value()})
-            job = Tune(spec, self._loader.data.value(), self._loader.device_name(), self.seed.read(), folder)
+            job = Tune(spec, self._model_pane.data.value(), self._model_pane.device_name(), self.seed.read(), folder)
         except UserError as error:
             set_role(self.said, "problem")
             self.said.setText(error.message)
@@ -235,9 +235,10 @@ class Tuner(QObject):
 
     help_requested = Signal(str)
 
-    def __init__(self, host: Host, loader: ModelPane, settings: Settings, home: Path, window: QWidget) -> None:
+    def __init__(self, host: Host, model_pane: ModelPane, settings: Settings, home: Path, window: QWidget) -> None:
         super().__init__(window)
-        self._host, self._loader, self._settings, self._home, self._window = host, loader, settings, home, window
+        self._host, self._settings, self._home = host, settings, home
+        self._model_pane, self._window = model_pane, window
         self.dialog: TuningDialog | None = None
         host.replied.connect(self._answered)
 
@@ -245,7 +246,7 @@ class Tuner(QObject):
     def show(self) -> None:
         """Open the dialog, or bring it to the front."""
         if self.dialog is None:
-            self.dialog = TuningDialog(self._loader, self._window)
+            self.dialog = TuningDialog(self._model_pane, self._window)
             self.dialog.start.connect(self._host.tune)
             self.dialog.cancel.connect(self._host.cancel_tuning)
             self.dialog.use.connect(self._use)
@@ -278,8 +279,8 @@ class Tuner(QObject):
     @Slot(str, str)
     def _use(self, folder: str, checkpoints: str) -> None:
         self._settings.remember_model(folder)
-        self._loader.set_known(self._settings.models)
-        self._loader.offer(folder, checkpoints)
+        self._model_pane.set_known(self._settings.models)
+        self._model_pane.offer(folder, checkpoints)
 
 
 def _finished(folder: str | Path) -> bool:

@@ -34,7 +34,7 @@ class ViewState(QObject):
         super().__init__(parent)
         self._document, self._jobs = document, jobs
         self._results, self._runs = shown
-        self._selection, self._walker = followed
+        self._selection, self._navigation = followed
         self._workspace, self._navigator = panels
         self._quiet = QTimer(self, singleShot=True, interval=QUIET_MS)
         self._quiet.timeout.connect(self._save)
@@ -59,7 +59,7 @@ class ViewState(QObject):
         state = session.views().get(WINDOW, {}) if session is not None else {}
         self._workspace.restore(state.get("workspace", {}))
         self._navigator.restore(state.get("navigator", {}))
-        self._walker.restore(state.get("selection", {}))
+        self._navigation.restore(state.get("selection", {}))
         rows = self._runs.rows
         row = self._runs.find(state.get("run", "")) or (rows[-1] if rows else None)
         if row is not None:

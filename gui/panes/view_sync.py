@@ -18,12 +18,12 @@ class ViewSync(QObject):
         self,
         results: Results,
         selection: SelectionModel,
-        walker: Navigation,
+        navigation: Navigation,
         panes: tuple[Workspace, ViewPanel, Inspector],
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
-        self._results, self._selection, self._walker = results, selection, walker
+        self._results, self._selection, self._navigation = results, selection, navigation
         self._workspace, self._navigator, self._inspector = panes
         results.shown.connect(self.present)
         selection.changed.connect(self.read)
@@ -37,7 +37,7 @@ class ViewSync(QObject):
             analysis = str(dataset.attrs["analysis"])
         else:
             analysis = row.request.analysis if row else self._workspace.analysis
-        self._walker.clamp()
+        self._navigation.clamp()
         self._workspace.turn_to(analysis)
         self._workspace.show_dataset(analysis, dataset, empty)
         self._navigator.set_view(analysis)
@@ -48,7 +48,7 @@ class ViewSync(QObject):
     def read(self) -> None:
         """Read the selected head for the inspector."""
         if (dataset := self._results.dataset) is None:
-            self._inspector.show_reading(None)
+            self._inspector.show_inspection(None)
             return
         views = import_module(f"gui.views.{dataset.attrs['analysis']}.views")
-        self._inspector.show_reading(views.INSPECT(dataset, self._selection.current))
+        self._inspector.show_inspection(views.INSPECT(dataset, self._selection.current))

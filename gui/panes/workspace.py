@@ -39,7 +39,7 @@ def views_of(analysis: str) -> tuple[View, ...]:
     return own + trajectory_views(analysis)
 
 
-class Canvas(QWidget):
+class FigureArea(QWidget):
     """Where a figure will be: empty until the plotting library is loaded, right after the window is on screen.
 
     `tools` stand above it, in one row with the figure's own buttons where there is room for both.
@@ -128,13 +128,13 @@ class ViewPanel(QWidget):
         tools.setMinimumWidth(1)  # a panel may become narrower than this: then the tools get a row of their own
         self._options = QStackedLayout(tools)
         self._options.setContentsMargins(4, 2, 4, 2)
-        self.canvas = Canvas(tools)
-        self.canvas.picked.connect(self._picked)
-        self.canvas.dragged.connect(self._dragged)
+        self.figure_area = FigureArea(tools)
+        self.figure_area.picked.connect(self._picked)
+        self.figure_area.dragged.connect(self._dragged)
         self._setting = Setting(())
         self._throttle = QTimer(self, singleShot=True, interval=DRAG_MS)
         self._throttle.timeout.connect(self._set_options)
-        self.canvas.help_requested.connect(self._ask_help)
+        self.figure_area.help_requested.connect(self._ask_help)
         selection.changed.connect(self._moved)
 
         self.tabs.setVisible(len(views) > 1)
@@ -142,7 +142,7 @@ class ViewPanel(QWidget):
         self.box.setContentsMargins(0, 0, 0, 0)
         self.box.setSpacing(0)
         self.box.addWidget(self.tabs)
-        self.box.addWidget(self.canvas, 1)
+        self.box.addWidget(self.figure_area, 1)
         self._view_chosen()
 
     @property
@@ -191,9 +191,9 @@ class ViewPanel(QWidget):
         if self._stale:
             return
         if self.dataset is None or self.dataset.attrs["analysis"] != self.view.analysis:
-            self.canvas.show_figure(Figure(empty=self.empty))
+            self.figure_area.show_figure(Figure(empty=self.empty))
         elif (form := self._form(self.view)).valid:
-            self.canvas.show_figure(self.view.draw(self.dataset, self.selection.current, form.value()))
+            self.figure_area.show_figure(self.view.draw(self.dataset, self.selection.current, form.value()))
 
     def state(self) -> dict[str, Any]:
         """What a session keeps of this panel: the view, and the options of every view that was opened."""
@@ -242,7 +242,7 @@ class ViewPanel(QWidget):
         if form.valid and (along := {name: self._shared[name] for name in _shared(form) if name in self._shared}):
             form.set_value(form.value().model_copy(update=along))
         self._options.setCurrentWidget(form)
-        self.canvas.place_tools()
+        self.figure_area.place_tools()
         self._options_changed()
 
     @Slot()
@@ -352,7 +352,7 @@ class Workspace(QTabWidget):
         """Make the plots of every panel."""
         for page in self.pages.values():
             for panel in page.panels:
-                panel.canvas.load()
+                panel.figure_area.load()
 
     def turn_to(self, analysis: str) -> None:
         """Bring the tab of `analysis` to the front."""

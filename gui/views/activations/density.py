@@ -8,7 +8,7 @@ from engine.spectra.student import interval
 from gui.plots.figure import Axis, Cell, Figure, Line, Mark, Panel, Table
 from gui.plots.selection import Selection
 from gui.views.base import Options
-from gui.views.power_laws.data import Fitted, layer_axis
+from gui.views.power_laws.data import PowerLawSlice, layer_axis
 from gui.views.power_laws.depth import curve_marks
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class DensityOptions(Options):
 
 def density(dataset: "xr.Dataset", selection: Selection, options: DensityOptions) -> Figure:
     """The share of eigenvalues above λ with the fitted tail, α_ESD by layer, and the tests of one layer in numbers."""
-    fitted = Fitted.of(dataset, selection)
+    fitted = PowerLawSlice.of(dataset, selection)
     if not fitted.has("alpha_esd"):
         return Figure(
             empty="This run has no density fits. Tick “Density fit” in the parameters and run it again, or wait for "

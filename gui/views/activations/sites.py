@@ -11,7 +11,7 @@ from engine.spectra.student import interval
 from gui.plots.figure import Axis, Figure, Line, Mark, Panel, Points, Rule
 from gui.plots.selection import Selection
 from gui.views.base import Options
-from gui.views.power_laws.data import ALPHA, NOTHING, Fitted, geometric_mean, ranked
+from gui.views.power_laws.data import ALPHA, NOTHING, PowerLawSlice, geometric_mean, ranked
 from gui.views.power_laws.depth import curve_marks
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class GridOptions(Options):
 
 def grid(dataset: "xr.Dataset", selection: Selection, options: GridOptions) -> Figure:
     """One small spectrum for each sublayer, with the slopes (S1 fig. 3); a click takes its layer and sublayer."""
-    fitted = Fitted.of(dataset, selection)
+    fitted = PowerLawSlice.of(dataset, selection)
     if (condition := fitted.current) is None:
         return Figure(empty=NOTHING)
     layer = fitted.layer(selection)
@@ -48,7 +48,7 @@ def grid(dataset: "xr.Dataset", selection: Selection, options: GridOptions) -> F
     )
 
 
-def _small(fitted: Fitted, condition: Condition, site: int, layer: int, every: bool) -> Panel:
+def _small(fitted: PowerLawSlice, condition: Condition, site: int, layer: int, every: bool) -> Panel:
     marks = _cloud(fitted, condition, site) if every else _lines(fitted, site, layer)
     alpha = interval(fitted.at(condition, "alpha_rank", site))[1]
     there = alpha[np.isfinite(alpha)]
@@ -67,7 +67,7 @@ def _small(fitted: Fitted, condition: Condition, site: int, layer: int, every: b
     )
 
 
-def _cloud(fitted: Fitted, condition: Condition, site: int) -> list[Mark]:
+def _cloud(fitted: PowerLawSlice, condition: Condition, site: int) -> list[Mark]:
     """All layers' spectra at a few ranks each, coloured by layer, and the fit of each."""
     spectra = geometric_mean(fitted.spectra(condition, site))
     width = int(np.isfinite(spectra).any(0).sum())
@@ -92,7 +92,7 @@ def _cloud(fitted: Fitted, condition: Condition, site: int) -> list[Mark]:
     return marks
 
 
-def _lines(fitted: Fitted, site: int, layer: int) -> list[Mark]:
+def _lines(fitted: PowerLawSlice, site: int, layer: int) -> list[Mark]:
     """One layer's spectrum under every condition."""
     marks: list[Mark] = []
     for condition in fitted.conditions:
@@ -109,7 +109,7 @@ class PathOptions(Options):
 
 def along_path(dataset: "xr.Dataset", selection: Selection, options: PathOptions) -> Figure:
     """α through every sublayer in the order of the forward pass, under all conditions (S1 fig. 2a)."""
-    fitted = Fitted.of(dataset, selection)
+    fitted = PowerLawSlice.of(dataset, selection)
     if not fitted.conditions:
         return Figure(empty=NOTHING)
     if len(fitted.sites) < 2:

@@ -56,11 +56,11 @@ LABELS, HEAD_LABELS = _labels(STATISTICS), _labels(STATISTICS | OF_HEAD)
 
 
 @dataclass(frozen=True)
-class Attention(ModelSlice):
+class AttentionSlice(ModelSlice):
     """One model of an attention dataset."""
 
     @classmethod
-    def of(cls, dataset: "xr.Dataset", selection: Selection) -> "Attention":
+    def of(cls, dataset: "xr.Dataset", selection: Selection) -> "AttentionSlice":
         return cls(dataset, min(selection.model, dataset.sizes["model"] - 1))
 
     @property

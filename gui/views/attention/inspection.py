@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from gui.plots.selection import Selection
-from gui.views.attention.data import NAME, NOTHING, OF_HEAD, SINK, STATISTICS, Attention
+from gui.views.attention.data import NAME, NOTHING, OF_HEAD, SINK, STATISTICS, AttentionSlice
 from gui.views.attention.scaling import growth_sentence
 from gui.views.inspection import Inspection, Row
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
-def read_head(dataset: "xr.Dataset", selection: Selection) -> Inspection:
+def inspect_head(dataset: "xr.Dataset", selection: Selection) -> Inspection:
     """The selected head's statistics, means over the samples, beside the random-init twin's; and what kind it is."""
-    of = Attention.of(dataset, selection)
+    of = AttentionSlice.of(dataset, selection)
     layer, head = of.head(selection)
     title, columns = f"Layer {layer}, head {head}", ("", "value", "twin")
     if np.isnan(of.mean("spectral_norm")[layer, head]):
@@ -35,7 +35,7 @@ def read_head(dataset: "xr.Dataset", selection: Selection) -> Inspection:
     return Inspection(title, of.label, columns, rows, " ".join(filter(None, said)), help=NAME)
 
 
-def _verdict(of: Attention, layer: int, head: int) -> str:
+def _verdict(of: AttentionSlice, layer: int, head: int) -> str:
     """Where the head's spectral norm lies between its bounds, and whether it is a sink."""
     norms = of.sampled("spectral_norm")[layer, head]
     tokens = of.tokens[: len(norms)]

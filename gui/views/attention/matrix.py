@@ -10,7 +10,7 @@ from engine.errors import UserError
 from engine.spectra import power_law
 from gui.plots.figure import Axis, Band, Cell, Figure, Floats, Image, Line, Mark, Panel, Points, Rule, Span, Table
 from gui.plots.selection import Pick, Selection
-from gui.views.attention.data import NOTHING, STATISTICS, Attention, number_axis, quantiles
+from gui.views.attention.data import NOTHING, STATISTICS, AttentionSlice, number_axis, quantiles
 from gui.views.base import Options
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class MatrixOptions(Options):
 
 def matrix(dataset: "xr.Dataset", selection: Selection, options: MatrixOptions) -> Figure:
     """The attention matrix of one head on one kept sample, tokens on both axes; the kept samples below."""
-    of = Attention.of(dataset, selection)
+    of = AttentionSlice.of(dataset, selection)
     if "matrices" not in dataset or not dataset.sizes["shown"]:
         return Figure(empty="This run has kept no matrices. Ask for some in a new run: “Kept matrices”.")
     head, sample = of.head(selection), of.sample(selection)
@@ -63,7 +63,7 @@ def matrix(dataset: "xr.Dataset", selection: Selection, options: MatrixOptions) 
     return Figure((tuple(panels),), title=of.title("attention", selection), note=note)
 
 
-def _samples(of: Attention, head: tuple[int, int], sample: int, there: list[int]) -> Panel:
+def _samples(of: AttentionSlice, head: tuple[int, int], sample: int, there: list[int]) -> Panel:
     """The head on every sample; a click on one whose matrix was kept shows it."""
     entropy, sink = of.sampled("exp_entropy")[head], of.sampled("sink")[head]
     others = [s for s in range(len(entropy)) if s not in there]
@@ -86,7 +86,7 @@ def _shown(token: str) -> str:
     return token.strip() or ("⏎" if "\n" in token else "␣" if token else "")
 
 
-def _kept_samples(of: Attention, head: tuple[int, int], there: list[int]) -> Table:
+def _kept_samples(of: AttentionSlice, head: tuple[int, int], there: list[int]) -> Table:
     names = [name for name in ("entropy", "sink", "spectral_norm", "erank") if name in of.dataset]
     rows: list[tuple[Cell, ...]] = [
         (s, *(float(of.sampled(name)[head][s]) for name in names), of.text(s, 160)) for s in there
@@ -103,7 +103,7 @@ class EigenOptions(Options):
 
 def eigenvalues(dataset: "xr.Dataset", selection: Selection, options: EigenOptions) -> Figure:
     """The eigenvalues in the complex plane with the unit circle, and by rank over all samples."""
-    of = Attention.of(dataset, selection)
+    of = AttentionSlice.of(dataset, selection)
     head, sample = of.head(selection), of.sample(selection)
     every = of.spectra("eigenvalues", head)
     values = every[sample][np.isfinite(every[sample])].astype(complex)
@@ -133,7 +133,7 @@ def eigenvalues(dataset: "xr.Dataset", selection: Selection, options: EigenOptio
     )
 
 
-def _said(of: Attention, head: tuple[int, int], sample: int, names: tuple[str, ...]) -> str:
+def _said(of: AttentionSlice, head: tuple[int, int], sample: int, names: tuple[str, ...]) -> str:
     """Statistics of the sample beside their means over all."""
     several = np.isfinite(of.sampled(names[0])[head]).sum() > 1
     parts = (
@@ -144,7 +144,7 @@ def _said(of: Attention, head: tuple[int, int], sample: int, names: tuple[str, .
     return "  ·  ".join(parts)
 
 
-def _absent(of: Attention, head: tuple[int, int], sample: int) -> str:
+def _absent(of: AttentionSlice, head: tuple[int, int], sample: int) -> str:
     if not of.has("entropy"):
         return NOTHING
     if not np.isfinite(of.sampled("entropy")[head]).any():
@@ -186,7 +186,7 @@ class SingularOptions(Options):
 
 def singular(dataset: "xr.Dataset", selection: Selection, options: SingularOptions) -> Figure:
     """Singular values by rank, log-log, with the power law over a window to drag; α of every head beside it."""
-    of = Attention.of(dataset, selection)
+    of = AttentionSlice.of(dataset, selection)
     if "singular_values" not in dataset:
         return Figure(empty="This run has no singular values. Ask for them in a new run.")
     head, sample = of.head(selection), of.sample(selection)
@@ -238,7 +238,7 @@ def _limits(sigma: Floats) -> tuple[float, float]:
     return float(there[there > 0].min()) / 2, float(sigma[0]) * 1.6
 
 
-def _alphas(of: Attention, every: Floats, window: tuple[int, int], head: tuple[int, int]) -> Panel:
+def _alphas(of: AttentionSlice, every: Floats, window: tuple[int, int], head: tuple[int, int]) -> Panel:
     """α of every head on this sample over the window, between what S2 expects."""
     alpha = power_law.fit(_above_rounding(every), *window).alpha
     layer, index = np.mgrid[: of.layers, : of.heads].reshape(2, -1)

@@ -8,7 +8,7 @@ from pydantic import Field
 from engine.spectra.norm_scaling import CLEAR, LAWS, beyond_logarithm, curves
 from gui.plots.figure import Axis, Cell, Figure, Floats, Image, Line, Mark, Panel, Points, Table
 from gui.plots.selection import Pick, Selection
-from gui.views.attention.data import SINK, Attention, number_axis
+from gui.views.attention.data import SINK, AttentionSlice, number_axis
 from gui.views.base import Options
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class NormOptions(Options):
 
 def norms(dataset: "xr.Dataset", selection: Selection, options: NormOptions) -> Figure:
     """‖A‖_F and ‖A‖₂ of one head against the number of tokens, with fitted laws and exact bounds."""
-    of = Attention.of(dataset, selection)
+    of = AttentionSlice.of(dataset, selection)
     head = of.head(selection)
     if not of.has("norm_spectral"):
         return Figure(empty=of.missing("norm_spectral", WHAT, "length_samples"))
@@ -76,7 +76,7 @@ def _bounds(n: Floats) -> list[Mark]:
     ]
 
 
-def _texts(of: Attention, values: Floats, n: Floats) -> Points:
+def _texts(of: AttentionSlice, values: Floats, n: Floats) -> Points:
     """Every text at every length, beside each other; pointing at one reads it."""
     text, column = np.nonzero(np.isfinite(values))
     written = of.array("length_text")[of.model] if "length_text" in of.dataset else [""] * len(values)
@@ -107,12 +107,12 @@ def _fits(fits: dict[str, tuple[Floats, Floats]]) -> Table:
     return Table(tuple(columns), tuple(map(tuple, rows)))
 
 
-def growth(of: Attention) -> Floats:
+def growth(of: AttentionSlice) -> Floats:
     """By how much AIC prefers that ‖A‖₂ grows faster than ln n, (layers, heads)."""
     return beyond_logarithm(of.of_heads("norm_spectral_aic"), of.of_heads("norm_spectral_exponent"))
 
 
-def growth_sentence(of: Attention, head: tuple[int, int]) -> str:
+def growth_sentence(of: AttentionSlice, head: tuple[int, int]) -> str:
     """Whether S2's O(ln n) holds for a head, with the numbers."""
     if not of.has("norm_spectral_aic") or np.isnan(of.of_heads("norm_spectral_aic")[head]).any():
         return ""
@@ -141,7 +141,7 @@ class LawOptions(Options):
 
 def laws(dataset: "xr.Dataset", selection: Selection, options: LawOptions) -> Figure:
     """Layers × heads: which law of n each head follows, which are sinks; beside it how fast or how near the bound."""
-    of = Attention.of(dataset, selection)
+    of = AttentionSlice.of(dataset, selection)
     if not of.has(f"norm_{options.norm}_aic"):
         if of.has("norm_spectral"):
             return Figure(empty="Fewer than four lengths: no law is fitted. Ask for more lengths in a new run.")
@@ -178,7 +178,7 @@ def laws(dataset: "xr.Dataset", selection: Selection, options: LawOptions) -> Fi
     return Figure(((left, right),), title=title, note=of.caveats(said, filled, sink), table=table)
 
 
-def _hover(of: Attention, norm: str, head: tuple[int, int]) -> str:
+def _hover(of: AttentionSlice, norm: str, head: tuple[int, int]) -> str:
     aic = of.of_heads(f"norm_{norm}_aic")[head]
     order = np.argsort(aic)
     behind = aic[order[1]] - aic[order[0]]
@@ -199,7 +199,7 @@ def _name(options: LawOptions) -> str:
     }[options.colour]
 
 
-def _map(of: Attention, options: LawOptions, chosen: tuple[int, int]) -> Image:
+def _map(of: AttentionSlice, options: LawOptions, chosen: tuple[int, int]) -> Image:
     values = {
         "exponent": lambda: of.of_heads(f"norm_{options.norm}_exponent"),
         "of_bound": lambda: of.of_heads("norm_spectral_of_bound"),
@@ -216,7 +216,7 @@ def _map(of: Attention, options: LawOptions, chosen: tuple[int, int]) -> Image:
     )  # fmt: skip
 
 
-def _counts(of: Attention, norm: str, best: np.ndarray, clear: np.ndarray, sinks: np.ndarray) -> Table:
+def _counts(of: AttentionSlice, norm: str, best: np.ndarray, clear: np.ndarray, sinks: np.ndarray) -> Table:
     """How many heads follow which law."""
     exponent = of.of_heads(f"norm_{norm}_exponent")
     rows: list[tuple[Cell, ...]] = []
@@ -227,7 +227,7 @@ def _counts(of: Attention, norm: str, best: np.ndarray, clear: np.ndarray, sinks
     return Table(("law", "best for heads", "clearly", "of these sinks", "median exponent"), tuple(rows))
 
 
-def _claim(of: Attention) -> str:
+def _claim(of: AttentionSlice) -> str:
     """What becomes of S2's O(ln n)."""
     beyond, exponent = growth(of), of.of_heads("norm_spectral_exponent")
     parts = []

@@ -15,7 +15,7 @@ from gui.views.attention.data import (
     SINK,
     STATISTICS,
     SYMBOLS,
-    Attention,
+    AttentionSlice,
     HeadName,
     Name,
     number_axis,
@@ -45,7 +45,7 @@ class LayerOptions(Options):
 
 def by_layer(dataset: "xr.Dataset", selection: Selection, options: LayerOptions) -> Figure:
     """One statistic of every head against its layer: the mean over the samples, or one sample."""
-    of = Attention.of(dataset, selection)
+    of = AttentionSlice.of(dataset, selection)
     name, sample = options.statistic, of.sample(selection) if options.samples == "this sample" else None
     symbol, meaning = STATISTICS[name]
     if trouble := _lacking(of, name):
@@ -74,11 +74,11 @@ def by_layer(dataset: "xr.Dataset", selection: Selection, options: LayerOptions)
     return Figure(((panel,),), title=f"{of.label}: {symbol} of every head, {over}", note=of.caveats(text))
 
 
-def _values(of: Attention, name: str, sample: int | None) -> Floats:
+def _values(of: AttentionSlice, name: str, sample: int | None) -> Floats:
     return of.mean(name) if sample is None else of.sampled(name)[..., sample]
 
 
-def _lacking(of: Attention, name: str) -> str:
+def _lacking(of: AttentionSlice, name: str) -> str:
     """Why a statistic cannot be drawn, and what to do; empty if it can."""
     if name not in of.dataset:
         return f"This run has no {STATISTICS[name][1]}: it needs the singular values. Ask for them in a new run."
@@ -101,7 +101,7 @@ class SampleOptions(Options):
 
 def by_sample(dataset: "xr.Dataset", selection: Selection, options: SampleOptions) -> Figure:
     """A statistic of every sample and head of the selected layer; a click reads the sample."""
-    of = Attention.of(dataset, selection)
+    of = AttentionSlice.of(dataset, selection)
     symbol, meaning = STATISTICS[options.statistic]
     if trouble := _lacking(of, options.statistic):
         return Figure(empty=trouble)
@@ -135,7 +135,7 @@ def by_sample(dataset: "xr.Dataset", selection: Selection, options: SampleOption
     return Figure(((panel,),), title=title, note=of.caveats(of.sentence(sample)))
 
 
-def _heads(of: Attention, layer: int) -> tuple[Pick, ...]:
+def _heads(of: AttentionSlice, layer: int) -> tuple[Pick, ...]:
     return tuple(of.pick((layer, h)) for h in range(of.heads))
 
 
@@ -149,7 +149,7 @@ class RelationOptions(Options):
 
 def relation(dataset: "xr.Dataset", selection: Selection, options: RelationOptions) -> Figure:
     """One statistic against another with their rank correlation; S2's effective rank = exp(entropy) is drawn."""
-    of = Attention.of(dataset, selection)
+    of = AttentionSlice.of(dataset, selection)
     for name in (options.x, options.y):
         if trouble := _lacking(of, name):
             return Figure(empty=trouble)
@@ -196,7 +196,7 @@ class NavigatorOptions(Options):
 
 def navigator(dataset: "xr.Dataset", selection: Selection, options: NavigatorOptions) -> Figure:
     """The layer × head grid coloured by one statistic; the current head is outlined."""
-    of = Attention.of(dataset, selection)
+    of = AttentionSlice.of(dataset, selection)
     name = options.statistic
     one = options.samples == "this sample" and name in STATISTICS
     values = _values(of, name, of.sample(selection) if one else None)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from gui.plots.figure import Axis, Band, Figure, Floats, Line, Mark, Panel, Rule
 from gui.plots.selection import Selection
-from gui.views.attention.data import Attention, quantiles
+from gui.views.attention.data import AttentionSlice, quantiles
 from gui.views.base import Options
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class SweepOptions(Options):
 
 def sweep(dataset: "xr.Dataset", selection: Selection, options: SweepOptions) -> Figure:
     """Expressivity and margin with their crossing, effective ranks, ‖A‖₂ and the output error against sparsity."""
-    of = Attention.of(dataset, selection)
+    of = AttentionSlice.of(dataset, selection)
     head = of.head(selection)
     if not of.has("sweep_erank"):
         return Figure(empty=of.missing("sweep_erank", "thinned matrices", "sweep_samples"))
@@ -68,7 +68,7 @@ def sweep(dataset: "xr.Dataset", selection: Selection, options: SweepOptions) ->
     return Figure((tuple(panels),), title=title, note=note)
 
 
-def _curves(of: Attention, name: str, head: tuple[int, int], every: bool) -> Floats:
+def _curves(of: AttentionSlice, name: str, head: tuple[int, int], every: bool) -> Floats:
     """Low, middle and high at every dose."""
     values = of.of_heads(f"sweep_{name}")
     if every:

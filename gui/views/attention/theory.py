@@ -9,7 +9,7 @@ from pydantic import Field
 from engine.spectra import attention_theory as theory
 from gui.plots.figure import Axis, Cell, Figure, Floats, Image, Line, Mark, Panel, Points, Rule, Table
 from gui.plots.selection import Selection
-from gui.views.attention.data import Attention
+from gui.views.attention.data import AttentionSlice
 from gui.views.base import Options
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class SpectrumOptions(Options):
 
 def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptions) -> Figure:
     """S2 fig. 2: σᵢ = i^−α and its effective rank: the exact sum, the closed form of S2, its text, the measured."""
-    of = Attention.of(dataset, selection)
+    of = AttentionSlice.of(dataset, selection)
     alpha, n = options.alpha, options.n
     rank = np.arange(1, n + 1, dtype=float)
     marks: list[Mark] = [Line(rank, theory.power_law(n, alpha), f"i^−{alpha:g}", "law", 2)]
@@ -68,7 +68,7 @@ def _each(function: Any, sizes: np.ndarray, alpha: float) -> Floats:
     return np.array([function(int(n), alpha) for n in sizes])
 
 
-def _sigma(of: Attention, selection: Selection) -> Floats:
+def _sigma(of: AttentionSlice, selection: Selection) -> Floats:
     """The singular values of the selected head and sample; nothing where they are not there."""
     if "singular_values" not in of.dataset:
         return np.zeros(0)
@@ -80,12 +80,12 @@ def _effective(sigma: Floats) -> float:
     return float(sigma.sum() ** 2 / np.square(sigma).sum()) if len(sigma) else float("nan")
 
 
-def _head(of: Attention, selection: Selection) -> str:
+def _head(of: AttentionSlice, selection: Selection) -> str:
     layer, head = of.head(selection)
     return f"{of.label}, layer {layer}, head {head}"
 
 
-def _closed_forms(of: Attention, selection: Selection, alpha: float, n: int, measured: float) -> Table:
+def _closed_forms(of: AttentionSlice, selection: Selection, alpha: float, n: int, measured: float) -> Table:
     """What S2 writes, what is exact, and what the head has; a measured value is of the head's own size."""
     exact, claimed = theory.effective_rank(n, alpha), theory.claimed_effective_rank(n, alpha)
     head, sample = of.head(selection), of.sample(selection)
@@ -127,7 +127,7 @@ class SparsityOptions(Options):
 
 def sparsity(dataset: "xr.Dataset", selection: Selection, options: SparsityOptions) -> Figure:
     """S2 figs 3 to 5 from formulas and random matrices, beside what was measured of the selected head."""
-    of = Attention.of(dataset, selection)
+    of = AttentionSlice.of(dataset, selection)
     draw = {"norms": _norms, "matrix": _matrix, "balance": _balance}[options.figure]
     return draw(of, selection, options)
 
@@ -139,7 +139,7 @@ def _random(n: int, share: float) -> tuple[Floats, Floats]:
     return matrix, np.linalg.svd(matrix, compute_uv=False)
 
 
-def _norms(of: Attention, selection: Selection, options: SparsityOptions) -> Figure:
+def _norms(of: AttentionSlice, selection: Selection, options: SparsityOptions) -> Figure:
     s = options.sparsity
     sizes = np.unique(np.geomspace(8, 512, 40).round()).astype(int)
     expected = np.array([theory.random_norms(int(n), s) for n in sizes])
@@ -168,7 +168,7 @@ def _norms(of: Attention, selection: Selection, options: SparsityOptions) -> Fig
     return Figure((tuple(panels),), title=title, note=note)
 
 
-def _matrix(of: Attention, selection: Selection, options: SparsityOptions) -> Figure:
+def _matrix(of: AttentionSlice, selection: Selection, options: SparsityOptions) -> Figure:
     n, s = min(options.n, LENGTHS[-1]), options.sparsity
     matrix, sigma = _random(n, s)
     edges = np.arange(n + 1) - 0.5
@@ -197,7 +197,7 @@ def _matrix(of: Attention, selection: Selection, options: SparsityOptions) -> Fi
     return Figure(((left, right),), title=title, note=note, table=Table(("", "random rows", head), rows))
 
 
-def _at_dose(of: Attention, selection: Selection, share: float) -> tuple[float, Any]:
+def _at_dose(of: AttentionSlice, selection: Selection, share: float) -> tuple[float, Any]:
     """The measured sparsity that is nearest to `share`, and a function that looks up a statistic there."""
     if not of.has("sweep_erank"):
         return float("nan"), lambda _: float("nan")
@@ -206,7 +206,7 @@ def _at_dose(of: Attention, selection: Selection, share: float) -> tuple[float, 
     return float(doses[at]), lambda name: float(of.of_heads(f"sweep_{name}")[head][at])
 
 
-def _balance(of: Attention, selection: Selection, options: SparsityOptions) -> Figure:
+def _balance(of: AttentionSlice, selection: Selection, options: SparsityOptions) -> Figure:
     n, kappa, d = options.n, options.kappa, options.d_model
     s = np.linspace(0, 0.99, 100)
     expressive = np.array([theory.expressivity(n, share, kappa, d) for share in s])

@@ -8,7 +8,7 @@ from pydantic import Field
 from engine.spectra.attention_theory import relaxed
 from gui.plots.figure import Axis, Figure, Line, Mark, Panel, Points, Rule
 from gui.plots.selection import Selection
-from gui.views.attention.data import NOTHING, Attention
+from gui.views.attention.data import NOTHING, AttentionSlice
 from gui.views.base import Options
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class RelaxOptions(Options):
 
 def relaxation(dataset: "xr.Dataset", selection: Selection, options: RelaxOptions) -> Figure:
     """λᵢ(t) = λᵢ(∞)(1 − e^(−t/τᵢ)) + λᵢ(0) e^(−t/τᵢ): from a uniform disk to the measured eigenvalues of the head."""
-    of = Attention.of(dataset, selection)
+    of = AttentionSlice.of(dataset, selection)
     layer, head = of.head(selection)
     values = of.spectra("eigenvalues", (layer, head))[of.sample(selection)]
     final = values[np.isfinite(values)].astype(complex)

@@ -4,10 +4,10 @@ from gui.views import claims
 from gui.views.attention import matrix as one
 from gui.views.attention import scaling, statistics, sweep, theory, training
 from gui.views.attention.data import NAME
-from gui.views.attention.inspection import read_head
+from gui.views.attention.inspection import inspect_head
 from gui.views.base import View
 
-INSPECT = read_head
+INSPECT = inspect_head
 NAVIGATOR = View("navigator", "Navigator", NAME, NAME, statistics.NavigatorOptions, statistics.navigator)
 VIEWS: tuple[View, ...] = (
     View("matrix", "Matrix", NAME, NAME, one.MatrixOptions, one.matrix),

@@ -23,7 +23,7 @@ JACOBIAN = "column norm ‖J eᵢ‖ of the mean Jacobian"
 
 
 @dataclass(frozen=True)
-class Communities(ModelSlice):
+class CommunitiesSlice(ModelSlice):
     """One model of a communities dataset."""
 
     @classmethod

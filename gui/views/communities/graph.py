@@ -9,7 +9,7 @@ from pydantic import Field
 from gui.plots.figure import Axis, Figure, Image, Mark, Panel, Points, Rule, Segments
 from gui.plots.selection import Pick, Selection
 from gui.views.base import Options
-from gui.views.communities.data import COLORS, JACOBIAN, SITE_LABELS, Communities, Site, said
+from gui.views.communities.data import COLORS, JACOBIAN, SITE_LABELS, CommunitiesSlice, Site, said
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -31,7 +31,7 @@ class GraphOptions(Options):
 
 def graph(dataset: "xr.Dataset", selection: Selection, options: GraphOptions) -> Figure:
     """Units as nodes, their kept correlations as edges, communities by colour; a colour stays through the layers."""
-    of = Communities.of(dataset, selection)
+    of = CommunitiesSlice.of(dataset, selection)
     site, layer = options.site, of.layer(selection)
     if empty := of.missing(site, layer):
         return Figure(empty=empty)
@@ -73,7 +73,7 @@ def graph(dataset: "xr.Dataset", selection: Selection, options: GraphOptions) ->
     return Figure(((panel,),), title=title, note=of.caveats(*selected, note))
 
 
-def _sizes(of: Communities, by: Size, site: str, layer: int) -> Any:
+def _sizes(of: CommunitiesSlice, by: Size, site: str, layer: int) -> Any:
     if by == "same":
         return np.full(int(of.dataset.sizes["unit"]), 6.0)
     values = np.asarray(of.values(by, site, layer))
@@ -100,7 +100,7 @@ class MatrixOptions(Options):
 
 def matrix(dataset: "xr.Dataset", selection: Selection, options: MatrixOptions) -> Figure:
     """Correlations of all units, those of a community beside each other (of many units, means of tiles)."""
-    of = Communities.of(dataset, selection)
+    of = CommunitiesSlice.of(dataset, selection)
     site, layer = options.site, of.layer(selection)
     if empty := of.missing(site, layer):
         return Figure(empty=empty)
@@ -139,7 +139,7 @@ class UnitOptions(Options):
 
 def units(dataset: "xr.Dataset", selection: Selection, options: UnitOptions) -> Figure:
     """Participation against column norm, with the tails that the test compares (S3, A.5)."""
-    of = Communities.of(dataset, selection)
+    of = CommunitiesSlice.of(dataset, selection)
     site, layer = options.site, of.layer(selection)
     if empty := of.missing(site, layer):
         return Figure(empty=empty)

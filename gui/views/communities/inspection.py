@@ -3,21 +3,21 @@
 from typing import TYPE_CHECKING
 
 from gui.plots.selection import Selection
-from gui.views.communities.data import NAME, Communities
+from gui.views.communities.data import NAME, CommunitiesSlice
 from gui.views.inspection import Inspection, Row
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-def read_unit(dataset: "xr.Dataset", selection: Selection) -> Inspection:
+def inspect_unit(dataset: "xr.Dataset", selection: Selection) -> Inspection:
     """The selected unit among the communities of the selected layer, at both sites."""
     model = min(selection.model, dataset.sizes["model"] - 1)
     layer, unit = min(selection.layer, dataset.sizes["layer"] - 1), min(selection.unit, dataset.sizes["unit"] - 1)
     label = str(dataset["model"].values[model])
     columns = ("", "before attention", "before the MLP")
     title = f"Layer {layer}, unit {unit}"
-    if layer not in Communities(dataset, model).arrived:
+    if layer not in CommunitiesSlice(dataset, model).arrived:
         return Inspection(title, label, columns, verdict="This layer has not been computed yet.", help=NAME)
     one = dataset.isel(model=model, layer=layer)
     names = {

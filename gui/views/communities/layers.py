@@ -14,7 +14,7 @@ from gui.views.communities.data import (
     SIGNIFICANT,
     SITE_LABELS,
     SITES,
-    Communities,
+    CommunitiesSlice,
     Site,
     layer_axis,
     said,
@@ -52,7 +52,7 @@ class EffectOptions(Options):
 
 def effect(dataset: "xr.Dataset", selection: Selection, options: EffectOptions) -> Figure:
     """One statistic by layer at both sites, a line for each model; stars where q < 0.05 (S3 fig. 7)."""
-    of, name = Communities.of(dataset, selection), options.statistic
+    of, name = CommunitiesSlice.of(dataset, selection), options.statistic
     panels = []
     for site, where in SITES.items():
         marks: list[Mark] = []
@@ -91,7 +91,7 @@ class NavigatorOptions(Options):
 
 def navigator(dataset: "xr.Dataset", selection: Selection, options: NavigatorOptions) -> Figure:
     """Sites × layers coloured by one statistic of the selected model; the selected layer is outlined."""
-    of, name = Communities.of(dataset, selection), options.statistic
+    of, name = CommunitiesSlice.of(dataset, selection), options.statistic
     if not of.arrived.size:
         return Figure(empty=NOTHING)
     z = np.stack([of.values(name, site) for site in SITES])
@@ -135,7 +135,7 @@ PAIRS: dict[str, tuple[str, str, str, str]] = {
 
 def coupling(dataset: "xr.Dataset", selection: Selection, options: PairOptions) -> Figure:
     """Each layer of each model as a point, with Spearman's ρ through the layers: tests 1 and the coupling."""
-    of = Communities.of(dataset, selection)
+    of = CommunitiesSlice.of(dataset, selection)
     x_name, x_label, y_name, y_label = PAIRS[options.of]
     panels, notes = [], []
     for site, where in SITES.items():
@@ -162,7 +162,7 @@ def coupling(dataset: "xr.Dataset", selection: Selection, options: PairOptions) 
     return Figure((tuple(panels),), title=f"{y_label} against {x_label}, by layer", note=of.caveats(*notes))
 
 
-def _correlation(of: Communities, site: str, pair: str) -> str:
+def _correlation(of: CommunitiesSlice, site: str, pair: str) -> str:
     at = {"model": of.model, "site": list(SITES).index(site)}
     names = ("rho", "low", "high", "p", "n")
     if pair == "alignment":
@@ -182,7 +182,7 @@ class StabilityOptions(Options):
 
 def stability(dataset: "xr.Dataset", selection: Selection, options: StabilityOptions) -> Figure:
     """How alike the partitions of different seeds are against γ⁺, and the γ⁺ that was taken."""
-    of = Communities.of(dataset, selection)
+    of = CommunitiesSlice.of(dataset, selection)
     gammas = dataset["gamma_grid"].values[of.model] if "gamma_grid" in dataset else np.empty(0)
     if not np.isfinite(gammas).any():
         asked = "γ⁺ was given, so there is no stability profile; leave it empty in a new run to choose it from one."
@@ -219,7 +219,7 @@ CURVE = np.linspace(0, 1, 17)
 
 def flow(dataset: "xr.Dataset", selection: Selection, options: FlowOptions) -> Figure:
     """Where the units of each community go in the next layer: an alluvial diagram."""
-    of = Communities.of(dataset, selection)
+    of = CommunitiesSlice.of(dataset, selection)
     site, layer = options.site, of.layer(selection)
     if empty := of.missing(site, layer):
         return Figure(empty=empty)
@@ -265,7 +265,7 @@ def flow(dataset: "xr.Dataset", selection: Selection, options: FlowOptions) -> F
     return Figure(((panel,),), title=of.title(f"flow between the communities, {SITES[site]}"), note=of.caveats(note))
 
 
-def _stack(of: Communities, site: str, layer: int) -> tuple[list[tuple[float, float]], list[int]]:
+def _stack(of: CommunitiesSlice, site: str, layer: int) -> tuple[list[tuple[float, float]], list[int]]:
     """Foot and head of every community's bar, those of one line beside each other's colour; the last is degenerate."""
     sizes = of.values("community_size", site, layer)
     sizes = sizes[np.isfinite(sizes)]
@@ -292,7 +292,7 @@ class DetectorOptions(Options):
 
 def detectors(dataset: "xr.Dataset", selection: Selection, options: DetectorOptions) -> Figure:
     """Every detector on every model: how often the boundary test is significant, and its effect (S3, Table 1)."""
-    of = Communities.of(dataset, selection)
+    of = CommunitiesSlice.of(dataset, selection)
     rows: list[tuple[Cell, ...]] = []
     picks = []
     for one in of.every:

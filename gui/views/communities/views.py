@@ -6,13 +6,13 @@ from gui.views.base import View
 from gui.views.claims import ClaimOptions, claims
 from gui.views.communities import graph, layers
 from gui.views.communities.data import NAME
-from gui.views.communities.inspection import read_unit
+from gui.views.communities.inspection import inspect_unit
 
 if TYPE_CHECKING:
     pass
 
 
-INSPECT = read_unit
+INSPECT = inspect_unit
 NAVIGATOR = View("navigator", "Navigator", NAME, NAME, layers.NavigatorOptions, layers.navigator)
 VIEWS: tuple[View, ...] = (
     View("graph", "Graph", NAME, NAME, graph.GraphOptions, graph.graph),

@@ -8,7 +8,7 @@ from pydantic import Field
 from gui.plots.figure import Axis, Cell, Figure, Mark, Panel, Points, Table
 from gui.plots.selection import Pick, Selection
 from gui.views.base import Options
-from gui.views.power_laws.data import Fitted
+from gui.views.power_laws.data import PowerLawSlice
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -22,7 +22,7 @@ class SampleOptions(Options):
 
 def losses(dataset: "xr.Dataset", selection: Selection, options: SampleOptions) -> Figure:
     """Loss of every sequence under all conditions; below, the texts that the selected model predicts worst."""
-    fitted = Fitted.of(dataset, selection)
+    fitted = PowerLawSlice.of(dataset, selection)
     if not np.isfinite(dataset["loss"].values).any():
         return Figure(empty="No sequence has been measured yet: its loss is drawn as soon as it is.")
     marks: list[Mark] = []

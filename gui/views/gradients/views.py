@@ -45,7 +45,7 @@ def navigator(dataset: "xr.Dataset", selection: Selection, options: Options) -> 
     return inspection.navigator(dataset, selection)
 
 
-INSPECT = inspection.read
+INSPECT = inspection.inspect
 NAVIGATOR = View("navigator", "Navigator", NAME, NAME, Options, navigator)
 VIEWS: tuple[View, ...] = (
     View("layers", "By layer", NAME, NAME, LayersOptions, layers),

@@ -61,17 +61,17 @@ SAMPLED_LABELS: dict[str, Any] = {"labels": {name: kind.label for name, kind in 
 
 
 @dataclass(frozen=True)
-class Jacobians(ModelSlice):
+class JacobiansSlice(ModelSlice):
     """One model of a jacobians dataset."""
 
     @classmethod
-    def of(cls, dataset: "xr.Dataset", selection: Selection) -> "Jacobians":
+    def of(cls, dataset: "xr.Dataset", selection: Selection) -> "JacobiansSlice":
         return cls(dataset, min(selection.model, dataset.sizes["model"] - 1))
 
     @property
-    def every(self) -> "list[Jacobians]":
+    def every(self) -> "list[JacobiansSlice]":
         """All models of the dataset."""
-        return [Jacobians(self.dataset, index) for index in range(self.dataset.sizes["model"])]
+        return [JacobiansSlice(self.dataset, index) for index in range(self.dataset.sizes["model"])]
 
     @property
     def width(self) -> int:

@@ -17,7 +17,7 @@ from gui.views.jacobians.data import (
     OPERATOR,
     SAMPLED,
     Component,
-    Jacobians,
+    JacobiansSlice,
     Statistic,
     depth,
     layer_axis,
@@ -40,7 +40,7 @@ class DepthOptions(Options):
 
 def profiles(dataset: "xr.Dataset", selection: Selection, options: DepthOptions) -> Figure:
     """All statistics of the mean operators by layer, with regimes, U-shape index, baselines and twin."""
-    jacobians = Jacobians.of(dataset, selection)
+    jacobians = JacobiansSlice.of(dataset, selection)
     if options.component not in jacobians.measured("henrici"):
         return Figure(empty=jacobians.missing("henrici", options.component, "mean Jacobian"))
     there = [name for name in OPERATOR if options.component in jacobians.measured(name)]
@@ -58,7 +58,7 @@ def _rows(panels: list[Panel]) -> tuple[tuple[Panel, ...], ...]:
     return tuple(row for row in (tuple(panels[:columns]), tuple(panels[columns:])) if row)
 
 
-def _profile(jacobians: Jacobians, name: str, selection: Selection, options: DepthOptions) -> Panel:
+def _profile(jacobians: JacobiansSlice, name: str, selection: Selection, options: DepthOptions) -> Panel:
     kind, values = OPERATOR[name], jacobians.values(name, options.component)
     x = depth(len(values))
     marks: list[Mark] = _baseline(jacobians, name)
@@ -82,7 +82,7 @@ def _profile(jacobians: Jacobians, name: str, selection: Selection, options: Dep
     return Panel(layer_axis(jacobians.layers), Axis(kind.label, log=kind.log), tuple(marks), title="  ·  ".join(title))
 
 
-def _baseline(jacobians: Jacobians, name: str) -> list[Mark]:
+def _baseline(jacobians: JacobiansSlice, name: str) -> list[Mark]:
     """k/d, which random subspaces would give."""
     if name not in ALIGNMENTS or "alignment_baseline" not in jacobians.dataset:
         return []
@@ -130,7 +130,7 @@ class CompareOptions(Options):
 
 def compare(dataset: "xr.Dataset", selection: Selection, options: CompareOptions) -> Figure:
     """Statistics against relative depth, one line for each model or checkpoint; means with their 95 % intervals."""
-    chosen = Jacobians.of(dataset, selection)
+    chosen = JacobiansSlice.of(dataset, selection)
     names = SAMPLED if options.show == "samples" else OPERATOR
     first = next(iter(names))
     if not any(options.component in one.measured(first) for one in chosen.every):
@@ -149,7 +149,7 @@ def compare(dataset: "xr.Dataset", selection: Selection, options: CompareOptions
     return Figure(_rows(panels), title=title, note=chosen.caveats(note))
 
 
-def _curve(jacobians: Jacobians, name: str, component: str, color: str) -> list[Mark]:
+def _curve(jacobians: JacobiansSlice, name: str, component: str, color: str) -> list[Mark]:
     """One model's layer means with their interval, or its operator statistic."""
     x = depth(jacobians.layers) / max(jacobians.layers - 1, 1)
     picks = tuple(jacobians.pick(i) for i in range(jacobians.layers))

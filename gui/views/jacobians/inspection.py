@@ -6,7 +6,7 @@ import numpy as np
 
 from gui.plots.selection import Selection
 from gui.views.inspection import Inspection, Row
-from gui.views.jacobians.data import COMPONENTS, OPERATOR, SAMPLED, Jacobians, quote
+from gui.views.jacobians.data import COMPONENTS, OPERATOR, SAMPLED, JacobiansSlice, quote
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 COLUMNS = ("", "value", "twin")
 
 
-def read_sample(dataset: "xr.Dataset", selection: Selection) -> Inspection:
+def inspect_sample(dataset: "xr.Dataset", selection: Selection) -> Inspection:
     """Per-sample statistics of the selected sample at the selected layer, and those of the layer's mean operator."""
-    jacobians = Jacobians.of(dataset, selection)
+    jacobians = JacobiansSlice.of(dataset, selection)
     layer, sample = jacobians.layer(selection), jacobians.sample(selection)
     title, subtitle = f"Layer {layer}, sample {sample}", f"{jacobians.label} ({jacobians.context})"
     sampled = [c for c in jacobians.measured("rho") if np.isfinite(jacobians.values("rho", c)[layer]).any()]
@@ -36,7 +36,7 @@ def read_sample(dataset: "xr.Dataset", selection: Selection) -> Inspection:
     )
 
 
-def _row(jacobians: Jacobians, name: str, component: str, layer: int, sample: int | None = None) -> Row:
+def _row(jacobians: JacobiansSlice, name: str, component: str, layer: int, sample: int | None = None) -> Row:
     kind, of = {**SAMPLED, **OPERATOR}[name], COMPONENTS[component]
     what = "of this sample" if sample is not None else "of the mean Jacobian"
     twin = jacobians.twin
@@ -48,12 +48,12 @@ def _row(jacobians: Jacobians, name: str, component: str, layer: int, sample: in
     )
 
 
-def _at(jacobians: Jacobians, name: str, component: str, layer: int, sample: int | None) -> float:
+def _at(jacobians: JacobiansSlice, name: str, component: str, layer: int, sample: int | None) -> float:
     values = jacobians.values(name, component)[layer]
     return float(values if values.ndim == 0 else values[sample])
 
 
-def _verdict(jacobians: Jacobians, components: list[str], layer: int, sample: int) -> str:
+def _verdict(jacobians: JacobiansSlice, components: list[str], layer: int, sample: int) -> str:
     """Where the sample's σ₁ stands among all samples of this layer, and what it says."""
     places = []
     for component in components:

@@ -16,7 +16,7 @@ from gui.views.jacobians.data import (
     OPERATOR,
     SAMPLED,
     Component,
-    Jacobians,
+    JacobiansSlice,
     layer_axis,
     waiting,
 )
@@ -41,7 +41,7 @@ class CloudOptions(Options):
 
 def cloud(dataset: "xr.Dataset", selection: Selection, options: CloudOptions) -> Figure:
     """Eigenvalues of a layer's mean Jacobian in the complex plane, with the unit circle (S3 fig. 1)."""
-    jacobians = Jacobians.of(dataset, selection)
+    jacobians = JacobiansSlice.of(dataset, selection)
     layer, component = jacobians.layer(selection), options.component
     if component not in jacobians.measured(EIGENVALUES):
         return Figure(empty=jacobians.missing(EIGENVALUES, component, "mean Jacobian"))
@@ -77,7 +77,7 @@ class CloudsOptions(Options):
 
 def clouds(dataset: "xr.Dataset", selection: Selection, options: CloudsOptions) -> Figure:
     """The eigenvalue clouds of all layers side by side, each with the unit circle (S3 fig. S1)."""
-    jacobians = Jacobians.of(dataset, selection)
+    jacobians = JacobiansSlice.of(dataset, selection)
     if options.component not in jacobians.measured(EIGENVALUES):
         return Figure(empty=jacobians.missing(EIGENVALUES, options.component, "mean Jacobian"))
     columns = int(np.ceil(np.sqrt(jacobians.layers * 1.6)))
@@ -105,7 +105,7 @@ def clouds(dataset: "xr.Dataset", selection: Selection, options: CloudsOptions) 
     return Figure(rows, title=title, note=jacobians.caveats())
 
 
-def _eigenvalues(jacobians: Jacobians, component: str, layer: int) -> Complex:
+def _eigenvalues(jacobians: JacobiansSlice, component: str, layer: int) -> Complex:
     values = jacobians.spectrum(EIGENVALUES, component, layer)
     return np.asarray(values[np.isfinite(values)], complex)
 
@@ -143,7 +143,7 @@ class SpectrumOptions(Options):
 
 def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptions) -> Figure:
     """Singular values of a layer's mean Jacobian against rank, both logarithmic, with the fitted power law."""
-    jacobians = Jacobians.of(dataset, selection)
+    jacobians = JacobiansSlice.of(dataset, selection)
     layer, component = jacobians.layer(selection), options.component
     if component not in jacobians.measured(SIGMA):
         return Figure(empty=jacobians.missing(SIGMA, component, "mean Jacobian"))
@@ -173,7 +173,7 @@ def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptio
     return Figure(((panel,),), title=title, note=jacobians.caveats(note))
 
 
-def _fit(jacobians: Jacobians, component: str, layer: int, sigma: Floats) -> tuple[list[Mark], str]:
+def _fit(jacobians: JacobiansSlice, component: str, layer: int, sigma: Floats) -> tuple[list[Mark], str]:
     """The stored power law σᵢ² ∝ i^−α as a line, which least squares put through the mean of its window."""
     alpha, error, r2 = (
         float(jacobians.values(name, component)[layer]) for name in ("mean_alpha_rank", "mean_alpha_rank_se", "mean_r2")
@@ -198,7 +198,7 @@ class ColumnOptions(Options):
 
 def columns(dataset: "xr.Dataset", selection: Selection, options: ColumnOptions) -> Figure:
     """Column norms ‖J eᵢ‖ of the mean Jacobian: how strongly each unit of the residual stream is passed on."""
-    jacobians = Jacobians.of(dataset, selection)
+    jacobians = JacobiansSlice.of(dataset, selection)
     component = options.component
     if component not in jacobians.measured("column_norm"):
         return Figure(empty=jacobians.missing("column_norm", component, "mean Jacobian"))
@@ -234,7 +234,7 @@ class NavigatorOptions(Options):
 
 def navigator(dataset: "xr.Dataset", selection: Selection, options: NavigatorOptions) -> Figure:
     """Components × layers coloured by one statistic, of samples their median; the selected layer is outlined."""
-    jacobians = Jacobians.of(dataset, selection)
+    jacobians = JacobiansSlice.of(dataset, selection)
     there = jacobians.measured(options.statistic)
     if not there:
         return Figure(empty=NOTHING)

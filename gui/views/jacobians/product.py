@@ -8,7 +8,7 @@ from pydantic import Field
 from gui.plots.figure import Axis, Figure, Line, Mark, Panel, Points, Rule
 from gui.plots.selection import Selection
 from gui.views.base import Options
-from gui.views.jacobians.data import Jacobians, depth, layer_axis
+from gui.views.jacobians.data import JacobiansSlice, depth, layer_axis
 from gui.views.model_slice import colors
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class FunnelOptions(Options):
 
 def funnel(dataset: "xr.Dataset", selection: Selection, options: FunnelOptions) -> Figure:
     """Effective rank of the product from each layer to the last, and that product's spectrum and exponents."""
-    jacobians = Jacobians.of(dataset, selection)
+    jacobians = JacobiansSlice.of(dataset, selection)
     if np.isnan(jacobians.product(RANK)).all():
         return Figure(empty=jacobians.absent(RANK, PRODUCT))
     layer = jacobians.layer(selection)
@@ -78,7 +78,7 @@ class SurgeryOptions(Options):
 
 def surgery(dataset: "xr.Dataset", selection: Selection, options: SurgeryOptions) -> Figure:
     """Effective rank of the product against the dose of its non-normal part, with both controls; and by layer."""
-    jacobians = Jacobians.of(dataset, selection)
+    jacobians = JacobiansSlice.of(dataset, selection)
     if SURGERY not in dataset:
         return Figure(empty="This run has no Schur surgery. Tick “Schur surgery” before the next run.")
     ranks = jacobians.product(SURGERY)  # layer, construction, dose, draw
@@ -136,7 +136,7 @@ def _ratio(draws: np.ndarray, dose: np.ndarray) -> tuple[str, ...]:
     return (f"Without the non-normal part the effective rank is {float(normal[0] / own[0]):.3g} times the model’s",)
 
 
-def _moved(jacobians: Jacobians) -> str:
+def _moved(jacobians: JacobiansSlice) -> str:
     if "surgery_moved" not in jacobians.dataset:
         return ""
     moved = jacobians.product("surgery_moved")

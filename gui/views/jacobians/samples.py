@@ -15,7 +15,7 @@ from gui.views.jacobians.data import (
     COMPONENTS,
     SAMPLED,
     SAMPLED_LABELS,
-    Jacobians,
+    JacobiansSlice,
     SampledName,
     depth,
     layer_axis,
@@ -44,7 +44,7 @@ class BoxOptions(Options):
 
 def boxplots(dataset: "xr.Dataset", selection: Selection, options: BoxOptions) -> Figure:
     """A per-sample statistic by layer as box plots, attention beside MLP, model beside twin."""
-    jacobians = Jacobians.of(dataset, selection)
+    jacobians = JacobiansSlice.of(dataset, selection)
     kind = SAMPLED[options.statistic]
     shown = [c for c in PAIRS[options.of] if c in jacobians.measured(options.statistic)]
     if not shown:
@@ -82,7 +82,7 @@ def boxplots(dataset: "xr.Dataset", selection: Selection, options: BoxOptions) -
 
 
 def _points(
-    jacobians: Jacobians,
+    jacobians: JacobiansSlice,
     values: Floats,
     box: Box,
     x: Floats,
@@ -116,7 +116,7 @@ def _pick(layer: int, sample: int) -> Pick:
     return Pick(layer=layer, sample=sample)
 
 
-def _sentence(jacobians: Jacobians, sample: int) -> str:
+def _sentence(jacobians: JacobiansSlice, sample: int) -> str:
     text, token = jacobians.texts[sample]
     if not text and not token:
         return ""
@@ -131,7 +131,7 @@ class SampleOptions(Options):
 
 def one_sample(dataset: "xr.Dataset", selection: Selection, options: SampleOptions) -> Figure:
     """A statistic of the selected sample through all layers, over the middle 90 % of all samples; and its text."""
-    jacobians = Jacobians.of(dataset, selection)
+    jacobians = JacobiansSlice.of(dataset, selection)
     kind, sample = SAMPLED[options.statistic], jacobians.sample(selection)
     shown = [c for c in PAIRS[options.of] if c in jacobians.measured(options.statistic)]
     if not shown:

@@ -16,7 +16,7 @@ from gui.views.jacobians.data import (
     SAMPLED,
     SAMPLED_LABELS,
     Component,
-    Jacobians,
+    JacobiansSlice,
     SampledName,
     waiting,
 )
@@ -34,7 +34,7 @@ class TokenOptions(Options):
 
 def by_token(dataset: "xr.Dataset", selection: Selection, options: TokenOptions) -> Figure:
     """Samples of one layer by the class of their token, and against its position in the sample."""
-    jacobians = Jacobians.of(dataset, selection)
+    jacobians = JacobiansSlice.of(dataset, selection)
     kind, component, layer = SAMPLED[options.statistic], options.component, jacobians.layer(selection)
     if component not in jacobians.measured(options.statistic):
         return Figure(empty=jacobians.missing(options.statistic, component, kind.label))

@@ -3,10 +3,10 @@
 from gui.views.base import View
 from gui.views.jacobians import depth as along
 from gui.views.jacobians import operators, product, samples, tokens
-from gui.views.jacobians.inspection import read_sample
+from gui.views.jacobians.inspection import inspect_sample
 
 NAME = "jacobians"
-INSPECT = read_sample
+INSPECT = inspect_sample
 NAVIGATOR = View("navigator", "Navigator", NAME, NAME, operators.NavigatorOptions, operators.navigator)
 
 VIEWS: tuple[View, ...] = (

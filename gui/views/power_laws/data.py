@@ -55,13 +55,13 @@ SITES = {
 
 
 @dataclass(frozen=True)
-class Fitted(ModelSlice):
+class PowerLawSlice(ModelSlice):
     """The spectra of one dataset at one site; gradients have none."""
 
     site: int = -1
 
     @classmethod
-    def of(cls, dataset: "xr.Dataset", selection: Selection) -> "Fitted":
+    def of(cls, dataset: "xr.Dataset", selection: Selection) -> "PowerLawSlice":
         model, site = min(selection.model, dataset.sizes["model"] - 1), -1
         if "site" in dataset.dims:
             names = list(dataset["site"].values)

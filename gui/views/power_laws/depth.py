@@ -9,7 +9,7 @@ from engine.spectra.student import interval, quantile
 from engine.spectra.trends import thirds, trend, u_shape
 from gui.plots.figure import Axis, Band, Cell, Figure, Floats, Line, Mark, Panel, Points, Rule, Table
 from gui.plots.selection import Selection
-from gui.views.power_laws.data import ALPHA, NOTHING, Fitted, layer_axis
+from gui.views.power_laws.data import ALPHA, NOTHING, PowerLawSlice, layer_axis
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -34,7 +34,7 @@ OF_FIT = {
 
 
 def curve_marks(
-    fitted: Fitted,
+    fitted: PowerLawSlice,
     condition: Condition,
     values: Floats,
     points: bool,
@@ -67,7 +67,7 @@ def curve_marks(
     return marks
 
 
-def noise_marks(fitted: Fitted) -> list[Mark]:
+def noise_marks(fitted: PowerLawSlice) -> list[Mark]:
     """α of noise of the same shape and trace, for each condition."""
     marks: list[Mark] = []
     for condition in fitted.conditions:
@@ -85,7 +85,7 @@ def by_layer(
     spread: Spread = "interval",
 ) -> Figure:
     """A statistic by layer under all conditions (S1 figs 1a, 1c, 2b)."""
-    fitted = Fitted.of(dataset, selection)
+    fitted = PowerLawSlice.of(dataset, selection)
     shown = [c for c in fitted.conditions if np.isfinite(fitted.at(c, statistic)).any()]
     if not shown:
         return Figure(empty=NOTHING)
@@ -107,7 +107,7 @@ def by_layer(
     return Figure(((panel,),), title=title, note=fitted.caveats(fitted.proportions(shown[0]), bands))
 
 
-def _fit_error(fitted: Fitted, condition: Condition, spread: Spread) -> Floats:
+def _fit_error(fitted: PowerLawSlice, condition: Condition, spread: Spread) -> Floats:
     """What the fit of a single seed says of its own slope, (layer,)."""
     start, stop = fitted.run_window
     ranks = min(stop, fitted.dataset.sizes["mode"]) - start + 1
@@ -127,7 +127,7 @@ TREND_COLUMNS = (
 
 def trends(dataset: "xr.Dataset", selection: Selection, noise: bool = False) -> Figure:
     """α by layer with what the tests of rise and turn say of each condition."""
-    fitted = Fitted.of(dataset, selection)
+    fitted = PowerLawSlice.of(dataset, selection)
     figure = by_layer(dataset, selection, noise=noise)
     if figure.empty:
         return figure

@@ -8,7 +8,7 @@ from engine.spectra.student import interval
 from gui.plots.figure import Axis, Figure, Image, Panel
 from gui.plots.selection import Selection
 from gui.views.inspection import Inspection, Row
-from gui.views.power_laws.data import NOTHING, Fitted, layer_axis
+from gui.views.power_laws.data import NOTHING, PowerLawSlice, layer_axis
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -33,9 +33,9 @@ OF_ALL = {
 }
 
 
-def read(dataset: "xr.Dataset", selection: Selection) -> Inspection:
+def inspect(dataset: "xr.Dataset", selection: Selection) -> Inspection:
     """The selected layer and site under the selected model's condition, on every part of the text."""
-    fitted = Fitted.of(dataset, selection)
+    fitted = PowerLawSlice.of(dataset, selection)
     layer = fitted.layer(selection)
     title = f"Layer {layer}" + (f", {fitted.place}" if fitted.site >= 0 else "")
     rows: list[Row] = []
@@ -61,7 +61,7 @@ def _mean(values: np.ndarray) -> float:
     return float(interval(values)[1])
 
 
-def _verdict(fitted: Fitted, layer: int) -> str:
+def _verdict(fitted: PowerLawSlice, layer: int) -> str:
     """How the slope compares with the noise's."""
     condition = fitted.current
     if condition is None or fitted.model not in condition.models:
@@ -74,7 +74,7 @@ def _verdict(fitted: Fitted, layer: int) -> str:
 
 def navigator(dataset: "xr.Dataset", selection: Selection) -> Figure:
     """Layers × sites of the selected model coloured by α; with one site alone, layers × conditions."""
-    fitted = Fitted.of(dataset, selection)
+    fitted = PowerLawSlice.of(dataset, selection)
     condition = fitted.current
     if condition is None or not fitted.has("alpha_rank"):
         return Figure(empty=NOTHING)

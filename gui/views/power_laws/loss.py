@@ -9,7 +9,7 @@ from engine.spectra.trends import spearman, thirds
 from gui.plots.figure import Axis, Figure, Floats, Mark, Panel, Points
 from gui.plots.selection import Selection
 from gui.views.base import Options
-from gui.views.power_laws.data import ALPHA, NOTHING, Fitted
+from gui.views.power_laws.data import ALPHA, NOTHING, PowerLawSlice
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -26,7 +26,7 @@ class LossOptions(Options):
 
 def against_loss(dataset: "xr.Dataset", selection: Selection, options: LossOptions) -> Figure:
     """α of every model and split against its loss in the same pass: does a larger α come with a smaller loss?"""
-    fitted = Fitted.of(dataset, selection)
+    fitted = PowerLawSlice.of(dataset, selection)
     if not fitted.conditions:
         return Figure(empty=NOTHING)
     name = "mean_loss" if options.against == "loss" and "mean_loss" in dataset else options.against

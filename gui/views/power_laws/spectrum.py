@@ -12,7 +12,7 @@ from engine.spectra.student import interval
 from gui.plots.figure import Axis, Cell, Figure, Floats, Line, Mark, Panel, Rule, Span, Table
 from gui.plots.selection import Selection
 from gui.views.base import Options
-from gui.views.power_laws.data import ALPHA, NOTHING, Fitted, geometric_mean, layer_axis, ranked
+from gui.views.power_laws.data import ALPHA, NOTHING, PowerLawSlice, geometric_mean, layer_axis, ranked
 from gui.views.power_laws.depth import curve_marks
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class SpectrumOptions(ResidualOptions):
 
 def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptions) -> Figure:
     """The spectrum of one layer under all conditions, log-log, with fits; beside it α by layer (S1 fig. 1b)."""
-    fitted = Fitted.of(dataset, selection)
+    fitted = PowerLawSlice.of(dataset, selection)
     layer = fitted.layer(selection)
     start, stop = fitted.window(options.fit_start, options.fit_stop)
     there = [c for c in fitted.conditions if np.isfinite(fitted.at(c, fitted.kind.spectrum)[:, layer]).any()]
@@ -82,7 +82,9 @@ def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptio
     return Figure((panels,), title=title, note=note, table=Table(columns, tuple(rows)) if rows else None)
 
 
-def _floor(fitted: Fitted, layer: int, marks: list[Mark]) -> tuple[tuple[Mark, ...], tuple[float, float] | None, str]:
+def _floor(
+    fitted: PowerLawSlice, layer: int, marks: list[Mark]
+) -> tuple[tuple[Mark, ...], tuple[float, float] | None, str]:
     """Where a Gram matrix loses what is smaller, drawn; far below it is out of view, and said to be there."""
     if "floor" not in fitted.dataset:
         return (), None, ""
@@ -98,7 +100,7 @@ def _floor(fitted: Fitted, layer: int, marks: list[Mark]) -> tuple[tuple[Mark, .
 COLUMNS = ("condition", "α", "low", "high", "standard error", "R²", "α of noise", "its R²", "ranks", "N/d", "seeds")
 
 
-def _row(fitted: Fitted, condition: Condition, layer: int, start: int, stop: int) -> tuple[Cell, ...]:
+def _row(fitted: PowerLawSlice, condition: Condition, layer: int, start: int, stop: int) -> tuple[Cell, ...]:
     """The fit in numbers: means over seeds, and the interval of α over them."""
     law = fitted.fit(fitted.spectra(condition)[:, layer], start, stop)
     noise = fitted.fit(fitted.spectra(condition, noise=True)[:, layer], start, stop)
@@ -109,7 +111,7 @@ def _row(fitted: Fitted, condition: Condition, layer: int, start: int, stop: int
     return (condition.label, mean, low, high, *numbers, int(law.points.max()), per_dim, len(condition.models))
 
 
-def _alphas(fitted: Fitted, layer: int, start: int, stop: int, every: bool) -> Panel:
+def _alphas(fitted: PowerLawSlice, layer: int, start: int, stop: int, every: bool) -> Panel:
     """α by layer: those of the run with this layer fitted anew, or all of them over the same window."""
     marks: list[Mark] = [Rule("x", float(layer), "", "muted")]
     renewed = slice(None) if every else slice(layer, layer + 1)
@@ -125,7 +127,7 @@ def _alphas(fitted: Fitted, layer: int, start: int, stop: int, every: bool) -> P
 
 def residuals(dataset: "xr.Dataset", selection: Selection, options: ResidualOptions) -> Figure:
     """Each spectrum’s ln over its fit: curvature here is what R² hides."""
-    fitted = Fitted.of(dataset, selection)
+    fitted = PowerLawSlice.of(dataset, selection)
     layer = fitted.layer(selection)
     start, stop = fitted.window(options.fit_start, options.fit_stop)
     there = [c for c in fitted.conditions if np.isfinite(fitted.at(c, fitted.kind.spectrum)[:, layer]).any()]
@@ -167,13 +169,13 @@ def _lag(values: Floats) -> float:
     return float(np.corrcoef(there[1:], there[:-1])[0, 1]) if len(there) > 2 and np.ptp(there) > 0 else float("nan")
 
 
-def _span(fitted: Fitted, layer: int, start: int, stop: int) -> Span:
+def _span(fitted: PowerLawSlice, layer: int, start: int, stop: int) -> Span:
     """The window of ranks, inside the longest spectrum of this layer."""
     longest = max(int((fitted.spectra(c)[:, layer] > 0).sum(-1).max()) for c in fitted.conditions)
     return Span(float(start), float(min(stop, longest)), "fit_start", "fit_stop", (1.0, float(longest)), "fit window")
 
 
-def _missing(fitted: Fitted) -> str:
+def _missing(fitted: PowerLawSlice) -> str:
     """Why there is nothing at this site and layer, and what to do."""
     if not fitted.conditions:
         return NOTHING

@@ -47,7 +47,7 @@ class Models:
         place = {i: (trainings.index(self._training(i)), -1 if (step := self.step(i)) is None else step) for i in alike}
         return sorted(alike, key=lambda i: place[i])
 
-    def course(self, at: int) -> "CheckpointSeries":
+    def checkpoints(self, at: int) -> "CheckpointSeries":
         """The checkpoints of the training that `at` belongs to, of its architecture, in the order of their steps."""
         same = [i for i in self.frames(at) if self._training(i) == self._training(at)]
         models = [i for i in same if self._shape(i) == self._shape(at)]

@@ -66,8 +66,8 @@ def curve(
     found: Trajectory, x: Floats, y: Floats, text: str, color: str, width: float, place: tuple[int, int | None]
 ) -> Line:
     """One line whose points select their checkpoint, layer and head."""
-    picks = tuple(Pick(model=m, layer=place[0], head=place[1]) for m in found.course.models)
-    hover = tuple(f"{at}: {value:.4g}" for at, value in zip(found.course.labels, y, strict=True))
+    picks = tuple(Pick(model=m, layer=place[0], head=place[1]) for m in found.checkpoints.models)
+    hover = tuple(f"{at}: {value:.4g}" for at, value in zip(found.checkpoints.labels, y, strict=True))
     return Line(x, y, text, color, width, markers=True, picks=picks, hover=hover)
 
 
@@ -81,7 +81,7 @@ def marked(x: float, y: float) -> list[Mark]:
 
 def _twin_level(found: Trajectory, name: str, mine: int, by_head: bool) -> float | None:
     infos = found.models.infos
-    twin = next((i for i, info in enumerate(infos) if info["twin"] and i not in found.course.models), None)
+    twin = next((i for i, info in enumerate(infos) if info["twin"] and i not in found.checkpoints.models), None)
     if twin is None or infos[twin]["n_layers"] != infos[found.at]["n_layers"]:
         return None
     values = found.series(name, twin)[0]
@@ -138,8 +138,10 @@ def against_loss(dataset: "xr.Dataset", selection: Selection, options: Any) -> F
     ]
     where = found.where(name)
     marks.append(Line(losses, own, "", "data", 1.5))
-    picks = tuple(Pick(model=m) for m in found.course.models)
-    hover = tuple(f"{at}: loss {a:.4g}, {b:.4g}" for at, a, b in zip(found.course.labels, losses, own, strict=True))
+    picks = tuple(Pick(model=m) for m in found.checkpoints.models)
+    hover = tuple(
+        f"{at}: loss {a:.4g}, {b:.4g}" for at, a, b in zip(found.checkpoints.labels, losses, own, strict=True)
+    )
     order = np.arange(len(losses), dtype=float)
     marks.append(
         Points(losses, own, where, size=9, values=order, values_label="checkpoint, in order", picks=picks, hover=hover)
@@ -165,4 +167,4 @@ def _capital(text: str) -> str:
 
 def noted(found: Trajectory, *more: str) -> str:
     """`more`, then what is not connected with these checkpoints."""
-    return "  ·  ".join(filter(None, (*more, found.course.note())))
+    return "  ·  ".join(filter(None, (*more, found.checkpoints.note())))

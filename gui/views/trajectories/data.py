@@ -98,7 +98,7 @@ class Trajectory:
         self.at = min(selection.model, len(self.models.infos) - 1)
         if self.models.infos[self.at]["twin"] and (trained := self.models.frames(self.at)):
             self.at = trained[-1] if self.at not in trained else self.at
-        self.course: CheckpointSeries = self.models.course(self.at)
+        self.checkpoints: CheckpointSeries = self.models.checkpoints(self.at)
         info = self.models.infos[self.at]
         self.layer = min(selection.layer, int(info["n_layers"]) - 1)
         self.head = min(selection.head, int(info["n_heads"]) - 1)
@@ -107,9 +107,9 @@ class Trajectory:
     @property
     def why_not(self) -> str:
         """Why there is nothing to follow; empty where there is."""
-        if len(self.course.models) > 1:
+        if len(self.checkpoints.models) > 1:
             return ""
-        note = f"{said}. " if (said := self.course.note()) else ""
+        note = f"{said}. " if (said := self.checkpoints.note()) else ""
         return (
             f"{self.models.infos[self.at]['label']} stands alone here, so there is no trajectory. {note}"
             "Measure several checkpoints of one training in one run: name their revisions on the left."
@@ -117,8 +117,8 @@ class Trajectory:
 
     @property
     def now(self) -> int:
-        """Which checkpoint of the course is selected."""
-        return self.course.models.index(self.at)
+        """Which checkpoint of the series is selected."""
+        return self.checkpoints.models.index(self.at)
 
     def of(self, name: str) -> str:
         """The chosen component, site … of a variable, for titles."""
@@ -129,7 +129,7 @@ class Trajectory:
         """A statistic of the checkpoints, or of one `model`: (checkpoint, layer[, head]); the median over samples."""
         info = self.models.infos[self.at]
         own = {"layer": slice(int(info["n_layers"])), "head": slice(int(info["n_heads"]))}
-        values = self._at(name).isel(model=list(self.course.models) if model is None else [model])
+        values = self._at(name).isel(model=list(self.checkpoints.models) if model is None else [model])
         values = values.isel({dim: part for dim, part in own.items() if dim in values.dims})
         dims = ["model", "layer", *(["head"] if "head" in values.dims else [])]
         if "sample" in values.dims:
@@ -142,7 +142,7 @@ class Trajectory:
     def spectrum(self, name: str) -> np.ndarray:
         """The selected layer's, head's and sample's spectrum of every checkpoint: (checkpoint, mode), NaN if absent."""
         places = {"layer": self.layer, "head": self.head, "sample": self.selection.sample}
-        values = self._at(name).isel(model=list(self.course.models))
+        values = self._at(name).isel(model=list(self.checkpoints.models))
         values = values.isel({d: min(at, values.sizes[d] - 1) for d, at in places.items() if d in values.dims})
         array = values.transpose("model", "mode").values
         return np.asarray(array[:, np.isfinite(array).any(axis=0)])
@@ -154,7 +154,7 @@ class Trajectory:
 
     def losses(self) -> Floats:
         """Loss of every checkpoint: held out in training, else what the analysis measured; NaN where unknown."""
-        models = list(self.course.models)
+        models = list(self.checkpoints.models)
         if "held_out_loss" in self.dataset.coords:
             found = np.asarray(self.dataset["held_out_loss"].values, float)[models]
             if np.isfinite(found).any():
@@ -171,23 +171,23 @@ class Trajectory:
 
     def axis(self, scale: Scale) -> tuple[Floats, Axis]:
         """Where the checkpoints stand, and their axis. Step 0, which has no logarithm, stands before the first one."""
-        course = self.course
-        order = np.arange(len(course.models), dtype=float)
-        if scale == "order" or not course.known:
-            ticks = tuple(zip(order.tolist(), names(course.labels), strict=True))
+        checkpoints = self.checkpoints
+        order = np.arange(len(checkpoints.models), dtype=float)
+        if scale == "order" or not checkpoints.known:
+            ticks = tuple(zip(order.tolist(), names(checkpoints.labels), strict=True))
             return order, Axis("checkpoint", ticks=ticks)
         if scale == "linear":
-            return course.steps, Axis("training step")
+            return checkpoints.steps, Axis("training step")
         zero = self.zero
-        x = np.where(course.steps > 0, course.steps, zero)
-        ticks = tuple((float(at), f"{step:,.0f}") for at, step in zip(x, course.steps, strict=True))
-        said = f" (0 is drawn at {zero:g})" if (course.steps == 0).any() else ""
+        x = np.where(checkpoints.steps > 0, checkpoints.steps, zero)
+        ticks = tuple((float(at), f"{step:,.0f}") for at, step in zip(x, checkpoints.steps, strict=True))
+        said = f" (0 is drawn at {zero:g})" if (checkpoints.steps == 0).any() else ""
         return x, Axis(f"training step{said}", log=True, ticks=ticks)
 
     @property
     def zero(self) -> float:
         """Where step 0 stands on a logarithmic axis."""
-        positive = self.course.steps[self.course.steps > 0]
+        positive = self.checkpoints.steps[self.checkpoints.steps > 0]
         return float(positive.min()) / 2 if positive.size else 1.0
 
 

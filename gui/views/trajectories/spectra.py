@@ -24,7 +24,7 @@ def evolution(dataset: "xr.Dataset", selection: Selection, options: Any) -> Figu
     values = found.spectrum(name)
     now = found.now
     if not values.size or not np.isfinite(values[now]).any():
-        return Figure(empty=f"{found.course.labels[now]} has no such spectrum here, or it has not arrived yet.")
+        return Figure(empty=f"{found.checkpoints.labels[now]} has no such spectrum here, or it has not arrived yet.")
     size = np.sort(np.abs(values), axis=1)[:, ::-1]  # NaN first, and only in rows that are absent
     total = np.nansum(size, axis=1)
     squares = np.nansum(size**2, axis=1)
@@ -41,7 +41,7 @@ def evolution(dataset: "xr.Dataset", selection: Selection, options: Any) -> Figu
         _small(found, x, axis, rank, "effective rank"),
         _small(found, x, axis, concentration, "concentration", fit),
     ]
-    title = f"{found.course.labels[now]}: {label(name)}, {found.where(name)}"
+    title = f"{found.checkpoints.labels[now]}: {label(name)}, {found.where(name)}"
     note = f"Phase by the change points of concentration: {phase}" + (f"; {phrase(fit)}" if fit else "")
     formulas = f"Effective rank (Σ|{sign}|)²/Σ|{sign}|², concentration |{sign}₁|²/Σ|{sign}|²"
     rows = ((draw(found, values, options.trail), tops[0]), (tops[1], tops[2]))
@@ -50,7 +50,7 @@ def evolution(dataset: "xr.Dataset", selection: Selection, options: Any) -> Figu
 
 def _trail(found: Trajectory) -> list[int]:
     """The checkpoints besides the selected one, at most so many, evenly."""
-    count = len(found.course.models)
+    count = len(found.checkpoints.models)
     chosen = np.unique(np.linspace(0, count - 1, min(count, TRAIL)).round().astype(int))
     return [int(i) for i in chosen if i != found.now]
 
@@ -109,20 +109,20 @@ def relaxation(dataset: "xr.Dataset", selection: Selection, options: Any) -> Fig
     """S2's λ(t) = λ(∞)(1 − e^(−t/τ)) + λ(0)e^(−t/τ) fitted to each of the first modes, and τ with its error."""
     if isinstance(found := begin(dataset, selection, options, "spectrum"), Figure):
         return found
-    if not found.course.known:
+    if not found.checkpoints.known:
         return Figure(empty="Relaxation needs training steps, which neither names nor records of these models say.")
     name = options.spectrum
     values = np.sort(np.abs(found.spectrum(name)), axis=1)[:, ::-1]
     modes = values[:, : options.modes].T
     if not np.isfinite(modes).any():
         return Figure(empty=WAITING)
-    fit = _relax(tuple(map(float, found.course.steps)), tuple(tuple(map(float, mode)) for mode in modes))
+    fit = _relax(tuple(map(float, found.checkpoints.steps)), tuple(tuple(map(float, mode)) for mode in modes))
     x, axis = found.axis(options.axis)
     times, along = _dense(found, x, axis)
     curves = fit.curves(np.asarray(times, np.float64))
     marks: list[Mark] = []
     sign = "σ" if "singular" in name else "λ"
-    picks = tuple(Pick(model=m) for m in found.course.models)
+    picks = tuple(Pick(model=m) for m in found.checkpoints.models)
     for i, mode in enumerate(modes):
         color = f"c{i}" if i < 8 else "muted"
         text = f"|{sign}{_subscript(i + 1)}|"
@@ -146,7 +146,7 @@ def _relax(steps: tuple[float, ...], modes: tuple[tuple[float, ...], ...]) -> Re
 
 def _dense(found: Trajectory, x: Floats, axis: Axis) -> tuple[Floats, Floats]:
     """Times close enough for a smooth curve, and where they stand on the axis."""
-    steps = found.course.steps
+    steps = found.checkpoints.steps
     along = np.geomspace(x[0], x[-1], 160) if axis.log else np.linspace(x[0], x[-1], 160)
     return np.interp(along, x, steps), along
 

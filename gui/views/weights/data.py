@@ -52,13 +52,13 @@ def stored(matrix: Matrix, name: str) -> str:
 
 
 @dataclass(frozen=True)
-class Weights(ModelSlice):
+class WeightsSlice(ModelSlice):
     """One model of a weights dataset, looked at for one of its two matrices."""
 
     matrix: Matrix = "QK"
 
     @classmethod
-    def of(cls, dataset: "xr.Dataset", selection: Selection, matrix: Matrix = "QK") -> "Weights":
+    def of(cls, dataset: "xr.Dataset", selection: Selection, matrix: Matrix = "QK") -> "WeightsSlice":
         return cls(dataset, min(selection.model, dataset.sizes["model"] - 1), matrix)
 
     @property
@@ -100,7 +100,7 @@ class Weights(ModelSlice):
         return Pick(model=self.model, layer=layer, head=head)
 
 
-def clamp(weights: Weights, selection: Selection) -> tuple[int, int]:
+def clamp(weights: WeightsSlice, selection: Selection) -> tuple[int, int]:
     """The selected layer and head, inside this model's shape."""
     layers, heads = weights.shape
     return min(selection.layer, layers - 1), min(selection.head, heads - 1)

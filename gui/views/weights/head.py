@@ -9,7 +9,7 @@ from pydantic import Field
 from gui.plots.figure import Axis, Band, Figure, Line, Mark, Panel, Points, Rule, Steps
 from gui.plots.selection import Selection
 from gui.views.base import Options
-from gui.views.weights.data import Matrix, Weights, clamp, waiting
+from gui.views.weights.data import Matrix, WeightsSlice, clamp, waiting
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -25,8 +25,8 @@ class SpectrumOptions(Options):
     twin: bool = Field(True, title="Twin", description="The same head of the random-init twin")
 
 
-def _spectrum_marks(weights: Weights, layer: int, head: int, options: SpectrumOptions) -> tuple[Mark, ...]:
-    def unit(of: Weights) -> float:
+def _spectrum_marks(weights: WeightsSlice, layer: int, head: int, options: SpectrumOptions) -> tuple[Mark, ...]:
+    def unit(of: WeightsSlice) -> float:
         return of.scale(layer, head) if options.units == "relative" else 1.0
 
     eigenvalues = weights.spectrum(layer, head) / unit(weights)
@@ -51,7 +51,7 @@ def _spectrum_marks(weights: Weights, layer: int, head: int, options: SpectrumOp
 
 def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptions) -> Figure:
     """λ_k against index, over the product null's per-rank band (S4 fig. 2 left)."""
-    weights = Weights.of(dataset, selection, options.matrix)
+    weights = WeightsSlice.of(dataset, selection, options.matrix)
     layer, head = clamp(weights, selection)
     if not weights.arrived(layer):
         return Figure(empty=waiting(layer))
@@ -76,7 +76,7 @@ class DensityOptions(Options):
     bins: int = Field(30, title="Bins", ge=5, le=200)
 
 
-def _density_marks(weights: Weights, values: np.ndarray, bins: int, log: bool) -> tuple[Mark, ...]:
+def _density_marks(weights: WeightsSlice, values: np.ndarray, bins: int, log: bool) -> tuple[Mark, ...]:
     """A histogram of eigenvalues in units of d²σ²σ′² under the product law and the naive one.
 
     On a logarithmic axis areas stay probabilities because the density is per unit of ln λ, which is λ P(λ).
@@ -98,13 +98,13 @@ def _density_marks(weights: Weights, values: np.ndarray, bins: int, log: bool) -
 DENSITY = {True: "λ P(λ), the density of ln λ", False: "P(λ)"}
 
 
-def _in_units(weights: Weights, layer: int, head: int) -> np.ndarray:
+def _in_units(weights: WeightsSlice, layer: int, head: int) -> np.ndarray:
     return weights.spectrum(layer, head) / weights.scale(layer, head)
 
 
 def density(dataset: "xr.Dataset", selection: Selection, options: DensityOptions) -> Figure:
     """P(λ) of the structurally nonzero eigenvalues beside the product law and the naive one (S4 figs 1, 2 right)."""
-    weights = Weights.of(dataset, selection, options.matrix)
+    weights = WeightsSlice.of(dataset, selection, options.matrix)
     layer, head = clamp(weights, selection)
     if not weights.arrived(layer):
         return Figure(empty=waiting(layer))
@@ -128,7 +128,7 @@ class CloudOptions(Options):
 
 def cloud(dataset: "xr.Dataset", selection: Selection, options: CloudOptions) -> Figure:
     """Complex eigenvalues of W_QK or W_OV with the disc that the product of Gaussian factors would fill."""
-    weights = Weights.of(dataset, selection, options.matrix)
+    weights = WeightsSlice.of(dataset, selection, options.matrix)
     layer, head = clamp(weights, selection)
     if not weights.arrived(layer):
         return Figure(empty=waiting(layer))
@@ -164,7 +164,7 @@ class QQOptions(Options):
 
 def gaussian_qq(dataset: "xr.Dataset", selection: Selection, options: QQOptions) -> Figure:
     """Standardised entries of W_Q, W_K and W_QK against a Gaussian of the same mean and σ."""
-    weights = Weights.of(dataset, selection)
+    weights = WeightsSlice.of(dataset, selection)
     layer, head = clamp(weights, selection)
     if not weights.arrived(layer):
         return Figure(empty=waiting(layer))
@@ -191,7 +191,7 @@ class GridOptions(Options):
 
 def grid(dataset: "xr.Dataset", selection: Selection, options: GridOptions) -> Figure:
     """All heads of a layer side by side, each beside its null (S4 figs 5 and 6)."""
-    weights = Weights.of(dataset, selection, options.matrix)
+    weights = WeightsSlice.of(dataset, selection, options.matrix)
     layer, current = clamp(weights, selection)
     if not weights.arrived(layer):
         return Figure(empty=waiting(layer))

@@ -6,7 +6,7 @@ import numpy as np
 
 from gui.plots.selection import Selection
 from gui.views.inspection import Inspection, Row
-from gui.views.weights.data import Matrix, Weights, clamp, stored
+from gui.views.weights.data import Matrix, WeightsSlice, clamp, stored
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -20,9 +20,9 @@ TESTED = (
 )
 
 
-def read_head(dataset: "xr.Dataset", selection: Selection, matrix: Matrix = "QK") -> Inspection:
+def inspect_head(dataset: "xr.Dataset", selection: Selection, matrix: Matrix = "QK") -> Inspection:
     """The statistics of the selected head beside their null, and which law its eigenvalues leave."""
-    weights = Weights.of(dataset, selection, matrix)
+    weights = WeightsSlice.of(dataset, selection, matrix)
     layer, head = clamp(weights, selection)
     title, subtitle = f"Layer {layer}, head {head}", weights.label
     if not weights.arrived(layer):
@@ -45,7 +45,7 @@ def read_head(dataset: "xr.Dataset", selection: Selection, matrix: Matrix = "QK"
     )
 
 
-def _at(weights: Weights, name: str, layer: int, head: int) -> float:
+def _at(weights: WeightsSlice, name: str, layer: int, head: int) -> float:
     if stored(weights.matrix, name) not in weights.dataset:
         return float("nan")
     return float(weights.heads(name)[layer, head])

@@ -9,7 +9,7 @@ from gui.plots.figure import Axis, Band, Figure, Floats, Image, Line, Mark, Pane
 from gui.plots.selection import Selection
 from gui.views.base import Options
 from gui.views.model_slice import colors
-from gui.views.weights.data import ELEMENTWISE, STATISTICS, Matrix, Weights, clamp
+from gui.views.weights.data import ELEMENTWISE, STATISTICS, Matrix, WeightsSlice, clamp
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -26,7 +26,7 @@ NOTHING = "No layer has arrived yet: the first one is drawn as soon as it is com
 SIGNIFICANT = 0.05
 
 
-def _statistic(weights: Weights, name: str) -> Floats:
+def _statistic(weights: WeightsSlice, name: str) -> Floats:
     """A spectral statistic of the chosen matrix, or an element-wise one, (layers, heads)."""
     layers, heads = weights.shape
     if name in ELEMENTWISE:
@@ -51,7 +51,7 @@ class NavigatorOptions(Options):
 
 def navigator(dataset: "xr.Dataset", selection: Selection, options: NavigatorOptions) -> Figure:
     """The layer × head grid coloured by one statistic; the current head is outlined."""
-    weights = Weights.of(dataset, selection, options.matrix)
+    weights = WeightsSlice.of(dataset, selection, options.matrix)
     layers, heads = weights.shape
     values = _statistic(weights, options.statistic)
     if not np.isfinite(values).any():
@@ -83,7 +83,7 @@ class HeatmapOptions(Options):
 
 def heatmap(dataset: "xr.Dataset", selection: Selection, options: HeatmapOptions) -> Figure:
     """Every head of every layer as one row: λ against index, or P(λ) (S4 figs 3 and 4)."""
-    weights = Weights.of(dataset, selection, options.matrix)
+    weights = WeightsSlice.of(dataset, selection, options.matrix)
     layers, heads = weights.shape
     if not np.isfinite(weights.heads("leading")).any():
         return Figure(empty=NOTHING)
@@ -129,7 +129,7 @@ class LayersOptions(Options):
 
 def by_layer(dataset: "xr.Dataset", selection: Selection, options: LayersOptions) -> Figure:
     """One statistic of every head by layer, with layer means, null level and twin (S4 figs 7–10)."""
-    weights = Weights.of(dataset, selection, options.matrix)
+    weights = WeightsSlice.of(dataset, selection, options.matrix)
     values = _statistic(weights, options.statistic)
     if not np.isfinite(values).any():
         return Figure(empty=NOTHING)
@@ -159,7 +159,7 @@ def by_layer(dataset: "xr.Dataset", selection: Selection, options: LayersOptions
     return Figure(((panel,),), title=f"{weights.label}: {kind.label}{of} by layer", note=weights.note)
 
 
-def _verdicts(weights: Weights, statistic: str) -> list[tuple[np.ndarray, str, str]]:
+def _verdicts(weights: WeightsSlice, statistic: str) -> list[tuple[np.ndarray, str, str]]:
     """Heads by what they leave: the product null, only the naive law, or neither (where the statistic is tested)."""
     tested = f"q_{statistic}"
     if statistic in ELEMENTWISE or not weights.has(tested):
@@ -173,7 +173,7 @@ def _verdicts(weights: Weights, statistic: str) -> list[tuple[np.ndarray, str, s
     ]
 
 
-def _null_level(weights: Weights, statistic: str, depth: Floats) -> list[Mark]:
+def _null_level(weights: WeightsSlice, statistic: str, depth: Floats) -> list[Mark]:
     """The Monte Carlo null of a statistic by layer; λ₁ in each head's own unit, averaged over the layer."""
     if statistic in ELEMENTWISE or not weights.has(f"null_{statistic}"):
         return []
@@ -187,20 +187,20 @@ def _null_level(weights: Weights, statistic: str, depth: Floats) -> list[Mark]:
 
 
 def _head_points(
-    weights: Weights, x: Floats, y: Floats, layer: np.ndarray, head: np.ndarray, label: str, color: str
+    weights: WeightsSlice, x: Floats, y: Floats, layer: np.ndarray, head: np.ndarray, label: str, color: str
 ) -> Points:
     picks = tuple(weights.pick(int(i), int(h)) for i, h in zip(layer, head, strict=True))
     hover = tuple(f"layer {i}, head {h}: {v:.4g}" for i, h, v in zip(layer, head, y, strict=True))
     return Points(x, y, label, color, picks=picks, hover=hover)
 
 
-def _ring(weights: Weights, selection: Selection, x: Floats, y: Floats) -> Points:
+def _ring(weights: WeightsSlice, selection: Selection, x: Floats, y: Floats) -> Points:
     """A ring around the selected head; `x` and `y` are (layers, heads)."""
     at = clamp(weights, selection)
     return Points(np.array([x[at]]), np.array([y[at]]), "selected", "ink", size=15, filled=False)
 
 
-def _by_layer_points(weights: Weights, x: Floats, y: Floats) -> Points:
+def _by_layer_points(weights: WeightsSlice, x: Floats, y: Floats) -> Points:
     """All heads as points coloured by layer."""
     layer, head = _cells(*weights.shape)
     keep = np.isfinite(x.ravel()) & np.isfinite(y.ravel())
@@ -224,7 +224,7 @@ class ScatterOptions(Options):
 
 def entropy_npr(dataset: "xr.Dataset", selection: Selection, options: ScatterOptions) -> Figure:
     """Spectral entropy against NPR, coloured by layer (S4 fig. 11)."""
-    weights = Weights.of(dataset, selection, options.matrix)
+    weights = WeightsSlice.of(dataset, selection, options.matrix)
     x, y = weights.heads("npr"), weights.heads("entropy")
     if not np.isfinite(x).any():
         return Figure(empty=NOTHING)
@@ -239,7 +239,7 @@ class SigmaOptions(Options):
 
 def against_sigma(dataset: "xr.Dataset", selection: Selection, options: SigmaOptions) -> Figure:
     """λ₁, Σλ, Σλ² and entropy against the standard deviation of the entries of W_QK (S4 fig. 12)."""
-    weights = Weights.of(dataset, selection)
+    weights = WeightsSlice.of(dataset, selection)
     sigma = _statistic(weights, "wqk_std")
     if not np.isfinite(sigma).any():
         return Figure(empty=NOTHING)
@@ -259,7 +259,7 @@ class CompareOptions(Options):
 
 def compare(dataset: "xr.Dataset", selection: Selection, options: CompareOptions) -> Figure:
     """Layer means of λ₁, NPR, entropy and κ against relative depth, one line for each model (S4 figs 13–16)."""
-    models = [Weights(dataset, index, options.matrix) for index in range(dataset.sizes["model"])]
+    models = [WeightsSlice(dataset, index, options.matrix) for index in range(dataset.sizes["model"])]
     panels = []
     for name in ("leading", "npr", "entropy", "kappa"):
         marks: list[Mark] = []

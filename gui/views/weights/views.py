@@ -2,9 +2,9 @@
 
 from gui.views.base import View
 from gui.views.weights import head, model
-from gui.views.weights.inspection import read_head
+from gui.views.weights.inspection import inspect_head
 
-INSPECT = read_head
+INSPECT = inspect_head
 NAVIGATOR = View("navigator", "Navigator", "weights", "weights", model.NavigatorOptions, model.navigator)
 
 VIEWS: tuple[View, ...] = (

@@ -9,7 +9,7 @@ from PySide6.QtGui import QKeySequence
 from window_parts import window_in
 
 from engine.resources import RESOURCES
-from gui.commands.actions import COMMANDS, State
+from gui.commands.actions import COMMANDS, WindowState
 from gui.panes.palette import Palette, matches
 
 
@@ -47,10 +47,10 @@ def test_the_menus_are_those_of_the_design(window):
 
 def test_actions_are_enabled_when_they_make_sense(window):
     by_id = window.actions_.by_id
-    window.actions_.update(State())
+    window.actions_.update(WindowState())
     assert not any(by_id[i].isEnabled() for i in ("cancel", "resume", "export", "save_as", "next_layer"))
     assert all(by_id[i].isEnabled() for i in ("run", "open", "new", "palette", "quit"))
-    window.actions_.update(State(running=True, session=True, cancellable=True, result=True))
+    window.actions_.update(WindowState(running=True, session=True, cancellable=True, result=True))
     assert all(by_id[i].isEnabled() for i in ("cancel", "export", "next_layer"))
     assert not any(by_id[i].isEnabled() for i in ("save_as", "new", "open", "pack"))
 
@@ -105,7 +105,7 @@ def _links(text: str) -> list[str]:
 
 
 def test_help_opens_the_page_of_the_view(qtbot, window):
-    window.plots.ask_help()
+    window.figure_commands.ask_help()
     assert window.help.isVisible()
     assert window.help.browser.source().toString() == f"{window.workspace.panel.view.help}.md"
     assert "participation" in window.help.browser.toPlainText()

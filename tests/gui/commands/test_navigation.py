@@ -22,30 +22,30 @@ class Shown(QObject):
 
 
 @pytest.fixture
-def walker(qapp):
-    walker = Navigation(SelectionModel(), Shown())
-    walker.selection = walker._selection
-    return walker
+def navigation(qapp):
+    navigation = Navigation(SelectionModel(), Shown())
+    navigation.selection = navigation._selection
+    return navigation
 
 
-def test_steps_stop_at_the_edges(walker):
-    walker.selection.set(Selection(model=2, layer=1, head=2))
-    walker.next_layer()
-    walker.next_head()
-    assert walker.selection.current == Selection(model=2, layer=1, head=2)
+def test_steps_stop_at_the_edges(navigation):
+    navigation.selection.set(Selection(model=2, layer=1, head=2))
+    navigation.next_layer()
+    navigation.next_head()
+    assert navigation.selection.current == Selection(model=2, layer=1, head=2)
 
 
-def test_results_with_sites_are_walked_by_site(walker):
-    walker._results.dataset = walker._results.dataset.assign_coords(site=["ln1", "block", "final_norm"])
-    walker.next_head()
-    assert walker.selection.current == Selection(site=2)
-    walker.next_head()
-    walker.previous_head()
-    assert walker.selection.current == Selection(site=1)
-    walker.previous_head()
-    walker.previous_head()
-    walker.next_layer()
-    assert walker.selection.current == Selection(layer=1, site=0)
-    walker.selection.set(Selection(site=7))
-    walker.clamp()
-    assert walker.selection.current.site == -1
+def test_results_with_sites_are_walked_by_site(navigation):
+    navigation._results.dataset = navigation._results.dataset.assign_coords(site=["ln1", "block", "final_norm"])
+    navigation.next_head()
+    assert navigation.selection.current == Selection(site=2)
+    navigation.next_head()
+    navigation.previous_head()
+    assert navigation.selection.current == Selection(site=1)
+    navigation.previous_head()
+    navigation.previous_head()
+    navigation.next_layer()
+    assert navigation.selection.current == Selection(layer=1, site=0)
+    navigation.selection.set(Selection(site=7))
+    navigation.clamp()
+    assert navigation.selection.current.site == -1

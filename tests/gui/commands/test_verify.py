@@ -6,15 +6,15 @@ from window_parts import LAYERS, save_model, window_in
 
 from engine.request import DataSpec
 from engine.runs.child import Verified, Verify
-from gui.commands.actions import State
+from gui.commands.actions import WindowState
 
 START_MS = 60_000
 
 
 def ask(window, model, data) -> None:
-    window.loader.source.setCurrentText(str(model))
-    window.loader.data.set_value(DataSpec(source=str(data), length=8))
-    window.loader.device.write("cpu")
+    window.model_pane.source.setCurrentText(str(model))
+    window.model_pane.data.set_value(DataSpec(source=str(data), length=8))
+    window.model_pane.device.write("cpu")
     window.actions_.by_id["verify_closed"].trigger()
 
 
@@ -65,5 +65,5 @@ def test_what_is_asked(window, monkeypatch):
 
 
 def test_it_is_not_offered_while_a_run_goes_on(window):
-    window.actions_.update(State(running=True))
+    window.actions_.update(WindowState(running=True))
     assert not window.actions_.by_id["verify_closed"].isEnabled()

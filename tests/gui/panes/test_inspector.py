@@ -8,7 +8,7 @@ import xarray as xr
 
 from gui.panes.inspector import Inspector, number, probability
 from gui.plots.selection import Selection
-from gui.views.weights.inspection import read_head
+from gui.views.weights.inspection import inspect_head
 
 D_HEAD = 16
 
@@ -41,39 +41,39 @@ def dataset(law: float, naive: float, q: float, *, arrived: bool = True) -> xr.D
     ],
 )
 def test_the_sentence_counts_the_laws_and_asks_the_null(law, naive, q, says, outside):
-    reading = read_head(dataset(law, naive, q), Selection())
-    assert says in reading.verdict
-    assert reading.outside is outside
+    inspection = inspect_head(dataset(law, naive, q), Selection())
+    assert says in inspection.verdict
+    assert inspection.outside is outside
 
 
 def test_the_numbers_stand_in_the_units_of_the_head():
-    leading, npr, *_ = read_head(dataset(0, 0, 0.6), Selection()).rows
+    leading, npr, *_ = inspect_head(dataset(0, 0, 0.6), Selection()).rows
     assert (leading.value, leading.null, leading.p, leading.q) == (6.0, 0.7 * 2.0, 0.3, 0.6)
     assert (npr.value, npr.null) == (0.5, 0.7)
 
 
 def test_a_selection_beyond_a_smaller_model_reads_its_last_head():
-    assert read_head(dataset(0, 0, 0.6), Selection(layer=9, head=1)).title == "Layer 0, head 0"
+    assert inspect_head(dataset(0, 0, 0.6), Selection(layer=9, head=1)).title == "Layer 0, head 0"
 
 
 def test_what_has_not_arrived_says_so():
-    reading = read_head(dataset(0, 0, 0.6, arrived=False), Selection())
-    assert reading.rows == ()
-    assert "not been computed yet" in reading.verdict
+    inspection = inspect_head(dataset(0, 0, 0.6, arrived=False), Selection())
+    assert inspection.rows == ()
+    assert "not been computed yet" in inspection.verdict
 
 
 def test_the_inspector_shows_and_copies_what_it_was_given(qtbot, qapp):
     pane = Inspector()
     qtbot.addWidget(pane)
-    reading = read_head(dataset(3, 5, 0.0001), Selection())
-    pane.show_reading(reading)
+    inspection = inspect_head(dataset(3, 5, 0.0001), Selection())
+    pane.show_inspection(inspection)
     shown = [[cell.text() for cell in row] for row in pane._cells]
     assert shown[0] == ["", "value", "null", "p", "q"]
     assert shown[1] == ["λ₁", "6", "1.4", "< 0.001", "< 0.001"]
     assert pane.verdict.property("role") == "outside"
     pane.copy()
     assert qapp.clipboard().text().splitlines()[2].split("\t") == ["λ₁", "6.0", "1.4", "5e-05", "0.0001"]
-    pane.show_reading(None)
+    pane.show_inspection(None)
     assert pane.title.text() == "Nothing selected"
     assert pane.verdict.isHidden()
 

@@ -39,14 +39,14 @@ def window(qtbot, tmp_path, monkeypatch):
     with window_in(tmp_path) as made:
         made.asked = []
         monkeypatch.setattr(made.host, "attend", made.asked.append)
-        made.loader.device.write("cpu")
+        made.model_pane.device.write("cpu")
         made.workspace.turn_to("attention")
         yield made
 
 
 def test_the_compute_process_answers_and_the_views_draw_it(qtbot, tmp_path):
     with window_in(tmp_path, compute=True) as window:
-        window.loader.device.write("cpu")
+        window.model_pane.device.write("cpu")
         window.workspace.turn_to("attention")
         panel, bar = window.workspace.panel, window.sentence
         panel.set_view("matrix")
@@ -54,16 +54,16 @@ def test_the_compute_process_answers_and_the_views_draw_it(qtbot, tmp_path):
         assert window.results.live is None  # typing is rested before anything is asked
         qtbot.waitUntil(lambda: window.results.live is not None, timeout=START_MS)
         live = window.results.live
-        texts = [text for _, text in panel.canvas.figure.rows[0][0].x.ticks]
+        texts = [text for _, text in panel.figure_area.figure.rows[0][0].x.ticks]
         assert "".join(live.token.values[0, 0].tolist()) == "The cat sat on the mat."
         assert len(texts) == live.sizes["query"]
         assert "".join(texts) == "Thecatsatonthemat."
         assert f"{len(texts)} tokens" in bar.said.text()
-        assert window.inspector.reading.title == "Layer 0, head 0"
+        assert window.inspector.inspection.title == "Layer 0, head 0"
         assert window.document.session is None
         bar.line.clear()
         assert window.results.live is None
-        assert panel.canvas.figure.empty
+        assert panel.figure_area.figure.empty
 
 
 def test_numbers_of_a_sentence_are_those_of_its_matrix(answer):
@@ -140,7 +140,7 @@ def test_another_analysis_or_run_takes_the_place_of_the_sentence(window, answer)
     assert window.sentence.line.text() == ""
     window.host.replied.emit(answer("The cat sat."))  # one that comes late does not take the window back
     assert window.results.live is None
-    window.loader.source.setCurrentText("")
+    window.model_pane.source.setCurrentText("")
     window.workspace.turn_to("attention")
     window.sentence.line.setText("The cat")
     window.sentence.ask()

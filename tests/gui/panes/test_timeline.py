@@ -128,30 +128,30 @@ def test_a_single_twin_leaves_the_slider_to_the_checkpoints(timeline, selection)
 
 
 def test_a_course_has_the_checkpoints_with_a_step(results):
-    course = Models.of(TRAINING).course(0)
-    assert course.models == (1, 2, 0)
-    assert course.known
-    np.testing.assert_array_equal(course.steps, [0, 20, 100])
-    assert names(course.labels) == ("step0", "step20", "step100")
+    checkpoints = Models.of(TRAINING).checkpoints(0)
+    assert checkpoints.models == (1, 2, 0)
+    assert checkpoints.known
+    np.testing.assert_array_equal(checkpoints.steps, [0, 20, 100])
+    assert names(checkpoints.labels) == ("step0", "step20", "step100")
 
 
 def test_other_architectures_and_trainings_are_not_connected_and_named():
     models = Models.of(dataset(info("a", 1), info("b", 2), info("c", 3, layers=2), info("d", 4, source="other")))
-    course = models.course(0)
-    assert course.models == (0, 1)
-    assert "another architecture: m@c" in course.note()
-    assert "another training: other@d" in course.note()
+    checkpoints = models.checkpoints(0)
+    assert checkpoints.models == (0, 1)
+    assert "another architecture: m@c" in checkpoints.note()
+    assert "another training: other@d" in checkpoints.note()
     assert models.frames(0) == [0, 1, 2, 3]
 
 
 def test_folders_side_by_side_are_one_training_and_seeds_are_not():
     folders = dataset(*(info(None, step, source=f"/runs/one/checkpoint-{step}") for step in (20, 10)))
-    assert Models.of(folders).course(0).models == (1, 0)
+    assert Models.of(folders).checkpoints(0).models == (1, 0)
     asked = [{"seed": 0}, {"seed": 1}]
     seeded = dataset(info("a", 1), info("a", 1)).assign_attrs(request=json.dumps({"models": asked}))
-    assert Models.of(seeded).course(0).models == (0,)
+    assert Models.of(seeded).checkpoints(0).models == (0,)
 
 
 def test_without_steps_the_order_of_the_request_counts():
-    course = Models.of(dataset(info("x", None), info("y", None))).course(1)
-    assert (course.models, course.known) == ((0, 1), False)
+    checkpoints = Models.of(dataset(info("x", None), info("y", None))).checkpoints(1)
+    assert (checkpoints.models, checkpoints.known) == ((0, 1), False)

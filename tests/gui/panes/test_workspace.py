@@ -20,7 +20,7 @@ PLAIN = View("plain", "Plain", "x", "weights", Options, lambda *_: Figure(empty=
 def panel(qtbot):
     made = ViewPanel((PLAIN, *trajectory_views("x")), SelectionModel())
     qtbot.addWidget(made)
-    made.canvas.load()
+    made.figure_area.load()
     made.resize(900, 600)
     made.show()
     return made
@@ -76,7 +76,7 @@ def test_what_a_session_kept_waits_for_its_dataset(panel):
     panel.show_dataset(TRAINING)
     assert panel.view.name == "training"
     assert (panel.options().statistic, panel.options().component) == ("rho", "mlp")
-    assert "over training" in panel.canvas.figure.title
+    assert "over training" in panel.figure_area.figure.title
 
 
 def test_the_selection_moves_every_view(panel):
@@ -85,4 +85,4 @@ def test_the_selection_moves_every_view(panel):
     for name in ("training", "training_spectrum", "training_relaxation", "training_loss"):
         panel.set_view(name)
         panel.selection.pick(Pick(model=2))
-        assert panel.canvas.figure.rows, name
+        assert panel.figure_area.figure.rows, name

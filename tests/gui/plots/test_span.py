@@ -105,13 +105,13 @@ def test_a_drag_sets_the_options_in_the_form_and_draws_again(qtbot):
     shown = ViewPanel((View("fit", "Fit", "weights", "weights", FitOptions, draw),), SelectionModel())
     qtbot.addWidget(shown)
     shown.resize(900, 600)
-    shown.canvas.load()
+    shown.figure_area.load()
     shown.show()
     shown.show_dataset(xr.Dataset(attrs={"analysis": "weights"}))
-    plot = shown.canvas.plot
+    plot = shown.figure_area.plot
     drag(plot, place(plot, 10, 0.05), place(plot, 14, 0.05), place(plot, 20, 0.05), place(plot, 30, 0.05))
     qtbot.waitUntil(lambda: shown.options().fit_start >= 29)
     assert shown.options().fit_stop == 100
-    assert shown.canvas.figure.title == f"{shown.options().fit_start}–100"
-    assert isinstance(shown.canvas.figure.rows[0][0], Panel)
+    assert shown.figure_area.figure.title == f"{shown.options().fit_start}–100"
+    assert isinstance(shown.figure_area.figure.rows[0][0], Panel)
     qtbot.waitUntil(lambda: not shown._throttle.isActive())

@@ -56,7 +56,7 @@ def parts(tmp_path_factory):
             seen = []
             execute(session, run, seen.append, lambda: False)
             assert run.finished, seen[-1]
-            found[name] = run.request, run.models, {key: run.read_unit(key).load() for key in run.plan}
+            found[name] = run.request, run.models, {key: run.inspect_unit(key).load() for key in run.plan}
     return found
 
 
@@ -329,11 +329,11 @@ def test_the_navigator_outlines_the_selected_head(dataset):
 
 
 def test_the_reading_says_what_kind_of_head_it_is(dataset):
-    reading = INSPECT(dataset, Selection(layer=2, head=1))
+    inspection = INSPECT(dataset, Selection(layer=2, head=1))
     share = dataset.spectral_norm.values[0, 2, 1].mean() / TOKENS**0.5
-    assert f"{share:.0%} of the bound" in reading.verdict
-    assert "AIC" in reading.verdict
-    row = next(row for row in reading.rows if row.symbol == "‖A‖₂")
+    assert f"{share:.0%} of the bound" in inspection.verdict
+    assert "AIC" in inspection.verdict
+    row = next(row for row in inspection.rows if row.symbol == "‖A‖₂")
     assert row.null == pytest.approx(dataset.spectral_norm.values[1, 2, 1].mean())
     some = dataset.copy()
     some["sink"] = some.sink.copy(data=0.9 + 0 * some.sink.values)

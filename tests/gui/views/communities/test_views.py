@@ -38,7 +38,7 @@ def parts(tmp_path_factory):
         seen = []
         execute(session, run, seen.append, lambda: False)
         assert run.finished, seen[-1]
-        return run.request, run.models, {key: run.read_unit(key).load() for key in run.plan}
+        return run.request, run.models, {key: run.inspect_unit(key).load() for key in run.plan}
 
 
 def assembled(parts, layers=LAYERS, model=1):
@@ -127,9 +127,9 @@ def test_a_selected_unit_is_marked_in_every_view_of_units(dataset):
 
 
 def test_a_community_keeps_its_colour_in_the_next_layer(dataset):
-    from gui.views.communities.data import Communities
+    from gui.views.communities.data import CommunitiesSlice
 
-    of = Communities.of(dataset, Selection())
+    of = CommunitiesSlice.of(dataset, Selection())
     here, there = of.colors("attn", 0), of.colors("attn", 1)
     lineage = dataset.lineage.isel(model=0).sel(site="attn").values
     kept = set(lineage[0][np.isfinite(lineage[0])]) & set(lineage[1][np.isfinite(lineage[1])])
@@ -173,8 +173,8 @@ def test_a_reading_and_the_navigator(dataset):
     image = draw("navigator", dataset, Selection(layer=3)).rows[0][0].marks[0]
     np.testing.assert_array_equal(image.z, dataset.cohens_d.values[0])
     assert image.marked == ((0, 3), (1, 3))
-    reading = INSPECT(dataset, Selection(layer=1, unit=4))
-    found = {row.symbol: (row.value, row.null) for row in reading.rows}
+    inspection = INSPECT(dataset, Selection(layer=1, unit=4))
+    found = {row.symbol: (row.value, row.null) for row in inspection.rows}
     assert found["participation"] == tuple(dataset.participation.values[0, :, 1, 4])
 
 

@@ -339,15 +339,15 @@ def test_models_are_compared_over_relative_depth_with_intervals(dataset):
 
 
 def test_the_reading_sets_the_sample_beside_the_twin(dataset):
-    reading = INSPECT(dataset, Selection(0, 2, sample=OUTLIER))
-    rows = {row.symbol: row for row in reading.rows}
+    inspection = INSPECT(dataset, Selection(0, 2, sample=OUTLIER))
+    rows = {row.symbol: row for row in inspection.rows}
     rho = dataset["rho"].sel(component="mlp").values
     assert (rows["σ₁ MLP"].value, rows["σ₁ MLP"].null) == (rho[0, 2, OUTLIER], rho[1, 2, OUTLIER])
     henrici = dataset["henrici"].sel(component="block").values
     assert (rows["Henrici block"].value, rows["Henrici block"].null) == (henrici[0, 2], henrici[1, 2])
-    assert reading.title == f"Layer 2, sample {OUTLIER}"
-    assert "in context" in reading.subtitle
-    assert "MLP 100%" in reading.verdict
+    assert inspection.title == f"Layer 2, sample {OUTLIER}"
+    assert "in context" in inspection.subtitle
+    assert "MLP 100%" in inspection.verdict
 
 
 def test_the_inspector_shows_three_columns_and_goes_back_to_five(qtbot, dataset):
@@ -356,11 +356,11 @@ def test_the_inspector_shows_three_columns_and_goes_back_to_five(qtbot, dataset)
 
     inspector = Inspector()
     qtbot.addWidget(inspector)
-    inspector.show_reading(INSPECT(dataset, Selection()))
+    inspector.show_inspection(INSPECT(dataset, Selection()))
     assert [not cell.isHidden() for cell in inspector._cells[1]] == [True] * 3 + [False] * 2
     assert inspector.text().splitlines()[1] == "\tvalue\ttwin"
     assert all(line.count("\t") == 2 for line in inspector.text().splitlines()[2:-1])
-    inspector.show_reading(Inspection("x", rows=(Row("λ", "", 1.0, 2.0, 0.5, 0.5),)))
+    inspector.show_inspection(Inspection("x", rows=(Row("λ", "", 1.0, 2.0, 0.5, 0.5),)))
     assert [not cell.isHidden() for cell in inspector._cells[1]] == [True] * 5
 
 

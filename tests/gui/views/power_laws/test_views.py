@@ -262,16 +262,16 @@ def test_the_navigator_shows_sites_or_conditions_and_picks_them():
 
 
 def test_the_reading_tells_what_is_selected():
-    reading = of_activations.INSPECT(activations(), Selection(model=2, layer=3))
-    values = {row.symbol: row for row in reading.rows}
-    assert reading.title == "Layer 3, block output"
-    assert "2 seeds" in reading.subtitle
+    inspection = of_activations.INSPECT(activations(), Selection(model=2, layer=3))
+    values = {row.symbol: row for row in inspection.rows}
+    assert inspection.title == "Layer 3, block output"
+    assert "2 seeds" in inspection.subtitle
     one = activations().sel(site="block").isel(split=0, layer=3)
     assert values["α (train)"].value == pytest.approx(one["alpha_rank"].values[2:4].mean())
     assert values["α (train)"].null == pytest.approx(one["noise_alpha_rank"].values[2:4].mean())
-    assert "times as fast" in reading.verdict
-    reading = of_gradients.INSPECT(gradients(), Selection(model=5, layer=0))
-    assert {row.symbol for row in reading.rows} >= {"α (test)", "PR (test)", "N/p (test)", "loss (test)"}
+    assert "times as fast" in inspection.verdict
+    inspection = of_gradients.INSPECT(gradients(), Selection(model=5, layer=0))
+    assert {row.symbol for row in inspection.rows} >= {"α (test)", "PR (test)", "N/p (test)", "loss (test)"}
     assert not of_activations.INSPECT(activations(units=1), Selection(model=5)).rows
 
 
@@ -290,19 +290,19 @@ def test_dragging_the_window_fits_again_at_once(qtbot, analysis):
     panel = ViewPanel((view,), SelectionModel())
     qtbot.addWidget(panel)
     panel.resize(1000, 700)
-    panel.canvas.load()
+    panel.figure_area.load()
     panel.show()
     panel.show_dataset(dataset_of(analysis))
-    plot = panel.canvas.plot
-    before = panel.canvas.figure.table.rows[0][1]
-    y = float(np.median(lines(panel.canvas.figure)["m, test"].y))
+    plot = panel.figure_area.plot
+    before = panel.figure_area.figure.table.rows[0][1]
+    y = float(np.median(lines(panel.figure_area.figure)["m, test"].y))
     drag(plot, place(plot, 30, y), *(place(plot, x, y) for x in (27, 24, 21, 18, 15)))
     qtbot.waitUntil(lambda: panel.options().fit_stop in (14, 15, 16))
     assert panel.options().fit_start == 4
-    after = panel.canvas.figure.table.rows[0]
+    after = panel.figure_area.figure.table.rows[0]
     assert after[1] != before
     assert after[8] == panel.options().fit_stop - 3
-    (span,) = marks(panel.canvas.figure, Span)
+    (span,) = marks(panel.figure_area.figure, Span)
     assert span.high == panel.options().fit_stop
     qtbot.waitUntil(lambda: not panel._throttle.isActive())
 
