@@ -152,11 +152,11 @@ def test_a_second_window_is_refused_and_can_look(qtbot, opened, study, tmp_path,
     (tmp_path / "other").mkdir()
     with window_in(tmp_path / "other") as second:
         asked = answer_boxes(monkeypatch, QMessageBox.StandardButton.Cancel)
-        second.files.open_path(study)
+        second.file_commands.open_path(study)
         assert "already open" in asked[0]
         assert second.document.session is None
         answer_boxes(monkeypatch, QMessageBox.StandardButton.Open)
-        second.files.open_path(study)
+        second.file_commands.open_path(study)
         assert second.document.session.readonly
         assert "read-only" in second.windowTitle()
         qtbot.waitUntil(lambda: second.results.dataset is not None, timeout=READ_MS)

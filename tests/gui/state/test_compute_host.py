@@ -102,7 +102,7 @@ def test_cancel_is_quick_and_keeps_what_is_committed(qtbot, host, listener, sess
     run = session.run(stopped.run)
     assert len(run.committed()) == stopped.done < stopped.total
     for key in run.committed():
-        run.inspect_unit(key)
+        run.read_unit(key)
 
 
 def test_the_death_of_the_compute_process_costs_one_unit(qtbot, host, listener, session, model):

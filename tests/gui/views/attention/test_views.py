@@ -56,7 +56,7 @@ def parts(tmp_path_factory):
             seen = []
             execute(session, run, seen.append, lambda: False)
             assert run.finished, seen[-1]
-            found[name] = run.request, run.models, {key: run.inspect_unit(key).load() for key in run.plan}
+            found[name] = run.request, run.models, {key: run.read_unit(key).load() for key in run.plan}
     return found
 
 

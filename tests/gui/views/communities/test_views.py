@@ -38,7 +38,7 @@ def parts(tmp_path_factory):
         seen = []
         execute(session, run, seen.append, lambda: False)
         assert run.finished, seen[-1]
-        return run.request, run.models, {key: run.inspect_unit(key).load() for key in run.plan}
+        return run.request, run.models, {key: run.read_unit(key).load() for key in run.plan}
 
 
 def assembled(parts, layers=LAYERS, model=1):
