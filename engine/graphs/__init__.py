@@ -1,1 +1,1 @@
-"""Correlation graphs of units, their communities, and what communities have to do with an operator."""
+"""Correlation graphs of units, their communities, and the coupling of communities to an operator."""

@@ -1,6 +1,6 @@
 """From activations to a sparse signed graph of units: z-scores, Pearson correlations, the strongest of each unit.
 
-Methods §7.1–7.2 (S3, A.4). The matrix of all correlations is never held: blocks of its rows are made and thinned out.
+Methods §7.1–7.2 (S3, A.4). The matrix of all correlations is never held, only a block of its rows at a time.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student
 from torch import Tensor
 
-# Of a block of rows of the correlation matrix.
+# Memory for a block of rows of the correlation matrix.
 BLOCK_BYTES = 2**26
 
 
@@ -73,7 +73,7 @@ def correlation_graph(z: Tensor, k: int) -> SignedGraph:
     z : Tensor, (N, n) float32
         Of `standardise`; products are made on its device.
     k : int
-        At most n − 1 are there.
+        Clipped to n − 1.
     """
     n = z.shape[1]
     k = min(k, n - 1)
@@ -93,7 +93,7 @@ def correlation_graph(z: Tensor, k: int) -> SignedGraph:
         other.append(chosen.reshape(-1).cpu())
         weights.append(r.gather(1, chosen).reshape(-1).cpu())
     a, b, w = (torch.cat(parts).numpy() for parts in (own, other, weights))
-    # r is symmetric but for rounding: of an edge that both ends chose the larger |r| stays, first after the sort.
+    # r is symmetric but for rounding: of an edge that both ends chose, the larger |r|, first in this order, is kept.
     pair = np.minimum(a, b) * n + np.maximum(a, b)
     order = np.lexsort((-np.abs(w), pair))
     pair, w = pair[order], w[order].astype(float)
@@ -102,7 +102,7 @@ def correlation_graph(z: Tensor, k: int) -> SignedGraph:
 
 
 def noise_correlation(samples: int) -> float:
-    """1/√N: the standard deviation of r, about its expected size, between units that have nothing in common."""
+    """1/√N: the standard deviation of r, about its expected size, of unrelated units."""
     return float(samples**-0.5)
 
 
@@ -123,9 +123,9 @@ def mean_correlation(z: Tensor, groups: NDArray[np.int64]) -> NDArray[np.float64
     groups : int array, (n,)
         From 0; −1 belongs to none.
     """
-    there = torch.as_tensor(np.flatnonzero(groups >= 0), device=z.device)
-    of = torch.as_tensor(groups[groups >= 0], device=z.device)
+    members = torch.as_tensor(np.flatnonzero(groups >= 0), device=z.device)
+    group = torch.as_tensor(groups[groups >= 0], device=z.device)
     count = int(groups.max(initial=-1)) + 1
-    sums = z.new_zeros(len(z), count, dtype=torch.float64).index_add_(1, of, z[:, there].double())
-    means = sums / torch.bincount(of, minlength=count).clamp(min=1)
+    sums = z.new_zeros(len(z), count, dtype=torch.float64).index_add_(1, group, z[:, members].double())
+    means = sums / torch.bincount(group, minlength=count).clamp(min=1)
     return np.asarray((means.T @ means).cpu().numpy())

@@ -1,4 +1,4 @@
-"""Three tests of whether communities have to do with an operator, each with its null (methods §7.5; S3, A.5)."""
+"""Three tests of the coupling between communities and an operator, each with its null (methods §7.5; S3, A.5)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ from engine.spectra.testing import two_sided_p
 Array = NDArray[np.float64]
 
 TAIL = 0.1
-# What the draws of one chunk may take.
+# Memory for the draws of one chunk.
 CHUNK_BYTES = 2**24
-# What stays in a processor's cache while it is gone through several times.
+# Data that stays in a processor's cache while it is read several times.
 CACHE_BYTES = 2**20
 
 
@@ -37,15 +37,15 @@ def spearman(x: Array, y: Array, permutations: int, rng: np.random.Generator) ->
 
     Four pairs at least, and ranks that do not agree throughout, have an interval.
     """
-    there = np.isfinite(x) & np.isfinite(y)
-    n = int(there.sum())
+    finite = np.isfinite(x) & np.isfinite(y)
+    n = int(finite.sum())
     nan = float("nan")
-    if n < 3 or np.ptp(x[there]) == 0 or np.ptp(y[there]) == 0:
+    if n < 3 or np.ptp(x[finite]) == 0 or np.ptp(y[finite]) == 0:
         return Correlation(nan, nan, nan, nan, n)
-    u, v = (_unit(rankdata(values[there])) for values in (x, y))
+    u, v = (_unit(rankdata(values[finite])) for values in (x, y))
     rho = float(u @ v)
     draws = _permuted_sums(v, u, permutations, rng)
-    # Ties are real ones: with few pairs many permutations give the same ρ but for rounding.
+    # Rounded to keep ties: with few pairs, many permutations have the same ρ but for rounding.
     p = float(two_sided_p(draws.round(10), np.array(round(rho, 10))))
     low, high = nan, nan
     if n > 3 and abs(rho) < 1 - 1e-9:
@@ -129,11 +129,11 @@ def _projected(jacobian: Tensor, labels: Labels) -> Tensor:
     count = int(labels.max()) + 1
     sizes = np.bincount(labels[0][labels[0] >= 0], minlength=count)
     row, unit = np.nonzero(labels >= 0)
-    of = torch.as_tensor(labels[row, unit], device=jacobian.device)
+    community = torch.as_tensor(labels[row, unit], device=jacobian.device)
     rows, units = (torch.as_tensor(index, device=jacobian.device) for index in (row, unit))
     scale = torch.as_tensor(sizes, device=jacobian.device).to(jacobian).rsqrt()
     b = jacobian.new_zeros(n, draws, count)
-    b[units, rows, of] = scale[of]
+    b[units, rows, community] = scale[community]
     jb = (jacobian @ b.flatten(1)).view(n, draws, count)
     return torch.einsum("nsa,nsb->sab", b, jb).double()
 
@@ -151,7 +151,7 @@ class Effect:
 
 
 def boundary_effect(participation: Array, column_norm: Array, permutations: int, rng: np.random.Generator) -> Effect:
-    """Are units that bridge communities passed on more strongly than those that keep to one?
+    """Test whether units that bridge communities are passed on more strongly than those within one.
 
     Cohen's d (pooled SD) of the column norms of the top and the bottom 10 % of participation; two-sided p from
     random divisions of the units of both tails.
@@ -168,7 +168,7 @@ def boundary_effect(participation: Array, column_norm: Array, permutations: int,
     if m < 2 or n < 2:
         return Effect(nan, nan, nan, nan, m, n)
     values = np.concatenate([high, low])
-    # d knows no scale and no origin; in fp32 sums of squares want values about 0 and 1.
+    # d depends on neither scale nor origin; sums of squares in fp32 are most precise for values of order 1 around 0.
     spread = values.std()
     if not spread > 1e-12 * np.abs(values).max():
         return Effect(nan, nan, nan, nan, m, n)
@@ -184,12 +184,12 @@ def tails(participation: Array) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
     Both are empty where all units are alike, or so many that the tails would meet.
     """
-    there = np.sort(participation[np.isfinite(participation)])
-    count = max(2, round(TAIL * len(there)))
+    ordered = np.sort(participation[np.isfinite(participation)])
+    count = max(2, round(TAIL * len(ordered)))
     nobody = np.empty(0, np.int64)
-    if len(there) < 2 * count or there[count - 1] >= there[-count]:
+    if len(ordered) < 2 * count or ordered[count - 1] >= ordered[-count]:
         return nobody, nobody
-    return np.flatnonzero(participation >= there[-count]), np.flatnonzero(participation <= there[count - 1])
+    return np.flatnonzero(participation >= ordered[-count]), np.flatnonzero(participation <= ordered[count - 1])
 
 
 def _cohens_d(total: Array, squares: Array, values: Array, m: int) -> Array:
@@ -207,8 +207,8 @@ def _divided(values: Array, m: int, permutations: int, rng: np.random.Generator)
     number = np.arange(n, dtype=np.uint32)
 
     def draw(size: int) -> Array:
-        # The m smallest of random keys are a random subset; finding the m-th is all the sorting there is. With the
-        # value's number in its low bits no key is there twice.
+        # The m smallest of random keys are a random subset, for which a partition at the m-th suffices. The value's
+        # number in the low bits makes all keys different.
         keys = rng.integers(2**32, size=(size, n), dtype=np.uint32)
         keys <<= n.bit_length()
         keys |= number

@@ -16,7 +16,7 @@ from engine.graphs.partitions import SMALLEST, Labels, by_size, mean_pairwise_nm
 Array = NDArray[np.float64]
 Detector = Literal["cpm", "modularity", "infomap"]
 
-# How far below the best stability a resolution still counts as equally stable.
+# Distance from the best stability within which a resolution counts as equally stable.
 PLATEAU = 0.01
 # The share of units that must be in communities that are not degenerate for a resolution to be chosen.
 COVERED = 0.9
@@ -37,7 +37,7 @@ class Partition:
 
     @property
     def communities(self) -> int:
-        """How many have at least 3 units."""
+        """Number of communities of at least 3 units."""
         return int((np.bincount(self.labels) >= SMALLEST).sum()) if len(self.labels) else 0
 
 
@@ -64,18 +64,18 @@ def detect(
 
     Notes
     -----
-    Without positive edges nothing holds units together: each is alone. Without negative ones, the positive layer
-    decides by itself.
+    Without positive edges every unit is a community of its own. Without negative ones, the positive layer alone
+    decides.
     """
     positive, negative = (_layer(graph, sign) for sign in (1, -1))
     if positive.ecount() == 0:
         return Partition(np.arange(graph.n), 0.0, (0.0,) * len(seeds))
-    found = []
+    restarts = []
     for seed in seeds:
         if detector == "infomap":
             igraph.set_random_number_generator(Random(int(seed)))
             clustering = positive.community_infomap(edge_weights="weight", trials=1)
-            found.append((-float(clustering.codelength), clustering.membership))
+            restarts.append((-float(clustering.codelength), clustering.membership))
             continue
         layers = [positive] if negative.ecount() == 0 else [positive, negative]
         kind = leidenalg.CPMVertexPartition if detector == "cpm" else leidenalg.RBConfigurationVertexPartition
@@ -89,9 +89,9 @@ def detect(
         optimiser.optimise_partition_multiplex(parts, layer_weights=weights, n_iterations=ITERATIONS)
         # The library counts both directions of an edge.
         quality = sum(w * part.quality() for w, part in zip(weights, parts, strict=True)) / 2
-        found.append((float(quality), parts[0].membership))
-    best = max(range(len(found)), key=lambda i: found[i][0])
-    return Partition(by_size(np.array(found[best][1])), found[best][0], tuple(quality for quality, _ in found))
+        restarts.append((float(quality), parts[0].membership))
+    best = max(range(len(restarts)), key=lambda i: restarts[i][0])
+    return Partition(by_size(np.array(restarts[best][1])), restarts[best][0], tuple(quality for quality, _ in restarts))
 
 
 def _layer(graph: SignedGraph, sign: int) -> igraph.Graph:
@@ -139,8 +139,8 @@ def stability(graph: SignedGraph, gammas: Array, gamma_negative: float, seeds: S
 
 def average(profiles: Sequence[Stability]) -> Stability:
     """The mean of profiles on the same grid; of the numbers of communities the smallest."""
-    nmi, covered = (np.mean([getattr(one, name) for one in profiles], axis=0) for name in ("nmi", "covered"))
-    return Stability(profiles[0].gammas, nmi, np.min([one.communities for one in profiles], axis=0), covered)
+    nmi, covered = (np.mean([getattr(profile, name) for profile in profiles], axis=0) for name in ("nmi", "covered"))
+    return Stability(profiles[0].gammas, nmi, np.min([profile.communities for profile in profiles], axis=0), covered)
 
 
 def choose_resolution(profile: Stability) -> tuple[float, str]:

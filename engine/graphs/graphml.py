@@ -24,22 +24,22 @@ def graphs(ds: "xr.Dataset") -> Iterator[tuple[str, bytes]]:
         folder = re.sub(r"[^\w.@-]+", "_", str(label)).strip("_")
         for site in ds["site"].values:
             for layer in ds["layer"].values:
-                one = ds.isel(model=m).sel(site=site, layer=layer)
-                if np.isfinite(one["membership"].values).any():
-                    yield f"{folder}-{site}-layer-{int(layer):03d}.graphml", _graphml(one, str(label))
+                snapshot = ds.isel(model=m).sel(site=site, layer=layer)
+                if np.isfinite(snapshot["membership"].values).any():
+                    yield f"{folder}-{site}-layer-{int(layer):03d}.graphml", _graphml(snapshot, str(label))
 
 
-def _graphml(one: "xr.Dataset", label: str) -> bytes:
-    graph = nx.Graph(model=label, site=str(one["site"].values), layer=int(one["layer"]))
-    values = {name: one[name].values for name in UNITS}
-    at, membership = one["position"].values, one["membership"].values
+def _graphml(snapshot: "xr.Dataset", label: str) -> bytes:
+    graph = nx.Graph(model=label, site=str(snapshot["site"].values), layer=int(snapshot["layer"]))
+    values = {name: snapshot[name].values for name in UNITS}
+    at, membership = snapshot["position"].values, snapshot["membership"].values
     for unit in np.flatnonzero(np.isfinite(membership)).tolist():
         numbers = {name: float(value[unit]) for name, value in values.items()}
         numbers |= {"x": float(at[unit, 0]), "y": float(at[unit, 1])}
-        known: dict[str, Any] = {name: number for name, number in numbers.items() if np.isfinite(number)}
-        graph.add_node(unit, community=int(membership[unit]), **known)
-    there = one["edge_source"].values >= 0
-    ends = (one[f"edge_{end}"].values[there].tolist() for end in ("source", "target", "weight"))
+        attributes: dict[str, Any] = {name: number for name, number in numbers.items() if np.isfinite(number)}
+        graph.add_node(unit, community=int(membership[unit]), **attributes)
+    present = snapshot["edge_source"].values >= 0
+    ends = (snapshot[f"edge_{end}"].values[present].tolist() for end in ("source", "target", "weight"))
     for source, target, weight in zip(*ends, strict=True):
         graph.add_edge(source, target, weight=weight, sign=1 if weight > 0 else -1)
     written = BytesIO()

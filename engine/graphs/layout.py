@@ -12,11 +12,11 @@ from engine.graphs.partitions import Labels
 Array = NDArray[np.float64]
 
 ROUNDS = 40
-# How far a unit may move in the first round, in radii of the whole; after a layer before it only a third.
+# Largest move of a unit in the first round, in radii of the whole; a third of it where the previous layer is known.
 HEAT = 0.1
-# How much more an edge within a community attracts, so that communities stand apart.
+# Factor on the attraction of edges within a community, which separates communities.
 TOGETHER = 8
-# The furthest a unit is drawn, in units of the root mean square distance from the centre.
+# Largest distance of a unit from the centre, in units of the root mean square distance.
 REACH = 2.5
 GOLDEN = np.pi * (3 - np.sqrt(5))
 
@@ -31,7 +31,7 @@ def place(graph: SignedGraph, labels: Labels, seed: int, before: Array | None = 
     Parameters
     ----------
     before : (n, 2), optional
-        NaN for units that were not there.
+        NaN for units that were absent.
     """
     if graph.n == 0:
         return np.empty((0, 2))
@@ -42,15 +42,15 @@ def place(graph: SignedGraph, labels: Labels, seed: int, before: Array | None = 
     edges = np.stack([graph.source[positive], graph.target[positive]], axis=1)
     within = labels[edges[:, 0]] == labels[edges[:, 1]]
     pull = graph.weight[positive] * np.where(within, TOGETHER, 1)
-    found = _spring(graph.n, edges, pull, start * np.sqrt(graph.n), seed, heat)
-    found = _scaled(found)
-    radius = np.linalg.norm(found, axis=1, keepdims=True)
+    positions = _spring(graph.n, edges, pull, start * np.sqrt(graph.n), seed, heat)
+    positions = _scaled(positions)
+    radius = np.linalg.norm(positions, axis=1, keepdims=True)
     # Units without attraction drift away: beyond 1 the radius grows ever more slowly.
-    found *= np.where(radius > 1, 1 + (REACH - 1) * np.tanh((radius - 1) / (REACH - 1)), radius) / np.maximum(
+    positions *= np.where(radius > 1, 1 + (REACH - 1) * np.tanh((radius - 1) / (REACH - 1)), radius) / np.maximum(
         radius, 1e-9
     )
-    found = _scaled(found)
-    return found if before is None else _turned(found, before)
+    positions = _scaled(positions)
+    return positions if before is None else _turned(positions, before)
 
 
 def _by_community(graph: SignedGraph, labels: Labels, seed: int) -> Array:
@@ -58,8 +58,8 @@ def _by_community(graph: SignedGraph, labels: Labels, seed: int) -> Array:
     count = int(labels.max()) + 1
     a, b = labels[graph.source], labels[graph.target]
     between = (a != b) & (graph.weight > 0)
-    pairs, of = np.unique(np.sort(np.stack([a[between], b[between]]), axis=0), axis=1, return_inverse=True)
-    weight = np.bincount(of.ravel(), graph.weight[between], pairs.shape[1]).astype(float)
+    pairs, pair = np.unique(np.sort(np.stack([a[between], b[between]]), axis=0), axis=1, return_inverse=True)
+    weight = np.bincount(pair.ravel(), graph.weight[between], pairs.shape[1]).astype(float)
     angle = GOLDEN * np.arange(count)
     spiral = np.sqrt(np.arange(count) + 0.5)[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
     centres = _scaled(_spring(count, pairs.T, weight, spiral, seed))
@@ -79,9 +79,9 @@ def _around(labels: Labels, before: Array, other: Array) -> Array:
     start = other.copy()
     for label in np.unique(labels):
         units = labels == label
-        known = before[units][np.isfinite(before[units]).all(axis=1)]
-        if len(known):
-            start[units] += np.median(known, axis=0) - other[units].mean(0)
+        earlier = before[units][np.isfinite(before[units]).all(axis=1)]
+        if len(earlier):
+            start[units] += np.median(earlier, axis=0) - other[units].mean(0)
     return np.where(np.isfinite(before), (start + before) / 2, start)
 
 
@@ -101,8 +101,8 @@ def _scaled(positions: Array) -> Array:
 
 def _turned(positions: Array, onto: Array) -> Array:
     """Rotate or mirror `positions` so that they come closest to `onto` where that is known (Procrustes)."""
-    known = np.isfinite(onto).all(1)
-    if known.sum() < 2:
+    shared = np.isfinite(onto).all(1)
+    if shared.sum() < 2:
         return positions
-    u, _, vt = np.linalg.svd(positions[known].T @ onto[known])
+    u, _, vt = np.linalg.svd(positions[shared].T @ onto[shared])
     return np.asarray(positions @ (u @ vt))

@@ -32,7 +32,7 @@ def participation(graph: SignedGraph, labels: NDArray[np.int64]) -> tuple[Array,
     units = np.concatenate([graph.source, graph.target])
     others = np.concatenate([graph.target, graph.source])
     count = int(labels.max(initial=-1)) + 1
-    into = coo_array((np.tile(size, 2), (units, labels[others])), (graph.n, count)).tocsr()  # sums up what repeats
+    into = coo_array((np.tile(size, 2), (units, labels[others])), (graph.n, count)).tocsr()  # sums repeated entries
     degree = np.asarray(into.sum(1)).ravel()
     with np.errstate(invalid="ignore", divide="ignore"):
         p = np.where(degree > 0, 1 - np.asarray(into.power(2).sum(1)).ravel() / degree**2, np.nan)

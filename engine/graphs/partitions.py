@@ -1,4 +1,4 @@
-"""How alike two partitions of the same units are, and what becomes of communities from one layer to the next."""
+"""Similarity of two partitions of the same units, and the fate of communities from one layer to the next."""
 
 from itertools import combinations
 
@@ -15,10 +15,10 @@ SMALLEST = 3
 
 def by_size(labels: Labels) -> Labels:
     """The same partition, communities numbered from 0 by descending size; of equal ones, the one of the first unit."""
-    _, first, of, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+    _, first, group, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
     rank = np.empty(len(sizes), np.int64)
     rank[np.lexsort((first, -sizes))] = np.arange(len(sizes))
-    return rank[of]
+    return rank[group]
 
 
 def proper(labels: Labels) -> Labels:
@@ -48,12 +48,12 @@ def ari(a: Labels, b: Labels) -> float:
 
 def mean_pairwise_nmi(partitions: list[Labels]) -> float:
     """Over all pairs; NaN for fewer than two partitions."""
-    found = [nmi(a, b) for a, b in combinations(partitions, 2)]
-    return float(np.mean(found)) if found else float("nan")
+    values = [nmi(a, b) for a, b in combinations(partitions, 2)]
+    return float(np.mean(values)) if values else float("nan")
 
 
 def flow(a: Labels, b: Labels) -> tuple[Labels, Labels, Labels]:
-    """How many units go from each community of `a` to each of `b`: source, target and units, absent pairs left out.
+    """Units that pass from each community of `a` to each of `b`: source, target and count; absent pairs are left out.
 
     A label of −1 stands for the degenerate communities of its side.
     """
@@ -64,7 +64,7 @@ def flow(a: Labels, b: Labels) -> tuple[Labels, Labels, Labels]:
 def lineage(a: Labels, b: Labels, lines: Labels) -> Labels:
     """Number the communities of `b` so that each continues the one of `a` with which it shares most.
 
-    One to one, by the assignment that lets most units stay; a community without a forerunner gets a new number.
+    One to one, by the assignment under which most units stay; a community without a predecessor gets a new number.
 
     Parameters
     ----------
@@ -80,10 +80,10 @@ def lineage(a: Labels, b: Labels, lines: Labels) -> Labels:
     shared = np.zeros((len(lines), int(b.max(initial=-1)) + 1), np.int64)
     both = (a >= 0) & (b >= 0)
     np.add.at(shared, (a[both], b[both]), 1)
-    found = np.full(shared.shape[1], -1, np.int64)
+    numbers = np.full(shared.shape[1], -1, np.int64)
     rows, columns = linear_sum_assignment(shared, maximize=True)
     continued = shared[rows, columns] > 0
-    found[columns[continued]] = lines[rows[continued]]
-    new = found < 0
-    found[new] = int(lines.max(initial=-1)) + 1 + np.arange(new.sum())
-    return found
+    numbers[columns[continued]] = lines[rows[continued]]
+    new = numbers < 0
+    numbers[new] = int(lines.max(initial=-1)) + 1 + np.arange(new.sum())
+    return numbers

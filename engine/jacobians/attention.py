@@ -22,8 +22,8 @@ from engine.models.adapters.block import AttentionRule, Block, HeadNorm, Rotary
 
 Context = Literal["in_context", "isolated"]
 
-# Hidden states, keys, values and weighted values of as many samples at a time as fit into this; on the CPU, into its
-# cache.
+# Memory for hidden states, keys, values and weighted values of the samples that are treated at a time; on the CPU, they
+# should fit into its cache.
 CHUNK_BYTES = 2**27
 CACHE_BYTES = 2**24
 
@@ -59,8 +59,8 @@ def linearise_attention(block: Block, rule: AttentionRule, state: State, context
         whole = [x.new_empty(each) for each in (shape, (*shape, d_head), shape, shape[:2])]
         for start in range(0, n, size):
             at = slice(start, start + size)
-            found = _softmax_row(block, rule, scale, state[at], query[at], w_k, w_v)
-            for total, part in zip(whole, found, strict=True):
+            parts = _softmax_row(block, rule, scale, state[at], query[at], w_k, w_v)
+            for total, part in zip(whole, parts, strict=True):
                 total[at] = part
         out, by_query, by_key, weight = whole
         if block.rotary is not None:

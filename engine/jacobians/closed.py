@@ -15,11 +15,6 @@ from engine.models.adapters import Block
 Component = Literal["attn", "mlp", "block", "residual"]
 
 
-def component_operator(block: Block, state: State, component: Component, context: Context) -> Operator:
-    """One of `component_operators`."""
-    return component_operators(block, state, context)[component]
-
-
 @torch.no_grad()
 def component_operators(block: Block, state: State, context: Context) -> dict[Component, Operator]:
     """Jacobians of every component at the chosen token, which share their factors.

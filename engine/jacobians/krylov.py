@@ -18,11 +18,11 @@ FULL = 20
 # Residual of the first two Ritz vectors, relative to the range of the spectrum, below which these count as those of σ₁
 # and σ₂: where one was passed over, a mixture with its neighbour has a larger one.
 APART = 7e-4
-# How many times that the residual of a sample is at most when one more step may be the last.
+# A sample whose residual is at most so many times too large is tested at every step.
 CLOSE = 4.0
-# What the sum of couplings to approximate vectors may be off by, with room: up to 1.3 times was seen.
+# Factor by which the sum of couplings to approximate vectors is enlarged; errors of up to 1.3 times were seen.
 SAFETY = 1.5
-# Rows that the bases of `golub_kahan` have at first; they grow.
+# Initial number of rows of the bases of `golub_kahan`; they grow.
 ROOM = 32
 # Converged samples are carried along until they are this share: leaving copies those that stay.
 LEAVING = 0.25
@@ -30,7 +30,7 @@ LEAVING = 0.25
 
 @dataclass(frozen=True)
 class Top:
-    """What was found of each sample.
+    """The leading singular triplets of each sample.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Top:
 
     @classmethod
     def nothing(cls, n: int, like: Tensor) -> "Top":
-        """Before any is found."""
+        """The state before the first step: nothing has converged."""
         values = like.new_zeros(n, NEAR, dtype=torch.float64)
         return cls(values, like.new_zeros(n, NEAR, like.shape[-1]), values.new_zeros(n, dtype=torch.bool))
 
@@ -161,10 +161,10 @@ def lanczos(operator: Operator, start: Tensor, most: int) -> Top:
         theta = square.clamp(min=0).sqrt()
         excess[due] = _excess(square, least, _residual(rest[due], p), _rounding(square, v))
         done = (excess[due] <= 1) | last
-        kept, number, found = due[done], active[due[done]], theta.shape[1]
+        kept, number, width = due[done], active[due[done]], theta.shape[1]
         top.converged[number] = excess[kept] <= 1
-        top.values[number, :found] = theta[done] * scale[kept, 0].double()
-        top.right[number, :found] = p[done].mT.to(v) @ v[kept, :held]
+        top.values[number, :width] = theta[done] * scale[kept, 0].double()
+        top.right[number, :width] = p[done].mT.to(v) @ v[kept, :held]
         if full:
             v[:, :NEAR] = p.mT.to(v) @ v
             t[:, :NEAR, :NEAR] = torch.diag_embed(square)

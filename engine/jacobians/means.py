@@ -76,10 +76,10 @@ def sum_jacobians(
     size = max(1, int(CHUNK_BYTES / _sample_bytes(block, state, context)))
     sums: dict[Component, JacobianSum] = {}
     for start in range(0, len(state), size):
-        for component, found in sum_operators(
+        for component, part in sum_operators(
             component_operators(block, state[start : start + size], context), components
         ).items():
-            sums[component] = sums[component] + found if component in sums else found
+            sums[component] = sums[component] + part if component in sums else part
     return sums
 
 
@@ -138,8 +138,8 @@ def _split(operator: Operator) -> tuple[Operator, tuple[Tensor, Tensor] | None]:
 
 
 def _side_by_side(outers: list[tuple[Tensor, Tensor] | None]) -> tuple[Tensor, Tensor] | None:
-    there = [outer for outer in outers if outer is not None]
-    return (torch.cat([u for u, _ in there], 2), torch.cat([v for _, v in there], 2)) if there else None
+    present = [outer for outer in outers if outer is not None]
+    return (torch.cat([u for u, _ in present], 2), torch.cat([v for _, v in present], 2)) if present else None
 
 
 Weighted = tuple[Tensor | float, tuple[Operator, ...]]
@@ -151,7 +151,7 @@ def _chains(core: Operator) -> list[Weighted]:
     Factors that are the same for all samples are given for one.
     """
     if isinstance(core, Sum):
-        return [one for term in core.terms for one in _chains(term)]
+        return [weighted for term in core.terms for weighted in _chains(term)]
     if isinstance(core, Chain):
         joined: list[Weighted] = []
         for parts in product(*(_chains(factor) for factor in core.factors)):
@@ -161,8 +161,8 @@ def _chains(core: Operator) -> list[Weighted]:
             joined.append((weight, tuple(factor for _, factors in parts for factor in factors)))
         return joined
     if isinstance(core, NormJacobian):
-        one = core.scale.new_ones(1)
-        return [(core.scale, (replace(core, scale=one, unit=core.unit[:1]),))]
+        unity = core.scale.new_ones(1)
+        return [(core.scale, (replace(core, scale=unity, unit=core.unit[:1]),))]
     if isinstance(core, Shared | Identity):
         return [(1.0, (replace(core, n=1),))]
     if isinstance(core, HeadScale) and bool((core.values == core.values[:1]).all()):
@@ -273,8 +273,8 @@ def _sum_columns(weight: Tensor | float, factors: tuple[Operator, ...], n: int) 
     size = max(1, CHUNK_BYTES // (n * widest * like.element_size()))
     sums = []
     for columns in eye.split(size, 1):
-        found = operator.matmul(columns.expand(n, -1, -1))
-        sums.append(weight * found.sum(0) if isinstance(weight, float) else torch.einsum("n,nij->ij", weight, found))
+        images = operator.matmul(columns.expand(n, -1, -1))
+        sums.append(weight * images.sum(0) if isinstance(weight, float) else torch.einsum("n,nij->ij", weight, images))
     return torch.cat(sums, 1)
 
 

@@ -1,4 +1,4 @@
-"""Linear maps, one for each of N samples, applied without being formed: what Jacobians are made of.
+"""Linear maps, one for each of N samples, applied without being formed: the parts of Jacobians.
 
 Every factor of a closed form (methods §6) is shared by all samples, diagonal, block-diagonal by head, or a projection
 less a rank-one term; a Jacobian is a `Chain` and `Sum` of them. All act on column vectors: J[i, j] = ∂y_i/∂x_j.
@@ -23,8 +23,8 @@ class Operator(ABC):
     @property
     def like(self) -> Tensor:
         """Some tensor of the map's dtype, on its device."""
-        found = next(value for value in vars(self).values() if isinstance(value, Tensor | tuple))
-        return found if isinstance(found, Tensor) else found[0].like
+        part = next(value for value in vars(self).values() if isinstance(value, Tensor | tuple))
+        return part if isinstance(part, Tensor) else part[0].like
 
     @abstractmethod
     def matmul(self, v: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class Shared(Rounding):
 
 @dataclass(frozen=True)
 class Dense(Operator):
-    """The matrices themselves, (N, d_out, d_in): what the reference path gives."""
+    """The matrices themselves, (N, d_out, d_in): results of the reference path."""
 
     matrices: Tensor
 
@@ -378,7 +378,7 @@ class Sum(Operator):
 
 
 def chain(*factors: Operator | None) -> Operator:
-    """The product of the factors that are there, nested chains opened up."""
+    """The product of the factors that are not None, nested chains flattened."""
     flat: list[Operator] = []
     for factor in factors:
         if factor is not None:

@@ -16,9 +16,9 @@ from engine.jacobians.state import State
 from engine.jacobians.tracing import Blocks, Call, InFloat64, first
 from engine.models.memory import is_out_of_memory
 
-# Rows of a Jacobian that are differentiated at a time: each holds the gradients of a whole block.
+# Rows of a Jacobian differentiated at a time: each keeps the gradients of a whole block.
 ROWS = 64
-# How nearly a sublayer's output must be what the block adds, in float64.
+# Largest relative difference between a sublayer's output and what the block adds, in float64.
 EXACT = 1e-9
 
 
@@ -31,7 +31,7 @@ class Sublayers:
     attn, mlp : str
         A norm that follows a sublayer belongs to it.
     joined : str or None
-        The norm after the first addition, if there is one; the MLP reads what it gives.
+        The norm after the first addition, if there is one; the MLP reads its output.
     parallel : bool
         Whether the MLP reads what attention reads.
     """
@@ -72,12 +72,12 @@ def reference_operators(
     if not {"attn", "mlp"}.isdisjoint(components):
         length = int(state.lengths[0])
         with torch.no_grad(), InFloat64():
-            call = blocks.call(layer, _one(inputs, 0, length))[1].to(torch.float64)
+            call = blocks.call(layer, _inputs_of(inputs, 0, length))[1].to(torch.float64)
             sublayers = find_sublayers(call, state.hidden[0, :length].double())
     wanted: list[Component] = [component for component in components if component != "residual"]
     if "residual" in components and "block" not in wanted:
         wanted.append("block")
-    found: dict[Component, list[Tensor]] = {component: [] for component in wanted}
+    jacobians: dict[Component, list[Tensor]] = {component: [] for component in wanted}
     wide: AbstractContextManager[Any] = InFloat64() if state.hidden.dtype == torch.float64 else nullcontext()
     with torch.no_grad(), wide:
         for sample in range(len(state)):
@@ -85,17 +85,17 @@ def reference_operators(
             hidden = state.hidden[sample, :length]
             if context == "isolated":
                 hidden, length, position = hidden[position : position + 1], 1, 0
-            call = blocks.call(layer, _one(inputs, sample, length))[1].to(hidden.dtype)
-            for component, matrices in found.items():
+            call = blocks.call(layer, _inputs_of(inputs, sample, length))[1].to(hidden.dtype)
+            for component, matrices in jacobians.items():
                 matrices.append(_jacobian(call, hidden, position, component, sublayers))
-    stacked = {component: torch.stack(matrices) for component, matrices in found.items()}
+    stacked = {component: torch.stack(matrices) for component, matrices in jacobians.items()}
     if "residual" in components:
         stacked["residual"] = stacked["block"] - torch.eye(state.hidden.shape[-1]).to(stacked["block"])
     return {component: Dense(stacked[component]) for component in components}
 
 
 def find_sublayers(call: Call, hidden: Tensor) -> Sublayers:
-    """Find where attention and MLP end by what the block's modules give for one sample (T, d) in float64.
+    """Find where attention and MLP end from the outputs of the block's modules for one sample (T, d) in float64.
 
     Raises
     ------
@@ -107,11 +107,11 @@ def find_sublayers(call: Call, hidden: Tensor) -> Sublayers:
     def keep(path: str) -> Callable[..., None]:
         def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
             read = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
-            gave = first(output)
-            if isinstance(gave, Tensor) and gave.numel() == hidden.numel():
+            written = first(output)
+            if isinstance(written, Tensor) and written.numel() == hidden.numel():
                 shaped = None if read is None or read.numel() != hidden.numel() else read.reshape(hidden.shape).clone()
                 # Copied, as some blocks go on to add to them in place.
-                seen.append((path, shaped, gave.reshape(hidden.shape).clone()))
+                seen.append((path, shaped, written.reshape(hidden.shape).clone()))
 
         return hook
 
@@ -130,7 +130,7 @@ def find_sublayers(call: Call, hidden: Tensor) -> Sublayers:
                 return Sublayers(attn, mlp, parallel=close(alone, more))
         for joined, read, normed in seen[i + 1 :]:
             for mlp, _, more in seen[i + 1 :] if close(read, stream) else ():
-                if any(close(summed, normed + more) and close(gave, whole) for _, summed, gave in seen):
+                if any(close(summed, normed + more) and close(written, whole) for _, summed, written in seen):
                     return Sublayers(attn, mlp, joined)
     raise UserError(
         f"In {type(call.module).__name__}, attention and MLP cannot be told apart by what they add to the residual "
@@ -156,7 +156,7 @@ def _jacobian(call: Call, hidden: Tensor, position: int, component: Component, s
         return _output(call, tokens(x), attn_path, {})[position]
 
     def mlp(z: Tensor) -> Tensor:
-        # The MLP reads z where the norm before it gives z, or where attention adds nothing to z.
+        # The MLP reads z if the norm before it returns z, or if attention adds nothing to z.
         given = tokens(z)
         change = {attn_path: torch.zeros_like} if joined is None else {joined: lambda old: given.view_as(old)}
         return _output(call, given, mlp_path, change)[position]
@@ -183,7 +183,7 @@ def _jacrev(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def _output(call: Call, hidden: Tensor, path: str, changes: Mapping[str, Callable[[Tensor], Tensor]]) -> Tensor:
-    """What the module at `path` gives, (T, d), when the outputs of others are changed."""
+    """Output of the module at `path`, (T, d), when the outputs of others are changed."""
     kept: list[Tensor] = []
 
     def changed(change: Callable[[Tensor], Tensor]) -> Callable[..., Any]:
@@ -211,7 +211,7 @@ def _hooked(call: Call, hidden: Tensor, hooks: Mapping[str, Callable[..., Any]])
             handle.remove()
 
 
-def _one(inputs: Mapping[str, Tensor], sample: int, length: int) -> dict[str, Tensor]:
+def _inputs_of(inputs: Mapping[str, Tensor], sample: int, length: int) -> dict[str, Tensor]:
     """The model's inputs for one sample without its padding; what is not a row of tokens (an image) stays whole."""
     return {
         key: value[sample : sample + 1, :length] if value.ndim == 2 else value[sample : sample + 1]

@@ -15,9 +15,9 @@ from engine.spectra.threads import over_threads
 Statistic = Literal["rho", "delta", "frobenius", "pr", "kappa"]
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 
-# Bases, or matrices, of as many samples at a time as fit into this.
+# Memory for the bases, or matrices, of the samples that are treated at a time.
 CHUNK_BYTES = 2**28
-# On the CPU, bases of as many as fit into its cache, but of enough to make large products.
+# On the CPU, the bases should fit into its cache, but belong to enough samples to make large products.
 CACHE_BYTES = 2**24
 AT_LEAST = 128
 # Columns of the basis after which a sample's matrix is decomposed as it is, and in which most are done.
@@ -44,21 +44,21 @@ def sample_statistics(operator: Operator, names: Collection[Statistic] = STATIST
         ``rho`` σ₁, ``delta`` σ₂/σ₁ (NaN where J is 0), ``frobenius`` ‖J‖_F, ``pr`` ‖J‖_F⁴/‖JᵀJ‖_F² = (Σσ²)²/Σσ⁴,
         ``kappa`` as `condition_numbers`. All but the first two form J, some samples at a time.
     """
-    found: dict[Statistic, Tensor] = {}
+    statistics: dict[Statistic, Tensor] = {}
     if {"rho", "delta", "kappa"} & set(names):
         top = top_singular_values(operator)
-        found |= {"rho": top[:, 0], "delta": top[:, 1] / top[:, 0]}
+        statistics |= {"rho": top[:, 0], "delta": top[:, 1] / top[:, 0]}
     if {"frobenius", "pr"} & set(names):
         # What needs the matrices shares them: they cost more to form than anything here costs with them.
         parts = []
         for at in _dense_chunks(operator):
             formed = Dense(operator[at].dense())
             part = norms(formed)
-            parts.append((*part, condition_numbers(formed, found["rho"][at])) if "kappa" in names else part)
-        found |= zip(("frobenius", "pr", "kappa"), map(torch.cat, zip(*parts, strict=True)), strict=False)
+            parts.append((*part, condition_numbers(formed, statistics["rho"][at])) if "kappa" in names else part)
+        statistics |= zip(("frobenius", "pr", "kappa"), map(torch.cat, zip(*parts, strict=True)), strict=False)
     elif "kappa" in names:
-        found["kappa"] = condition_numbers(operator, found["rho"])
-    return {name: found[name] for name in names}
+        statistics["kappa"] = condition_numbers(operator, statistics["rho"])
+    return {name: statistics[name] for name in names}
 
 
 @torch.no_grad()
@@ -66,8 +66,8 @@ def top_singular_values(operator: Operator) -> Tensor:
     """The two largest singular values of every sample, (N, 2) float64, from products with J and Jᵀ.
 
     All samples of a chunk take a step together, and those that have converged leave. The starting vectors are the same
-    for every sample, so that its values do not depend on who else is there. Where bfloat16 products are fast, they
-    find vectors that are nearly right first; how far off these are is seen from the operator itself all the same.
+    for every sample, so that its values do not depend on the other samples. Where bfloat16 products are fast, they
+    find approximate vectors first, whose errors are then measured with the operator itself.
     """
     n, d_out, d_in = operator.shape
     like, tolerance = operator.like, TOLERANCE[operator.like.dtype]
@@ -79,19 +79,19 @@ def top_singular_values(operator: Operator) -> Tensor:
     def largest(at: Tensor) -> Tensor:
         part, block = operator[at], start.expand(len(at), -1, -1)
         if rough is operator:
-            found = golub_kahan(part, block, tolerance, MOST_COLUMNS)
+            top = golub_kahan(part, block, tolerance, MOST_COLUMNS)
         else:
             guess = lanczos(rough[at], block, ROUGH_COLUMNS)
-            found = davidson(part, guess, tolerance, REFINING_COLUMNS)
-            left = (~found.converged).nonzero()[:, 0]
+            top = davidson(part, guess, tolerance, REFINING_COLUMNS)
+            left = (~top.converged).nonzero()[:, 0]
             if len(left):
                 block = torch.linalg.qr(guess.right[left, :BLOCK].mT)[0].mT
                 again = golub_kahan(part[left], block, tolerance, MOST_COLUMNS, guess.values[left, 2])
-                found.values[left], found.converged[left] = again.values, again.converged
-        left = (~found.converged).nonzero()[:, 0]
+                top.values[left], top.converged[left] = again.values, again.converged
+        left = (~top.converged).nonzero()[:, 0]
         if len(left):
-            found.values[left, :2] = _decomposed(part[left])
-        return found.values[:, :2]
+            top.values[left, :2] = _decomposed(part[left])
+        return top.values[:, :2]
 
     # Where there are enough samples, each thread has some of its own, so that none waits for another.
     threads = 1 if like.is_cuda or n < AT_LEAST * torch.get_num_threads() else torch.get_num_threads()
@@ -145,8 +145,8 @@ def condition_numbers(operator: Operator, largest: Tensor) -> Tensor:
     left = (operator.matmul(equal).norm(dim=(1, 2)).to(largest) > at_least).nonzero().flatten()
     sigma = torch.zeros_like(largest)
     if len(left):
-        found = _densely(operator[left], lambda matrices: _each(smallest, matrices))
-        sigma[left] = torch.cat(found).flatten().to(largest)
+        inverted = _densely(operator[left], lambda matrices: _each(smallest, matrices))
+        sigma[left] = torch.cat(inverted).flatten().to(largest)
     return torch.where(sigma > at_least, largest / sigma, torch.inf)
 
 
@@ -178,8 +178,8 @@ class _Inverse(Operator):
 
 def _decomposed(operator: Operator) -> Tensor:
     """σ₁ and σ₂, (N, 2) float64, from the matrices themselves; 0 for a σ₂ that a vector does not have."""
-    found = singular_values(operator)[:, :2]
-    return torch.nn.functional.pad(found, (0, 2 - found.shape[1]))
+    leading = singular_values(operator)[:, :2]
+    return torch.nn.functional.pad(leading, (0, 2 - leading.shape[1]))
 
 
 def _densely(operator: Operator, function: Callable[[Tensor], Tensor]) -> list[Tensor]:
@@ -208,8 +208,8 @@ def _chunks(n: int, bytes_each: int, like: Tensor | None = None, threads: int = 
 
 @cache
 def _fast_bfloat16_on_cpu() -> bool:
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def _fast_bfloat16(like: Tensor) -> bool:

@@ -12,7 +12,7 @@ from engine.jacobians.state import State
 from engine.jacobians.tracing import Blocks
 from engine.models.memory import in_halves
 
-# Tokens that go through a block at a time; halved where the device runs out of memory.
+# Tokens passed through a block at a time; halved where the device runs out of memory.
 BATCH_TOKENS = 2**13
 
 
@@ -42,7 +42,7 @@ class ResidualStream:
     positions : sequence of int, or None
         The chosen token of each sample; the last one by default.
     batch_tokens : int
-        How many tokens go through a block at a time.
+        How many tokens pass through a block at a time.
 
     Attributes
     ----------
@@ -92,7 +92,7 @@ class ResidualStream:
 
     @property
     def samples(self) -> Tensor:
-        """Numbers of the samples that are there, (n,), sorted."""
+        """Numbers of the remaining samples, (n,), sorted."""
         return torch.cat([batch.samples for batch in self._batches]).sort().values
 
     def inputs(self, samples: Tensor) -> dict[str, Tensor]:
@@ -111,7 +111,7 @@ class ResidualStream:
                 yield samples, state.to(dtype, self._device)
 
     def advance(self) -> None:
-        """Go through the current block.
+        """Pass all samples through the current block.
 
         Raises
         ------

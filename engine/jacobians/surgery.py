@@ -8,7 +8,7 @@ product composed again, in three constructions:
   triangle; unlike what S3 says it moves the spectrum too, and `Surgery.moved` says by how much;
 - ``haar`` (Control B): Q̃(Λ + αN)Q̃ᴴ, Q̃ Haar unitary: same spectrum and triangle in another basis at every layer.
 
-Two things to know when reading it. N is complex, as Q is, even for a real J; and QΛQᴴ depends on the order in which the
+Two points about interpretation. N is complex, as Q is, even for a real J; and QΛQᴴ depends on the order in which the
 eigenvalues stand in Λ, which is LAPACK's. Mode R does the same to R = J − I and adds I again. Because
 J − I = Q(Λ − I + N)Qᴴ, it is the same surgery: it can differ from mode J only by that order.
 """
@@ -65,11 +65,6 @@ class Surgery:
     effective_rank: Array  # (construction, dose, layer, draw); ``schur`` has one draw, the others are NaN
     log_frobenius: Array  # the same shape: ln ‖J_{ℓ→L}‖_F
     moved: Array  # (layer,): how far Control A at α = 1 moves the spectrum, √(Σ|λ − λ′|²/Σ|λ|²), first draw
-
-    @property
-    def recovery(self) -> Array:
-        """Effective rank at α = 0 over that at α = 1, (construction, layer, draw)."""
-        return self.effective_rank[:, self.doses.index(0.0)] / self.effective_rank[:, self.doses.index(1.0)]
 
 
 def operate(

@@ -1,4 +1,4 @@
-"""A model's own blocks, called one at a time with exactly what the model would hand them."""
+"""A model's own blocks, called one at a time with exactly the arguments that the model passes."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from transformers import Cache
 from engine.errors import UserError
 from engine.models.sites import block_row
 
-# How far the blocks called one at a time may be from the whole model; bfloat16 on a GPU is the reason for so much.
+# Largest relative difference between blocks called one at a time and the whole model, sized for bfloat16 on a GPU.
 SAME = 0.02
 
 
@@ -50,7 +50,7 @@ class Blocks:
     module : nn.Module
         As the library makes it, in evaluation mode with eager attention.
     inputs : mapping
-        A small input, to find out how the blocks are called.
+        A small input, with which the calls of the blocks are recorded.
 
     Raises
     ------
@@ -64,7 +64,7 @@ class Blocks:
         if hasattr(self.model, "set_experts_implementation"):
             self.model.set_experts_implementation("eager")  # the fused one knows no float64
         _, self._layers = block_row(self.model)
-        # What each block returns beside the residual stream, as Nones; None itself where it returns that alone.
+        # What each block returns besides the residual stream, as Nones; None itself where it returns that alone.
         self._beside: list[tuple[None, ...] | None] = [None] * len(self)
         self._check(inputs)
 
@@ -105,11 +105,11 @@ class Blocks:
         self.model(**inputs, **uncached)
 
     @contextmanager
-    def _forwards(self, made: Callable[[int], Callable[..., Any]]) -> Iterator[None]:
-        """Put other functions in the place of the blocks' own forward."""
+    def _forwards(self, replacement: Callable[[int], Callable[..., Any]]) -> Iterator[None]:
+        """Replace the blocks' own forward methods."""
         try:
             for index, layer in enumerate(self._layers):
-                layer.forward = made(index)
+                layer.forward = replacement(index)
             yield
         finally:
             for layer in self._layers:
@@ -146,7 +146,7 @@ class Blocks:
             try:
                 with torch.no_grad():
                     alone = self.call(index, inputs)[1](hidden)
-            except (KeyError, TypeError, AttributeError):  # what it reads is not there
+            except (KeyError, TypeError, AttributeError):  # something it reads is missing
                 alone = torch.full_like(expected, torch.nan)
             if expected.isfinite().all() and not (alone - expected).norm() <= SAME * expected.norm():
                 raise UserError(

@@ -18,7 +18,7 @@ from engine.models.adapters import Block
 from engine.models.opening import OpenModel
 
 COMPONENTS: tuple[Component, ...] = ("attn", "mlp", "block", "residual")
-# How far the two may be apart, by the dtype in which both are computed.
+# Largest relative difference of the two, by the dtype in which both are computed.
 TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
 
 

@@ -43,11 +43,6 @@ class OperatorStatistics:
         """k/d: the expected self- and forward alignment of random subspaces; 1 says that k covers the whole space."""
         return self.left.shape[1] / self.left.shape[0]
 
-    @property
-    def rotation_angle(self) -> Array:
-        """Argument of λ in radians, (−π, π], in the order of `eigenvalues`; (d,)."""
-        return np.angle(self.eigenvalues)
-
 
 def describe(matrix: Tensor, k: int = 64, eigenvalues: NDArray[np.complex128] | None = None) -> OperatorStatistics:
     """All statistics of one operator from one eigenvalue and one singular value decomposition.

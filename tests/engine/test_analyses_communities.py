@@ -23,7 +23,7 @@ from engine.errors import UserError
 from engine.graphs.partitions import ari as adjusted_rand
 from engine.graphs.partitions import nmi, proper
 from engine.jacobians.closed import component_operators
-from engine.jacobians.halfway import second_half
+from engine.jacobians.mlp_half import mlp_half
 from engine.jacobians.stream import ResidualStream
 from engine.models.opening import OpenModel, open_model
 from engine.request import DataSpec, ModelSpec, Request
@@ -203,7 +203,7 @@ def test_the_second_half_of_other_blocks(family):
         return one + layer.mlp(layer.post_attention_layernorm(one[None]))[0]
 
     expected = torch.stack([torch.func.jacrev(by_hand)(one) for one in x])
-    torch.testing.assert_close(second_half(block, x).dense(), expected, rtol=1e-8, atol=1e-8)
+    torch.testing.assert_close(mlp_half(block, x).dense(), expected, rtol=1e-8, atol=1e-8)
     assert linearise_norm(block.mlp_sum, x)[1] is None or family == "bert"
 
 
@@ -393,6 +393,6 @@ def test_snapshots_are_taken_at_the_last_token_of_ragged_samples(model):
     torch.testing.assert_close(mlp[row], expected[1][0])
     ((_, state),) = alone.states(torch.float64)
     operators = component_operators(opened.block(1, "all"), state, "isolated")
-    half = second_half(opened.block(1, "all"), expected[1])
+    half = mlp_half(opened.block(1, "all"), expected[1])
     expected_half = torch.eye(D).double() + operators["mlp"].dense()
     assert half.dense().shape == expected_half.shape

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from engine.errors import UserError
 from engine.jacobians import attention
-from engine.jacobians.closed import Component, Context, component_operator, component_operators
+from engine.jacobians.closed import Component, Context, component_operators
 from engine.jacobians.reference import reference_operators
 from engine.jacobians.state import State
 from engine.jacobians.stream import ResidualStream
@@ -126,11 +126,11 @@ def test_products_with_an_operator_are_those_with_its_matrix(name: str) -> None:
 @pytest.mark.parametrize("name", ["llama", "gemma3_text-bidirectional"])
 def test_chunks_of_samples_change_nothing(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     block, state = block_of(name, 0, "all"), one_state(name)
-    whole = component_operator(block, state, "block", "in_context").dense()
+    whole = component_operators(block, state, "in_context")["block"].dense()
     monkeypatch.setattr(attention, "CHUNK_BYTES", 1)
-    torch.testing.assert_close(component_operator(block, state, "block", "in_context").dense(), whole)
+    torch.testing.assert_close(component_operators(block, state, "in_context")["block"].dense(), whole)
     apart = torch.cat(
-        [component_operator(block, state[i : i + 1], "block", "in_context").dense() for i in range(len(state))]
+        [component_operators(block, state[i : i + 1], "in_context")["block"].dense() for i in range(len(state))]
     )
     torch.testing.assert_close(apart, whole)
 
@@ -149,14 +149,14 @@ def test_a_token_alone_is_isolated_in_its_context(name: str) -> None:
 def test_later_tokens_matter_to_bidirectional_models_only(name: str, matters: bool) -> None:
     block, state = block_of(name, 0, "all"), one_state(name)
     cut = State(state.hidden, state.positions + 1, state.positions)
-    whole = component_operator(block, state, "attn", "in_context").dense()
-    same = torch.allclose(component_operator(block, cut, "attn", "in_context").dense(), whole)
+    whole = component_operators(block, state, "in_context")["attn"].dense()
+    same = torch.allclose(component_operators(block, cut, "in_context")["attn"].dense(), whole)
     assert same is not matters
 
 
 def test_heads_alone_have_no_jacobian() -> None:
     with pytest.raises(UserError, match="Only the heads"):
-        component_operator(block_of("gpt2", 0), one_state("gpt2"), "attn", "isolated")
+        component_operators(block_of("gpt2", 0), one_state("gpt2"), "isolated")
 
 
 def on(device: str, part: Any) -> Any:

@@ -40,7 +40,6 @@ def test_a_normal_matrix() -> None:
     found = describe(torch.from_numpy(normal(rng, moduli, angles)), k=4)
     expected = [m * np.exp(s * 1j * t) for m, t in zip(moduli, angles, strict=True) for s in (1, -1)]
     np.testing.assert_allclose(found.eigenvalues, expected, atol=1e-12)
-    np.testing.assert_allclose(found.rotation_angle, [s * t for t in angles for s in (1, -1)], atol=1e-12)
     np.testing.assert_allclose(found.singular_values, np.repeat(moduli, 2), rtol=1e-12)
     assert found.henrici < 1e-6
     assert found.self_alignment == pytest.approx(1, abs=1e-12)

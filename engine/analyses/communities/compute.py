@@ -27,8 +27,8 @@ from engine.graphs.detect import Detector, Partition, average, choose_resolution
 from engine.graphs.layout import place
 from engine.graphs.participation import participation
 from engine.graphs.partitions import proper
-from engine.jacobians.halfway import second_half
 from engine.jacobians.means import JacobianSum, sum_jacobians, sum_operator
+from engine.jacobians.mlp_half import mlp_half
 from engine.jacobians.reference import reference_operators
 from engine.models.sites import sites
 from engine.request import DataSpec, Request
@@ -62,15 +62,15 @@ def profile(streams: Iterable["ResidualStream"], params: CommunitiesParams, rng:
         graphs.append(correlation_graph(standardise(x)[0], params.top_k))
     gammas = resolutions(graphs)
     seeds = rng.integers(2**31, size=PROFILED).tolist()
-    found = [stability(graph, gammas, params.gamma_negative, seeds) for graph in graphs]
-    gamma, why = choose_resolution(average(found))
+    profiles = [stability(graph, gammas, params.gamma_negative, seeds) for graph in graphs]
+    gamma, why = choose_resolution(average(profiles))
     dims = ("profiled", "gamma")
     return xr.Dataset(
         {
             "gamma_grid": ("gamma", gammas),
-            "gamma_nmi": (dims, np.array([one.nmi for one in found])),
-            "gamma_communities": (dims, np.array([one.communities for one in found])),
-            "gamma_covered": (dims, np.array([one.covered for one in found])),
+            "gamma_nmi": (dims, np.array([layer_profile.nmi for layer_profile in profiles])),
+            "gamma_communities": (dims, np.array([layer_profile.communities for layer_profile in profiles])),
+            "gamma_covered": (dims, np.array([layer_profile.covered for layer_profile in profiles])),
             "profiled_layer": ("profiled", np.array(layers)),
             "gamma_chosen": ((), gamma),
         },
@@ -145,18 +145,18 @@ def _mean_jacobian(
             return None
         step = max(1, CHUNK_BYTES // (8 * (len(block.mlp.w_in) + 8 * d)))
         for part in x.to(wide).split(step):
-            found = sum_operator(second_half(block, part))
-            total = found if total is None else total + found
+            addend = sum_operator(mlp_half(block, part))
+            total = addend if total is None else total + addend
     else:
         size = None if block is not None else max(1, CHUNK_BYTES // (8 * d * d))
         for samples, state in stream.states(wide, size):
             if block is not None:
-                found = sum_jacobians(block, state, BLOCK, params.context)["block"]
+                addend = sum_jacobians(block, state, BLOCK, params.context)["block"]
             else:
                 inputs = stream.inputs(samples)
-                of = reference_operators(stream.blocks, stream.layer, inputs, state, BLOCK, params.context)
-                found = sum_operator(of["block"])
-            total = found if total is None else total + found
+                operators = reference_operators(stream.blocks, stream.layer, inputs, state, BLOCK, params.context)
+                addend = sum_operator(operators["block"])
+            total = addend if total is None else total + addend
     return None if total is None else total.mean
 
 
@@ -173,14 +173,14 @@ def _measure(
     z, varies = standardise(x)
     graph = correlation_graph(z, params.top_k)
     seeds = rng.integers(2**31, size=params.restarts).tolist()
-    found = [_tested(graph, name, varies, jacobian, params, gamma, seeds, rng) for name in params.detector]
-    partition, of_partition = found[0]
+    detected = [_tested(graph, name, varies, jacobian, params, gamma, seeds, rng) for name in params.detector]
+    partition, tests = detected[0]
     labels = partition.labels
     p, within = participation(graph, labels)
     order = np.lexsort((-graph.degree, labels))
-    known = None if before is None else before[varies]
-    ours = proper(labels)
-    sizes = np.bincount(ours[ours >= 0])
+    earlier = None if before is None else before[varies]
+    proper_labels = proper(labels)
+    sizes = np.bincount(proper_labels[proper_labels >= 0])
 
     def of_units(values: NDArray[Any]) -> NDArray[np.float64]:
         spread = np.full((d, *values.shape[1:]), np.nan)
@@ -194,7 +194,7 @@ def _measure(
     size = np.abs(graph.weight)
     scalars = {
         "n_communities": partition.communities,
-        "n_degenerate": int((ours < 0).sum()),
+        "n_degenerate": int((proper_labels < 0).sum()),
         "n_constant": int((~varies).sum()),
         "n_edges": len(size),
         "n_samples": len(x),
@@ -203,7 +203,7 @@ def _measure(
         "significant_share": float((size > floor).mean()) if size.size else np.nan,
         "significant_correlation": floor,
         "quality": partition.quality,
-        **of_partition,
+        **tests,
         **_operator(jacobian, params.k),
     }
     units = {
@@ -217,23 +217,23 @@ def _measure(
     column = np.full(d, np.nan) if jacobian is None else torch.linalg.vector_norm(jacobian, dim=0).cpu().numpy()
     ds |= {
         "column_norm": ("unit", column),
-        "position": (("unit", "xy"), of_units(place(graph, labels, seeds[0], known))),
+        "position": (("unit", "xy"), of_units(place(graph, labels, seeds[0], earlier))),
         "order": ("rank", numbers[order]),
         "edge_source": ("edge", numbers[graph.source]),
         "edge_target": ("edge", numbers[graph.target]),
         "edge_weight": ("edge", graph.weight.astype(np.float32)),
         "correlation_tiles": (("row", "column"), mean_correlation(z, tiles).astype(np.float32)),
         "community_size": ("community", sizes.astype(float)),
-        "community_correlation": (("community", "community_to"), mean_correlation(z, ours)),
+        "community_correlation": (("community", "community_to"), mean_correlation(z, proper_labels)),
         "restart_quality": ("restart", np.array(partition.qualities)),
     }
     for name in ("cohens_d", "p_value", "variance_z", "n_communities"):
-        values = [of[name] if name != "n_communities" else part.communities for part, of in found]
+        values = [statistics[name] if name != "n_communities" else part.communities for part, statistics in detected]
         ds[f"detector_{name}"] = "detector", np.array(values, float)
-    one = xr.Dataset(ds, {"detector": list(params.detector), "xy": ["x", "y"]})
+    snapshot = xr.Dataset(ds, {"detector": list(params.detector), "xy": ["x", "y"]})
     # Dimensions that differ between the sites are joined by number.
-    counted = set(one.sizes) - {"detector", "xy", "unit"}
-    return one.assign_coords({dim: np.arange(one.sizes[dim]) for dim in counted})
+    counted = set(snapshot.sizes) - {"detector", "xy", "unit"}
+    return snapshot.assign_coords({dim: np.arange(snapshot.sizes[dim]) for dim in counted})
 
 
 def _tested(
@@ -256,8 +256,8 @@ def _tested(
     kept = torch.as_tensor(np.flatnonzero(varies), device=jacobian.device)
     among = jacobian[kept][:, kept].float()
     captured = variance_captured(among, proper(partition.labels), params.partitions, rng)
-    found = (*astuple(effect), *astuple(captured))
-    return partition, dict(zip(TESTED, map(float, found), strict=True))
+    values = (*astuple(effect), *astuple(captured))
+    return partition, dict(zip(TESTED, map(float, values), strict=True))
 
 
 def _operator(jacobian: Tensor | None, k: int) -> dict[str, float]:

@@ -12,6 +12,7 @@ from engine.analyses.base import Result
 from engine.analyses.communities.claims import claims
 from engine.analyses.communities.packing import NUMBERS, SITES, unpack
 from engine.analyses.communities.plan import CommunitiesParams, layer_key, resolution_key
+from engine.analyses.communities.variables import LAYER, VARIABLES
 from engine.graphs import partitions
 from engine.request import DataSpec, Request
 
@@ -23,25 +24,11 @@ if TYPE_CHECKING:
 # Of the two rate-level correlations and of self-alignment against d.
 RATE_PERMUTATIONS = 10_000
 SIGNIFICANT = 0.05
-HEAD = ("model", "site", "layer")
-SCALARS = (
-    "n_communities", "n_degenerate", "n_constant", "n_edges", "n_samples", "negative_share", "weakest_edge",
-    "significant_share", "significant_correlation", "quality", "cohens_d", "cohens_d_low", "cohens_d_high", "p_value",
-    "tail_top", "tail_bottom", "variance_captured", "mesoscale_sigma", "variance_null_mean", "variance_null_std",
-    "variance_z", "variance_p", "self_alignment", "sigma",
-)  # fmt: skip
 COMPARED = ("nmi_next", "ari_next", "disruption", "sigma_change", "variance_change")
-ARRAYS: dict[str, tuple[str, ...]] = {
-    **dict.fromkeys(("membership", "participation", "within_degree_z", "degree", "column_norm"), ("unit",)),
-    "position": ("unit", "xy"),
-    "order": ("rank",),
-    **dict.fromkeys(("edge_source", "edge_target", "edge_weight"), ("edge",)),
-    "correlation_tiles": ("row", "column"),
-    "community_size": ("community",),
-    "community_correlation": ("community", "community_to"),
-    "restart_quality": ("restart",),
-    **dict.fromkeys((f"detector_{n}" for n in ("cohens_d", "p_value", "variance_z", "n_communities")), ("detector",)),
-}
+FLOW = ("flow_source", "flow_target", "flow_units")
+ADJUSTED = {"p_value": "q_value", "variance_p": "variance_q", "detector_p_value": "detector_q_value"}
+# Variables of layers that no unit has: they are computed here from those of all layers.
+DERIVED = {*COMPARED, *FLOW, *ADJUSTED.values(), "lineage"}
 SINGLE = ("edge_weight", "correlation_tiles", "position")
 RATES = ("sigma", "variance")
 SPEARMAN = ("rho", "low", "high", "p", "n")
@@ -53,7 +40,7 @@ def result(
     """Put all or some units together; what is absent, or beyond a smaller model's shape, is NaN (−1 for numbers)."""
     import xarray as xr
 
-    found = {
+    snapshots = {
         (m, i): units[layer_key(m, i)]
         for m, info in enumerate(models)
         for i in range(info.n_layers)
@@ -63,20 +50,20 @@ def result(
     sizes |= {"unit": max(info.d_model for info in models), "xy": 2, "detector": len(params.detector)}
     sizes["restart"] = params.restarts
     for dim in ("rank", "edge", "row", "column", "community", "community_to"):
-        sizes[dim] = max((unit.sizes[dim] for unit in found.values()), default=0)
-    dims = {name: (*HEAD, *ARRAYS.get(name, ())) for name in (*SCALARS, *ARRAYS)}
+        sizes[dim] = max((unit.sizes[dim] for unit in snapshots.values()), default=0)
+    dims = {v.name: v.dims for v in VARIABLES if v.dims[: len(LAYER)] == LAYER and v.name not in DERIVED}
     values: dict[str, NDArray[Any]] = {
-        name: np.full([sizes[d] for d in of], -1 if name in NUMBERS else np.nan, _dtype(name))
-        for name, of in dims.items()
+        name: np.full([sizes[d] for d in axes], -1 if name in NUMBERS else np.nan, _dtype(name))
+        for name, axes in dims.items()
     }
-    for (m, layer), packed in found.items():
+    for (m, layer), packed in snapshots.items():
         unit = unpack(packed)
         for s, site in enumerate(SITES):
             if site not in unit["site"].values:
                 continue
-            one = unit.sel(site=site)
+            snapshot = unit.sel(site=site)
             for name, array in values.items():
-                array[m, s, layer, ...][_corner(one[name].shape)] = one[name].values
+                array[m, s, layer, ...][_corner(snapshot[name].shape)] = snapshot[name].values
     ds = xr.Dataset(
         {name: (dims[name], array) for name, array in values.items()},
         coords={
@@ -119,7 +106,7 @@ def _compared(values: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
     """Each layer's partition beside that of the next, at the same site; communities followed through the layers."""
     membership, sizes = values["membership"], values["community_size"]
     head = membership.shape[:3]
-    made = {name: np.full(head, np.nan) for name in COMPARED}
+    measures = {name: np.full(head, np.nan) for name in COMPARED}
     lineage = np.full((*head, sizes.shape[-1]), np.nan)
     flows: dict[tuple[int, ...], NDArray[np.int64]] = {}
     for m, s in np.ndindex(*head[:2]):
@@ -140,31 +127,31 @@ def _compared(values: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
                 lines = np.concatenate([lines, int(lines.max(initial=-1)) + 1 + np.arange(count - len(lines))])
                 flows[m, s, layer - 1] = np.stack(partitions.flow(both[0], both[1]))
                 a, b = both[:, (both >= 0).all(0)]
-                made["nmi_next"][m, s, layer - 1] = partitions.nmi(a, b)
-                made["ari_next"][m, s, layer - 1] = partitions.ari(a, b)
+                measures["nmi_next"][m, s, layer - 1] = partitions.nmi(a, b)
+                measures["ari_next"][m, s, layer - 1] = partitions.ari(a, b)
             last = here
             lineage[m, s, layer, :count] = lines
-    made["disruption"] = 1 - made["nmi_next"]
-    for name, of in (("sigma_change", "mesoscale_sigma"), ("variance_change", "variance_captured")):
-        made[name][..., :-1] = np.abs(np.diff(values[of], axis=-1))
-    result: dict[str, Any] = {name: (HEAD, array) for name, array in made.items()}
-    widest = max((one.shape[1] for one in flows.values()), default=0)
-    for row, name in enumerate(("flow_source", "flow_target", "flow_units")):
+    measures["disruption"] = 1 - measures["nmi_next"]
+    for name, source in (("sigma_change", "mesoscale_sigma"), ("variance_change", "variance_captured")):
+        measures[name][..., :-1] = np.abs(np.diff(values[source], axis=-1))
+    variables: dict[str, Any] = {name: (LAYER, array) for name, array in measures.items()}
+    widest = max((flow.shape[1] for flow in flows.values()), default=0)
+    for row, name in enumerate(FLOW):
         array = np.full((*head, widest), np.nan)
-        for at, one in flows.items():
-            array[at][: one.shape[1]] = one[row]
-        result[name] = (*HEAD, "flow"), array
-    result["lineage"] = (*HEAD, "community"), lineage
-    return result
+        for at, flow in flows.items():
+            array[at][: flow.shape[1]] = flow[row]
+        variables[name] = (*LAYER, "flow"), array
+    variables["lineage"] = (*LAYER, "community"), lineage
+    return variables
 
 
 def _proper(membership: NDArray[np.float64]) -> NDArray[np.int64] | None:
     """Labels with −1 in degenerate communities and −2 for units that are not there; None if none is."""
-    there = np.isfinite(membership)
-    if not there.any():
+    present = np.isfinite(membership)
+    if not present.any():
         return None
     labels = np.full(len(membership), -2, np.int64)
-    labels[there] = partitions.proper(membership[there].astype(np.int64))
+    labels[present] = partitions.proper(membership[present].astype(np.int64))
     return labels
 
 
@@ -173,29 +160,29 @@ def _tests(ds: "xr.Dataset", depths: list[int], seed: int) -> dict[str, Any]:
     from engine.graphs.coupling import spearman
     from engine.spectra.testing import benjamini_hochberg
 
-    made: dict[str, Any] = {}
-    for name, q in (("p_value", "q_value"), ("variance_p", "variance_q"), ("detector_p_value", "detector_q_value")):
+    tests: dict[str, Any] = {}
+    for name, q in ADJUSTED.items():
         p = np.moveaxis(ds[name].values, 2, -1)
         adjusted = np.full(p.shape, np.nan)
         for at in np.ndindex(*p.shape[:-1]):
             # Layers that only a deeper model has are no tests of this one.
             adjusted[at][: depths[at[0]]] = benjamini_hochberg(p[at][: depths[at[0]]])
-        made[q] = ds[name].dims, np.moveaxis(adjusted, -1, 2)
+        tests[q] = ds[name].dims, np.moveaxis(adjusted, -1, 2)
     rates = {name: np.full((ds.sizes["model"], len(SITES), len(RATES)), np.nan) for name in SPEARMAN}
     couplings = {name: np.full((ds.sizes["model"], len(SITES)), np.nan) for name in SPEARMAN}
     for m, s in np.ndindex(ds.sizes["model"], len(SITES)):
-        one = {name: ds[name].values[m, s] for name in (*COMPARED, "self_alignment", "cohens_d")}
+        series = {name: ds[name].values[m, s] for name in (*COMPARED, "self_alignment", "cohens_d")}
         rng = np.random.default_rng([seed, m, s])
         for r, rate in enumerate(RATES):
-            found = spearman(one["disruption"], one[f"{rate}_change"], RATE_PERMUTATIONS, rng)
+            correlation = spearman(series["disruption"], series[f"{rate}_change"], RATE_PERMUTATIONS, rng)
             for name in SPEARMAN:
-                rates[name][m, s, r] = getattr(found, name)
-        found = spearman(one["self_alignment"], one["cohens_d"], RATE_PERMUTATIONS, rng)
+                rates[name][m, s, r] = getattr(correlation, name)
+        correlation = spearman(series["self_alignment"], series["cohens_d"], RATE_PERMUTATIONS, rng)
         for name in SPEARMAN:
-            couplings[name][m, s] = getattr(found, name)
-    made |= {f"rate_{name}": (("model", "site", "rate"), array) for name, array in rates.items()}
-    made |= {f"coupling_{name}": (("model", "site"), array) for name, array in couplings.items()}
-    return made
+            couplings[name][m, s] = getattr(correlation, name)
+    tests |= {f"rate_{name}": (("model", "site", "rate"), array) for name, array in rates.items()}
+    tests |= {f"coupling_{name}": (("model", "site"), array) for name, array in couplings.items()}
+    return tests
 
 
 def _table(ds: "xr.Dataset") -> dict[str, Any]:
@@ -204,11 +191,13 @@ def _table(ds: "xr.Dataset") -> dict[str, Any]:
     tested = np.isfinite(q).sum(2)
     share = np.where(tested > 0, (q < SIGNIFICANT).sum(2) / np.maximum(tested, 1), np.nan)
     dims = ("model", "site", "detector")
-    middle, mean = (np.ma.filled(of(np.ma.masked_invalid(d), axis=2), np.nan) for of in (np.ma.median, np.ma.mean))
+    median, mean = (
+        np.ma.filled(reduce(np.ma.masked_invalid(d), axis=2), np.nan) for reduce in (np.ma.median, np.ma.mean)
+    )
     return {
         "detector_significant_share": (dims, share),
         "detector_mean_d": (dims, mean),
-        "detector_median_d": (dims, middle),
+        "detector_median_d": (dims, median),
     }
 
 
@@ -216,8 +205,8 @@ def _resolutions(
     models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"], params: CommunitiesParams
 ) -> dict[str, Any]:
     """The stability profiles, and each model's γ⁺ with its reason."""
-    found = {m: units[resolution_key(m)] for m in range(len(models)) if resolution_key(m) in units}
-    count, grid = (max((unit.sizes[dim] for unit in found.values()), default=0) for dim in ("profiled", "gamma"))
+    profiles = {m: units[resolution_key(m)] for m in range(len(models)) if resolution_key(m) in units}
+    count, grid = (max((unit.sizes[dim] for unit in profiles.values()), default=0) for dim in ("profiled", "gamma"))
     arrays = {f"gamma_{n}": np.full((len(models), count, grid), np.nan) for n in ("nmi", "communities", "covered")}
     arrays |= {
         "gamma_grid": np.full((len(models), grid), np.nan),
@@ -225,16 +214,16 @@ def _resolutions(
     }
     chosen = np.full(len(models), np.nan if params.gamma_positive is None else params.gamma_positive)
     reasons = ["" if params.gamma_positive is None else "as the request says"] * len(models)
-    for m, unit in found.items():
+    for m, unit in profiles.items():
         for name, array in arrays.items():
             array[m][_corner(unit[name].shape)] = unit[name].values
         chosen[m], reasons[m] = float(unit["gamma_chosen"]), unit.attrs["gamma_reason"]
     dims = {"gamma_grid": ("model", "gamma"), "profiled_layer": ("model", "profiled")}
-    made: dict[str, Any] = {n: (dims.get(n, ("model", "profiled", "gamma")), a) for n, a in arrays.items()}
+    variables: dict[str, Any] = {n: (dims.get(n, ("model", "profiled", "gamma")), a) for n, a in arrays.items()}
     profile = np.ma.filled(np.ma.masked_invalid(arrays["gamma_nmi"]).mean(1), np.nan)
-    made["gamma_profile"] = ("model", "gamma"), profile.reshape(len(models), grid)
-    made |= {"gamma_chosen": ("model", chosen), "gamma_reason": ("model", np.array(reasons, dtype=str))}
-    return made
+    variables["gamma_profile"] = ("model", "gamma"), profile.reshape(len(models), grid)
+    variables |= {"gamma_chosen": ("model", chosen), "gamma_reason": ("model", np.array(reasons, dtype=str))}
+    return variables
 
 
 def _notes(
@@ -243,16 +232,16 @@ def _notes(
     """Caveats that belong under every plot; places are named by layer."""
     notes = []
     for m, info in enumerate(models):
-        one = ds.isel(model=m)
+        of_model = ds.isel(model=m)
         layers = [units[key] for i in range(info.n_layers) if (key := layer_key(m, i)) in units]
         if not layers:
             continue
 
-        def where(places: "xr.DataArray", of: "xr.Dataset" = one) -> str:
+        def where(places: "xr.DataArray", part: "xr.Dataset" = of_model) -> str:
             """“before attention of layers 0, 3” for a condition (site, layer)."""
             named = []
             for site, title in (("attn", "attention"), ("mlp", "the MLP")):
-                at = [str(int(i)) for i in of["layer"].values[places.sel(site=site).values]]
+                at = [str(int(i)) for i in part["layer"].values[places.sel(site=site).values]]
                 if at:
                     named.append(f"before {title} of layer{'s' if len(at) > 1 else ''} {', '.join(at)}")
             return " and ".join(named)
@@ -261,29 +250,34 @@ def _notes(
             if bool(places.any()):
                 notes.append(f"{label}, {where(places)}: {text}")
 
-        samples = int(np.nanmin(one["n_samples"].values))
-        say(one["n_constant"] > 0, f"constant units are left out ({int(np.nanmax(one['n_constant'].values))} at most)")
+        samples = int(np.nanmin(of_model["n_samples"].values))
         say(
-            (one["significant_share"] == 0) | (one["n_samples"] < 10),
+            of_model["n_constant"] > 0,
+            f"constant units are left out ({int(np.nanmax(of_model['n_constant'].values))} at most)",
+        )
+        say(
+            (of_model["significant_share"] == 0) | (of_model["n_samples"] < 10),
             "too few samples for any edge to be significant "
-            f"(|r| above {float(one['significant_correlation'].max()):.2f} among so many pairs); "
+            f"(|r| above {float(of_model['significant_correlation'].max()):.2f} among so many pairs); "
             f"the |r| of noise is about 1/√N = {samples**-0.5:.2f} with {samples} samples",
         )
-        say(one["n_edges"] == 0, "no edges, so that every unit is alone")
-        edges = one["n_edges"] > 0
-        say(edges & (one["negative_share"] == 0), "no negative edges; positive ones alone make the communities")
-        say(edges & (one["negative_share"] == 1), "no positive edges, so that every unit is alone")
-        alone = one["n_communities"] == 0
+        say(of_model["n_edges"] == 0, "no edges, so that every unit is alone")
+        edges = of_model["n_edges"] > 0
+        say(edges & (of_model["negative_share"] == 0), "no negative edges; positive ones alone make the communities")
+        say(edges & (of_model["negative_share"] == 1), "no positive edges, so that every unit is alone")
+        alone = of_model["n_communities"] == 0
         say(alone, "no community of three units or more; what depends on communities means nothing there")
-        whole = (one["n_communities"] == 1) & (one["n_degenerate"] == 0)
+        whole = (of_model["n_communities"] == 1) & (of_model["n_degenerate"] == 0)
         say(whole, "one community of all units: participation is 0 and there is no boundary to test; try a larger γ⁺")
-        tails = one["n_communities"].notnull() & one["cohens_d"].isnull() & one["self_alignment"].notnull()
+        tails = (
+            of_model["n_communities"].notnull() & of_model["cohens_d"].isnull() & of_model["self_alignment"].notnull()
+        )
         say(tails & ~alone & ~whole & edges, "too few different participations for a top and a bottom 10 %")
         lost = max(len(json.loads(unit.attrs["lost"])) for unit in layers)
         if lost:
             notes.append(f"{info.label}: {lost} samples whose activations are not finite are left out")
         if refusal := next((unit.attrs["refusal"] for unit in layers if unit.attrs["refusal"]), ""):
             notes.append(f"{info.label}: {refusal} Only sites before attention have an operator here")
-        if params.gamma_positive is None and "cpm" in params.detector and (why := str(one["gamma_reason"].values)):
-            notes.append(f"{info.label}: γ⁺ = {float(one['gamma_chosen']):.3g}, because {why}")
+        if params.gamma_positive is None and "cpm" in params.detector and (why := str(of_model["gamma_reason"].values)):
+            notes.append(f"{info.label}: γ⁺ = {float(of_model['gamma_chosen']):.3g}, because {why}")
     return notes

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from engine.models.opening import OpenModel
 
 
-Taken = tuple[dict[Component, dict[str, Tensor]], Mapping[Component, JacobianSum]]
+Measured = tuple[dict[Component, dict[str, Tensor]], Mapping[Component, JacobianSum]]
 CONSTRUCTIONS = ("surgery", "control_a", "control_b")
 DRAWS = 4
 # What the Jacobians of one chunk of samples may take when they are formed, as κ and the reference path do.
@@ -48,9 +48,9 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
     dtype = torch.float64 if next(model.module().parameters()).dtype == torch.float64 else torch.float32
     names = [name for name in STATISTICS if name != "kappa" or params.kappa]
     n = len(stream.tokens)
-    found: dict[str, NDArray[np.floating]] = {name: np.full((len(params.components), n), np.nan) for name in names}
+    sampled: dict[str, NDArray[np.floating]] = {name: np.full((len(params.components), n), np.nan) for name in names}
     if params.spectra:
-        found["singular_values"] = np.full((len(params.components), n, d), np.nan, np.float32)
+        sampled["singular_values"] = np.full((len(params.components), n, d), np.nan, np.float32)
     sums: dict[Component, JacobianSum] = {}
 
     def operators(samples: Tensor, state: "State") -> "Mapping[Component, Operator]":
@@ -59,25 +59,25 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
         inputs = stream.inputs(samples)
         return reference_operators(stream.blocks, layer, inputs, state, params.components, params.context)
 
-    def take(samples: Tensor, state: "State") -> "Taken":
-        of = operators(samples, state)
+    def measure(samples: Tensor, state: "State") -> "Measured":
+        jacobians = operators(samples, state)
         statistics: dict[Component, dict[str, Tensor]] = {}
         for name in params.components:
-            statistics[name] = {str(key): values for key, values in sample_statistics(of[name], names).items()}
+            statistics[name] = {str(key): values for key, values in sample_statistics(jacobians[name], names).items()}
             if params.spectra:
-                statistics[name]["singular_values"] = singular_values(of[name])
-        return statistics, sum_operators(of, params.components)
+                statistics[name]["singular_values"] = singular_values(jacobians[name])
+        return statistics, sum_operators(jacobians, params.components)
 
     chunks = stream.states(dtype, max(1, CHUNK_BYTES // (8 * d * d)))
-    for samples, taken in (part for chunk in chunks for part in _taken(take, *chunk)):
-        statistics, totals = taken
+    for samples, measured in (part for chunk in chunks for part in _in_parts(measure, *chunk)):
+        statistics, totals = measured
         for row, component in enumerate(params.components):
             for name, values in statistics[component].items():
-                found[name][row, samples.numpy()] = values.double().cpu().numpy()
+                sampled[name][row, samples.numpy()] = values.double().cpu().numpy()
         sums = {name: sums[name] + total if name in sums else total for name, total in totals.items()}
 
     dims = ("component", "sample", "mode")
-    ds = xr.Dataset({name: (dims[: values.ndim], values) for name, values in found.items()})
+    ds = xr.Dataset({name: (dims[: values.ndim], values) for name, values in sampled.items()})
     ds = ds.assign_coords(component=list(params.components))
     ds = ds.assign(_mean_operators({name: sums[name].mean for name in params.components}, params))
     if "block" in params.components:
@@ -94,29 +94,29 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
     return ds
 
 
-def _taken(
-    take: "Callable[[Tensor, State], Taken]", samples: Tensor, state: "State"
-) -> "Iterator[tuple[Tensor, Taken]]":
-    """What `take` gives for a chunk of samples, in parts that fit into memory: each sample once."""
+def _in_parts(
+    measure: "Callable[[Tensor, State], Measured]", samples: Tensor, state: "State"
+) -> "Iterator[tuple[Tensor, Measured]]":
+    """What `measure` gives for a chunk of samples, in parts that fit into memory: each sample once."""
     chunk = range(len(samples))
-    for part, taken in in_halves(
-        lambda rows: take(samples[rows.start : rows.stop], state[rows.start : rows.stop]), chunk
+    for part, measured in in_halves(
+        lambda rows: measure(samples[rows.start : rows.stop], state[rows.start : rows.stop]), chunk
     ):
-        yield samples[part.start : part.stop], taken
+        yield samples[part.start : part.stop], measured
 
 
 def _mean_operators(means: Mapping[Component, Tensor], params: JacobiansParams) -> dict[str, Any]:
     """Statistics of the mean operators, (component, ...)."""
-    of: dict[Component, OperatorStatistics] = {
+    statistics: dict[Component, OperatorStatistics] = {
         name: describe(mean, params.k) for name, mean in means.items() if name != "block"
     }
     if "block" in means:
-        known = of["residual"].eigenvalues + 1 if "residual" in of else None
-        of["block"] = describe(means["block"], params.k, known)
-    described = [of[name] for name in means]
+        eigenvalues = statistics["residual"].eigenvalues + 1 if "residual" in statistics else None
+        statistics["block"] = describe(means["block"], params.k, eigenvalues)
+    described = [statistics[name] for name in means]
 
     def stacked(name: str) -> NDArray[Any]:
-        return np.array([getattr(one, name) for one in described])
+        return np.array([getattr(operator, name) for operator in described])
 
     scalars = ("henrici", "self_alignment", "alignment_gap", "expanding_fraction", "complex_fraction")
     ds: dict[str, Any] = {name: ("component", stacked(name)) for name in (*scalars, "spectral_radius", "residual_norm")}

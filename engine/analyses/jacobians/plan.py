@@ -78,15 +78,15 @@ class JacobiansParams(Params):
         UserError
             If the model has fewer layers than one of them says.
         """
-        found: set[int] = set()
+        layers: set[int] = set()
         for first, last in _ranges(self.layers) or [(0, -1)]:
             ends = [end + n_layers if end < 0 else end for end in (first, last)]
             if not 0 <= ends[0] <= ends[1] < n_layers:
                 raise UserError(
                     f"Layers {self.layers} cannot be had of a model whose layers are 0 to {n_layers - 1}; name others."
                 )
-            found.update(range(ends[0], ends[1] + 1))
-        return sorted(found)
+            layers.update(range(ends[0], ends[1] + 1))
+        return sorted(layers)
 
 
 def _ranges(text: str) -> list[tuple[int, int]]:

@@ -8,6 +8,8 @@ import numpy as np
 
 from engine.analyses.base import Result
 from engine.analyses.jacobians.plan import JacobiansParams, depth_key, layer_key
+from engine.analyses.jacobians.variables import HEAD, VARIABLES
+from engine.analyses.variables import declared
 from engine.request import DataSpec, Request
 
 if TYPE_CHECKING:
@@ -15,13 +17,6 @@ if TYPE_CHECKING:
 
     from engine.models.info import ModelInfo
 
-SAMPLED = ("rho", "delta", "kappa", "pr", "frobenius")
-OPERATOR = (
-    "henrici", "self_alignment", "alignment_gap", "expanding_fraction", "complex_fraction", "spectral_radius",
-    "residual_norm", "mean_alpha_rank", "mean_alpha_rank_se", "mean_r2", "verified_error",
-)  # fmt: skip
-SPECTRA = {"mean_eigenvalues": "mode", "mean_singular_values": "mode", "column_norm": "unit"}
-DEPTH = ("cumulative_effective_rank", "cumulative_singular_values", "cumulative_exponents", "cumulative_discarded")
 BOUNDS = ("low", "mean", "high")
 
 
@@ -50,15 +45,12 @@ def result(
             "bound": list(BOUNDS),
         }
     )
-    head = ("model", "component", "layer")
-    dims: dict[str, tuple[str, ...]] = {name: (*head, "sample") for name in SAMPLED if name != "kappa" or params.kappa}
-    dims |= dict.fromkeys((*OPERATOR, "forward_alignment"), head)
-    dims |= {name: (*head, last) for name, last in SPECTRA.items()}
-    if params.spectra:
-        dims["singular_values"] = (*head, "sample", "mode")
+    variables = declared(VARIABLES, params)
+    intervals = [name for name, variable in variables.items() if "bound" in variable.dims]
+    dims = {name: v.dims for name, v in variables.items() if v.dims[: len(HEAD)] == HEAD and name not in intervals}
     values = {
-        name: np.full([sizes[d] for d in of], np.nan, complex if name == "mean_eigenvalues" else float)
-        for name, of in dims.items()
+        name: np.full([sizes[d] for d in axes], np.nan, complex if name == "mean_eigenvalues" else float)
+        for name, axes in dims.items()
     }
     positions = np.full((len(models), data.samples), np.nan)
     text = {name: np.full((len(models), data.samples), "", dtype=object) for name in ("sample_text", "sample_token")}
@@ -68,8 +60,8 @@ def result(
         for layer, unit in layers.items():
             for name, array in values.items():
                 if name in unit:
-                    found = unit[name].values
-                    array[m, :, layer][(slice(None), *map(slice, found.shape[1:]))] = found
+                    part = unit[name].values
+                    array[m, :, layer][(slice(None), *map(slice, part.shape[1:]))] = part
             if "sample_text" in unit:
                 positions[m] = unit["sample_position"].values
                 for name, strings in text.items():
@@ -80,9 +72,8 @@ def result(
     ds = ds.assign({name: (("model", "sample"), strings.astype(str)) for name, strings in text.items()})
     ds["sample_position"] = ("model", "sample"), positions
     ds["alignment_baseline"] = "model", baseline
-    for name in SAMPLED:
-        if name in ds:
-            ds[f"{name}_interval"] = (*head, "bound"), _intervals(ds[name].values, request.seed)
+    for name in intervals:
+        ds[name] = variables[name].dims, _intervals(ds[name.removesuffix("_interval")].values, request.seed)
     _add_depth(ds, models, units, sizes["layer"])
     return Result(ds, notes=_notes(params, models, units), settings={"context": params.context})
 
@@ -111,11 +102,11 @@ def _add_depth(
     """What the products of all layers gave, padded to the deepest model."""
     import xarray as xr
 
-    found = {m: units[depth_key(m)] for m in range(len(models)) if depth_key(m) in units}
-    if not found:
+    products = {m: units[depth_key(m)] for m in range(len(models)) if depth_key(m) in units}
+    if not products:
         return
-    blank = next(iter(found.values()))
-    parts = [found.get(m, xr.full_like(blank, np.nan)) for m in range(len(models))]
+    blank = next(iter(products.values()))
+    parts = [products.get(m, xr.full_like(blank, np.nan)) for m in range(len(models))]
     joined = xr.concat(parts, dim="model", join="outer", combine_attrs="drop").reindex(layer=np.arange(n_layers))
     for name, variable in joined.data_vars.items():
         renamed = variable.rename({"mode": "depth_mode"}) if "mode" in variable.dims else variable

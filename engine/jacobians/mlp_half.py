@@ -11,11 +11,11 @@ from engine.models.adapters import Block
 
 
 @torch.no_grad()
-def second_half(block: Block, stream: Tensor) -> Operator:
+def mlp_half(block: Block, stream: Tensor) -> Operator:
     """Jacobian of ``norm(x + MLP(x))`` at N residual streams x that the MLP meets, (N, d, d).
 
-    The norm is the one after the addition, where the architecture has one. No other token has a part in it, so that
-    it needs no context. Where attention and MLP stand side by side, x is what enters the block, and attention is left
+    The norm is the one after the addition, where the architecture has one. No other token takes part, so there is no
+    context to choose. Where attention and MLP stand side by side, x is what enters the block, and attention is left
     out.
 
     Parameters
