@@ -66,11 +66,11 @@ class AttentionSlice(ModelSlice):
 
     @property
     def heads(self) -> int:
-        return int(self.info["n_heads"])
+        return self.info.n_heads
 
     @property
     def causal(self) -> bool:
-        return bool(self.info["causal"])
+        return self.info.causal
 
     def has(self, name: str) -> bool:
         """Whether this model has any number of this kind yet."""

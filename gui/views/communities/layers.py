@@ -58,7 +58,7 @@ def effect(dataset: "xr.Dataset", selection: Selection, options: EffectOptions) 
     for site, where in SITES.items():
         marks: list[Mark] = []
         for one, color in zip(of.every, colors(of.infos), strict=True):
-            values, twin = one.values(name, site), bool(one.info["twin"])
+            values, twin = one.values(name, site), one.info.twin
             if np.isnan(values).all():
                 continue
             x = np.arange(one.layers, dtype=float)
@@ -148,7 +148,7 @@ def coupling(dataset: "xr.Dataset", selection: Selection, options: PairOptions) 
                 continue
             picks = tuple(Pick(model=one.model, layer=i) for i in there.tolist())
             hover = tuple(f"{one.label}, layer {i}" for i in there.tolist())
-            full = not one.info["twin"]
+            full = not one.info.twin
             marks.append(Points(x[there], y[there], one.label, color, filled=full, picks=picks, hover=hover))
             if one.model == of.model:
                 notes.append(f"{one.label}, {where}: {_correlation(one, site, options.of)}")

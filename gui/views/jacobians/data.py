@@ -76,7 +76,7 @@ class JacobiansSlice(ModelSlice):
 
     @property
     def width(self) -> int:
-        return int(self.info["d_model"])
+        return self.info.d_model
 
     @property
     def samples(self) -> int:

@@ -96,12 +96,12 @@ class Trajectory:
         self.dataset, self.selection = dataset, selection
         self.models = Models.of(dataset)
         self.at = min(selection.model, len(self.models.infos) - 1)
-        if self.models.infos[self.at]["twin"] and (trained := self.models.frames(self.at)):
+        if self.models.infos[self.at].twin and (trained := self.models.frames(self.at)):
             self.at = trained[-1] if self.at not in trained else self.at
         self.checkpoints: CheckpointSeries = self.models.checkpoints(self.at)
         info = self.models.infos[self.at]
-        self.layer = min(selection.layer, int(info["n_layers"]) - 1)
-        self.head = min(selection.head, int(info["n_heads"]) - 1)
+        self.layer = min(selection.layer, info.n_layers - 1)
+        self.head = min(selection.head, info.n_heads - 1)
         self._chosen = chosen
 
     @property
@@ -111,7 +111,7 @@ class Trajectory:
             return ""
         note = f"{said}. " if (said := self.checkpoints.note()) else ""
         return (
-            f"{self.models.infos[self.at]['label']} stands alone here, so there is no trajectory. {note}"
+            f"{self.models.infos[self.at].label} stands alone here, so there is no trajectory. {note}"
             "Measure several checkpoints of one training in one run: name their revisions on the left."
         )
 
@@ -128,7 +128,7 @@ class Trajectory:
     def series(self, name: str, model: int | None = None) -> Floats:
         """A statistic of the checkpoints, or of one `model`: (checkpoint, layer[, head]); the median over samples."""
         info = self.models.infos[self.at]
-        own = {"layer": slice(int(info["n_layers"])), "head": slice(int(info["n_heads"]))}
+        own = {"layer": slice(info.n_layers), "head": slice(info.n_heads)}
         values = self._at(name).isel(model=list(self.checkpoints.models) if model is None else [model])
         values = values.isel({dim: part for dim, part in own.items() if dim in values.dims})
         dims = ["model", "layer", *(["head"] if "head" in values.dims else [])]
