@@ -1,10 +1,11 @@
-"""Communities through the layers: effects with their tests, coupling, resolution and flow (S3 figs 6–9)."""
+"""Communities through the layers: effects with their tests, coupling, resolution and flow (S3 figs 7, 8, S9)."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from engine.studies import cited
 from gui.plots.figure import Axis, Band, Cell, Figure, Image, Line, Mark, Panel, Points, Rule, Table
 from gui.plots.selection import Pick, Selection
 from gui.views.base import Options
@@ -118,7 +119,7 @@ class PairOptions(Options):
         title="Pair",
         json_schema_extra={
             "labels": {
-                "alignment": "self-alignment and d (S3 fig. 8)",
+                "alignment": cited("self-alignment and d (S3 fig. 8)"),
                 "sigma": "disruption and |Δσ₁|",
                 "variance": "disruption and |Δ captured variance|",
             }

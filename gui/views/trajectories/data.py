@@ -22,7 +22,7 @@ LABELS = {
     "lambda_sum": "Σλ of W_QK", "lambda_sq_sum": "Σλ² of W_QK", "ov_leading": "λ₁ of W_OV", "ov_npr": "NPR of W_OV",
     "ov_entropy": "entropy of W_OV", "ov_kappa": "κ of W_OV", "ov_pr": "participation ratio of W_OV",
     "ov_lambda_sum": "Σλ of W_OV", "ov_lambda_sq_sum": "Σλ² of W_OV",
-    "rho": "σ₁ (ρ in S0)", "delta": "δ = σ₂/σ₁", "frobenius": "Frobenius norm", "henrici": "Henrici departure",
+    "rho": "spectral norm σ₁", "delta": "δ = σ₂/σ₁", "frobenius": "Frobenius norm", "henrici": "Henrici departure",
     "residual_norm": "‖J − I‖_F/√d", "complex_fraction": "share of λ in complex pairs",
     "expanding_fraction": "share of |λ| > 1", "spectral_radius": "spectral radius", "mean_alpha_rank": "α of the mean",
     "alpha_rank": "α along rank", "alpha_esd": "α of the density", "r2": "R² of the fit", "erank": "effective rank",
