@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from engine.analyses.base import Result
 from engine.analyses.weights.plan import WeightsParams, folded_draws, layer_key, null_keys
+from engine.analyses.weights.variables import TESTED
 from engine.request import Request
 
 if TYPE_CHECKING:
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-TESTED = ("leading", "npr", "entropy", "kappa")
 QUANTILES = (0.025, 0.5, 0.975)
 DENSITY_BINS = 60
 # Below which share of λ_1 the rounding of the stored weights decides: σ of about 1e-3 σ_1 for bf16, 1e-4 for fp16

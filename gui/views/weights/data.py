@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from engine.analyses.registry import variables_of
+from engine.analyses.variables import Variable
 from gui.plots.figure import Floats
 from gui.plots.selection import Pick, Selection
 from gui.views.model_slice import ModelSlice
@@ -15,40 +17,16 @@ if TYPE_CHECKING:
 Matrix = Literal["QK", "OV"]
 
 
-@dataclass(frozen=True)
-class Statistic:
-    """How a per-head statistic is named on axes, and whether its axis is logarithmic."""
-
-    label: str
-    log: bool = False
-
-
-STATISTICS: dict[str, Statistic] = {
-    "leading": Statistic("leading eigenvalue λ₁", log=True),
-    "lambda_sum": Statistic("Σλ", log=True),
-    "lambda_sq_sum": Statistic("Σλ²", log=True),
-    "pr": Statistic("participation ratio"),
-    "npr": Statistic("NPR (PR / d_h)"),
-    "entropy": Statistic("spectral entropy (nats)"),
-    "kappa": Statistic("condition number κ", log=True),
-}
-ELEMENTWISE: dict[str, Statistic] = {
-    f"{weight}_{moment}": Statistic(f"{label} of the entries of {name}", log=moment == "std")
-    for weight, name in (("wq", "W_Q"), ("wk", "W_K"), ("wqk", "W_QK"))
-    for moment, label in (
-        ("mean", "mean"),
-        ("std", "standard deviation σ"),
-        ("skew", "skewness"),
-        ("kurtosis", "excess kurtosis"),
-    )
-}
+SIGNIFICANT = 0.05
+VARIABLES = variables_of("weights")
+STATISTICS = tuple(name for name, v in VARIABLES.items() if v.role == "statistic" and not name.startswith("ov_"))
+"""Statistics of a head, each of W_QK and W_OV or of one matrix's entries."""
 
 
 def stored(matrix: Matrix, name: str) -> str:
-    """The variable that holds `name` for W_QK or W_OV."""
-    if name.endswith(("eigenvalues", "density")):
-        return f"{matrix.lower()}_{name}"
-    return name if matrix == "QK" else f"ov_{name}"
+    """The variable that holds `name` for W_QK or W_OV; what is said of other matrices has one variable only."""
+    own = f"{matrix.lower()}_{name}"
+    return own if own in VARIABLES else name
 
 
 @dataclass(frozen=True)
@@ -69,6 +47,10 @@ class WeightsSlice(ModelSlice):
     @property
     def d_head(self) -> int:
         return self.info.d_head
+
+    def variable(self, name: str) -> Variable:
+        """The declaration of `name`, for its labels."""
+        return VARIABLES[stored(self.matrix, name)]
 
     def has(self, name: str) -> bool:
         return stored(self.matrix, name) in self.dataset
