@@ -257,10 +257,10 @@ def _sum_pair(diagonal: Tensor, middle: Tensor, heads: HeadBlocks | HeadOuter | 
             mine, blocks = middle[at, h * a : (h + 1) * a], heads.blocks[:, h]
             if contract:
                 weighted = (diagonal[:, at].T @ blocks.flatten(1)).view(-1, a, b)
-                found = (mine[:, None] @ weighted)[:, 0]
+                summed = (mine[:, None] @ weighted)[:, 0]
             else:
-                found = torch.einsum("nf,nfb->fb", diagonal[:, at], mine @ blocks)
-            out[at, h * b : (h + 1) * b] = found
+                summed = torch.einsum("nf,nfb->fb", diagonal[:, at], mine @ blocks)
+            out[at, h * b : (h + 1) * b] = summed
     return out
 
 

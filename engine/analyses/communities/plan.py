@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from engine.models.info import ModelInfo
 
 Detector = Literal["cpm", "modularity", "infomap"]
+DETECTORS = {"cpm": "signed Leiden CPM", "modularity": "signed Leiden modularity", "infomap": "Infomap"}
 # Fewer samples have no distribution of r to speak of.
 FEWEST_SAMPLES = 4
 
@@ -31,9 +32,7 @@ class CommunitiesParams(Params):
         title="Detectors",
         description="The first one makes the communities; the others stand beside it in the table of detectors",
         min_length=1,
-        json_schema_extra={
-            "labels": {"cpm": "signed Leiden CPM", "modularity": "signed Leiden modularity", "infomap": "Infomap"}
-        },
+        json_schema_extra={"labels": {**DETECTORS}},
     )
     gamma_positive: float | None = Field(
         None, title="γ⁺", description="Resolution of CPM on positive edges; empty: from the stability profile", gt=0

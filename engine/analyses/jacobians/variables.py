@@ -2,6 +2,7 @@
 
 from engine.analyses.jacobians.plan import JacobiansParams
 from engine.analyses.variables import Reduction, Variable
+from engine.studies import cited
 
 HEAD = ("model", "component", "layer")
 SAMPLE = (*HEAD, "sample")
@@ -25,12 +26,12 @@ def _surgery(params: JacobiansParams) -> bool:
 
 
 def _sampled(
-    name: str, symbol: str, title: str, log: bool = False, summary: Reduction | None = None
+    name: str, symbol: str, title: str, log: bool = False, summary: Reduction | None = None, reading: str = ""
 ) -> tuple[Variable, ...]:
     """A statistic of every sample, and its mean between the ends of a 95 % interval."""
     when = _kappa if name == "kappa" else None
     return (
-        Variable(name, SAMPLE, symbol, title, log=log, summary=summary, when=when),
+        Variable(name, SAMPLE, symbol, title, log=log, summary=summary, reading=reading, when=when),
         Variable(
             f"{name}_interval",
             (*HEAD, "bound"),
@@ -44,42 +45,50 @@ def _sampled(
 
 
 VARIABLES = (
-    *_sampled("rho", "σ₁", "spectral norm σ₁", log=True, summary="median"),
-    *_sampled("delta", "δ", "δ = σ₂/σ₁"),
+    *_sampled("rho", "σ₁", cited("spectral norm σ₁ (ρ in S0 eq. 7)"), log=True, summary="median"),
+    *_sampled(
+        "delta",
+        "δ",
+        "δ = σ₂/σ₁",
+        reading=cited("a small δ means that one direction dominates; the prose of S0 §5.3 reads δ the other way round"),
+    ),
     *_sampled("kappa", "κ", "condition number κ = σ₁/σ_d", log=True),
-    *_sampled("pr", "PR", "participation ratio (Σσ²)²/Σσ⁴", summary="median"),
+    *_sampled("pr", "PR", "participation ratio PR = (Σσ²)²/Σσ⁴", summary="median"),
     *_sampled("frobenius", "‖J‖_F", "Frobenius norm ‖J‖_F", log=True),
     Variable("henrici", HEAD, "Henrici", "Henrici departure", summary="mean"),
-    Variable("self_alignment", HEAD, "self-align.", "self-alignment", summary="mean"),
-    Variable("forward_alignment", HEAD, "forward align.", "forward alignment"),
-    Variable("alignment_gap", HEAD, "σ_k − σ_k+1", "gap after the k-th singular value, over σ₁"),
-    Variable("complex_fraction", HEAD, "complex λ", "share of λ in complex pairs"),
+    Variable("self_alignment", HEAD, "self-alignment", "self-alignment", summary="mean"),
+    Variable("forward_alignment", HEAD, "forward alignment", "forward alignment"),
+    Variable("alignment_gap", HEAD, "1 − σ_k+1/σ_k", "gap 1 − σ_k+1/σ_k after the k-th singular value"),
+    Variable("complex_fraction", HEAD, "complex λ", "share of complex λ"),
     Variable("expanding_fraction", HEAD, "|λ| > 1", "share of |λ| > 1"),
     Variable("spectral_radius", HEAD, "|λ₁|", "spectral radius |λ₁|", log=True),
     Variable("residual_norm", HEAD, "‖J − I‖_F/√d", "‖J − I‖_F/√d", log=True),
-    Variable("mean_alpha_rank", HEAD, "α", "α of the mean"),
-    Variable("mean_alpha_rank_se", HEAD, "SE(α)", "standard error of α of the mean", role="error"),
-    Variable("mean_r2", HEAD, "R²", "R² of the fit of the mean"),
+    Variable("mean_alpha_rank", HEAD, "α", "α of the mean Jacobian"),
+    Variable("mean_alpha_rank_se", HEAD, "SE(α)", "standard error of α of the mean Jacobian", role="error"),
+    Variable("mean_r2", HEAD, "R²", "R² of the power law of the mean Jacobian"),
     Variable(
         "verified_error", HEAD, "error", "relative difference of closed form and autograd", log=True, role="error"
     ),
     Variable("mean_eigenvalues", (*HEAD, "mode"), "λ", "λ of the mean Jacobian", role="spectrum"),
     Variable("mean_singular_values", (*HEAD, "mode"), "σ", "σ of the mean Jacobian", log=True, role="spectrum"),
-    Variable("singular_values", (*SAMPLE, "mode"), "σ", "singular values", log=True, role="spectrum", when=_spectra),
-    Variable("column_norm", (*HEAD, "unit"), "‖J eᵢ‖", "column norm of the mean Jacobian", log=True, role="detail"),
+    Variable("singular_values", (*SAMPLE, "mode"), "σ", "σ of the samples", log=True, role="spectrum", when=_spectra),
+    Variable(
+        "column_norm", (*HEAD, "unit"), "‖J eᵢ‖", "column norm ‖J eᵢ‖ of the mean Jacobian", log=True, role="detail"
+    ),
     Variable("alignment_baseline", ("model",), "k/d", "alignment of random subspaces", role="null"),
     Variable(
         "cumulative_effective_rank",
         ("model", "layer"),
-        "PR",
-        "effective rank of the product of all layers from this one",
+        "effective rank",
+        "effective rank of the product to the last layer",
+        log=True,
         when=_depth,
     ),
     Variable(
         "cumulative_singular_values",
         ("model", "layer", "depth_mode"),
         "σ",
-        "singular values of the product of all layers from this one",
+        "σ of the product to the last layer",
         log=True,
         role="detail",
         when=_depth,
@@ -88,7 +97,7 @@ VARIABLES = (
         "cumulative_exponents",
         ("model", "layer", "depth_mode"),
         "ln σ/(L − ℓ)",
-        "exponents of the product of all layers from this one",
+        "exponents ln σ/(L − ℓ) of the product",
         "nats a layer",
         role="detail",
         when=_depth,
@@ -97,15 +106,16 @@ VARIABLES = (
         "cumulative_discarded",
         ("model", "layer"),
         "discarded",
-        "share of ‖·‖_F that the truncated product discards",
+        "share of ‖·‖_F² discarded by the truncated product",
         log=True,
         when=_depth,
     ),
     Variable(
         "surgery_effective_rank",
         ("model", "construction", "dose", "layer", "draw"),
-        "PR",
-        "effective rank after surgery",
+        "effective rank",
+        "effective rank of the product after surgery",
+        log=True,
         role="detail",
         when=_surgery,
     ),
@@ -113,7 +123,7 @@ VARIABLES = (
         "surgery_moved",
         ("model", "layer"),
         "Δλ",
-        "how far control A moves the eigenvalues, over their size",
+        "shift Δλ of the eigenvalues by control A, over their size",
         when=_surgery,
     ),
     Variable("sample_text", ("model", "sample"), "", "text of the sample", role="detail"),

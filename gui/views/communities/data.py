@@ -1,10 +1,12 @@
 """Slices of the communities dataset that its views share. Nothing here computes a result; it finds and labels them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
+from engine.analyses.registry import variables_of
 from gui.plots.figure import Axis
 from gui.plots.selection import Selection
 from gui.views.model_slice import ModelSlice
@@ -19,7 +21,7 @@ SITE_LABELS: dict[str, Any] = {"labels": SITES}
 SIGNIFICANT = 0.05
 COLORS = 8
 NOTHING = "No layer has been computed yet: communities appear here as their layers arrive."
-JACOBIAN = "column norm ‖J eᵢ‖ of the mean Jacobian"
+VARIABLES = variables_of(NAME)
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class CommunitiesSlice(ModelSlice):
     @property
     def untrained(self) -> Self | None:
         """The twin of this model, or else that of another revision: training made neither."""
-        others = (one for one in self.every if one.info.twin and one.info.source == self.info.source)
+        others = (other for other in self.every if other.info.twin and other.info.source == self.info.source)
         return None if self.info.twin else self.twin or next(others, None)
 
     def layer(self, selection: Selection) -> int:
@@ -51,20 +53,20 @@ class CommunitiesSlice(ModelSlice):
 
     def values(self, name: str, site: str, layer: int | None = None) -> Any:
         """A variable (model, site, layer, …) of this model at a site: of all its layers, or of one."""
-        found = self.array(name)[self.model, list(SITES).index(site), : self.layers]
-        return found if layer is None else found[layer]
+        values = self.array(name)[self.model, list(SITES).index(site), : self.layers]
+        return values if layer is None else values[layer]
 
     def number(self, name: str, site: str, layer: int) -> float:
         return float(self.values(name, site, layer))
 
     @property
     def arrived(self) -> "np.ndarray[Any, Any]":
-        """Layers of which there is something at either site."""
-        names = [self.values("n_communities", site) for site in SITES]
-        return np.flatnonzero(np.isfinite(names).any(0))
+        """Layers that have a result at either site."""
+        counts = [self.values("n_communities", site) for site in SITES]
+        return np.flatnonzero(np.isfinite(counts).any(0))
 
     def missing(self, site: str, layer: int) -> str:
-        """Why there is nothing to draw of a snapshot; empty if there is."""
+        """Why a snapshot cannot be drawn; empty if it can."""
         if not self.arrived.size:
             return NOTHING
         if layer not in self.arrived:
@@ -78,9 +80,9 @@ class CommunitiesSlice(ModelSlice):
         membership, lineage = (self.values(name, site, layer) for name in ("membership", "lineage"))
         sizes = self.values("community_size", site, layer)
         proper = np.isfinite(membership) & (membership < np.isfinite(sizes).sum())
-        found = np.full(len(membership), -1)
-        found[proper] = lineage[membership[proper].astype(int)].astype(int) % COLORS
-        return found
+        numbers = np.full(len(membership), -1)
+        numbers[proper] = lineage[membership[proper].astype(int)].astype(int) % COLORS
+        return numbers
 
     def tails(self, site: str, layer: int) -> tuple["np.ndarray[Any, Any]", "np.ndarray[Any, Any]"]:
         """Units of the top and of the bottom 10 % of participation, as the test took them."""
@@ -97,18 +99,18 @@ class CommunitiesSlice(ModelSlice):
 
     def caveats(self, *more: str) -> str:
         """`more`, then the notes of this model."""
-        mine = [note for note in self.note.split("  ·  ") if note.startswith((f"{self.label}:", f"{self.label},"))]
-        return "  ·  ".join(filter(None, (*more, *mine)))
+        own = [note for note in self.header.notes if note.startswith((f"{self.label}:", f"{self.label},"))]
+        return "  ·  ".join(filter(None, (*more, *own)))
 
     def describe(self, site: str, layer: int, units: "np.ndarray[Any, Any]") -> tuple[str, ...]:
         """Each of `units` in words."""
-        names = ("membership", "participation", "degree", "column_norm")
-        columns = (self.values(name, site, layer)[units].tolist() for name in names)
+        names = ("participation", "degree", "column_norm")
+        columns = (self.values(name, site, layer)[units].tolist() for name in ("membership", *names))
         return tuple(
             f"unit {unit}: constant, in no community"
             if np.isnan(community)
-            else f"unit {unit}, community {int(community)}: P = {p:.3g}, Σ|r| = {degree:.3g}, ‖J eᵢ‖ = {norm:.3g}"
-            for unit, community, p, degree, norm in zip(units.tolist(), *columns, strict=True)
+            else f"unit {unit}, community {int(community)}: {_listed(dict(zip(names, numbers, strict=True)))}"
+            for unit, community, *numbers in zip(units.tolist(), *columns, strict=True)
         )
 
 
@@ -117,6 +119,10 @@ def layer_axis(layers: int, label: str = "layer") -> Axis:
     return Axis(label, ticks=tuple((float(i), str(i)) for i in range(0, layers, step)), limits=(-0.6, layers - 0.4))
 
 
-def said(number: float, digits: int = 3) -> str:
+def _listed(values: Mapping[str, float]) -> str:
+    return ", ".join(f"{VARIABLES[name].symbol} = {value:.3g}" for name, value in values.items())
+
+
+def rounded(number: float, digits: int = 3) -> str:
     """A number, or a dash for what is absent."""
     return "–" if np.isnan(number) else f"{number:.{digits}g}"

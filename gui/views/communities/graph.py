@@ -9,14 +9,17 @@ from pydantic import Field
 from gui.plots.figure import Axis, Figure, Image, Mark, Panel, Points, Rule, Segments
 from gui.plots.selection import Pick, Selection
 from gui.views.base import Options
-from gui.views.communities.data import COLORS, JACOBIAN, SITE_LABELS, CommunitiesSlice, Site, said
+from gui.views.communities.data import COLORS, SITE_LABELS, VARIABLES, CommunitiesSlice, Site, rounded
 
 if TYPE_CHECKING:
     import xarray as xr
 
 Size = Literal["participation", "column_norm", "degree", "same"]
 SIZES: dict[str, Any] = {
-    "labels": {"participation": "participation", "column_norm": "column norm", "degree": "degree", "same": "all alike"}
+    "labels": {
+        **{name: VARIABLES[name].label for name in ("participation", "column_norm", "degree")},
+        "same": "all alike",
+    }
 }
 Edges = Literal["all", "positive", "negative", "none"]
 SMALL, LARGE = 3.0, 13.0
@@ -31,52 +34,55 @@ class GraphOptions(Options):
 
 def graph(dataset: "xr.Dataset", selection: Selection, options: GraphOptions) -> Figure:
     """Units as nodes, their kept correlations as edges, communities by colour; a colour stays through the layers."""
-    of = CommunitiesSlice.of(dataset, selection)
-    site, layer = options.site, of.layer(selection)
-    if empty := of.missing(site, layer):
+    communities = CommunitiesSlice.of(dataset, selection)
+    site, layer = options.site, communities.layer(selection)
+    if empty := communities.missing(site, layer):
         return Figure(empty=empty)
-    x, y = np.asarray(of.values("position", site, layer), float).T
+    x, y = np.asarray(communities.values("position", site, layer), float).T
     marks: list[Mark] = []
-    source, target, weight = (of.values(f"edge_{name}", site, layer) for name in ("source", "target", "weight"))
-    there = source >= 0
+    source, target, weight = (
+        communities.values(f"edge_{name}", site, layer) for name in ("source", "target", "weight")
+    )
+    present = source >= 0
     for sign, name, tint, strong in ((-1, "negative", "data", 0.4), (1, "positive", "ink", 1.0)):
-        chosen = there & (sign * weight > 0)
+        chosen = present & (sign * weight > 0)
         if options.edges in ("all", name) and chosen.any():
             ends = np.stack([source[chosen], target[chosen]], axis=1)
             faint = strong * float(np.clip(200 / chosen.sum(), 0.08, 0.6))
             marks.append(Segments(x[ends], y[ends], f"{name} r ({chosen.sum():,})", tint, faint))
-    colors, size = of.colors(site, layer), _sizes(of, options.size, site, layer)
+    colors, size = communities.colors(site, layer), _sizes(communities, options.size, site, layer)
     placed = np.isfinite(x)
     for color in range(-1, COLORS):
         units = np.flatnonzero(placed & (colors == color))
         if units.size:
             label, name = ("degenerate", "muted") if color < 0 else ("", f"c{color}")
-            hover = of.describe(site, layer, units)
+            hover = communities.describe(site, layer, units)
             marks.append(Points(x[units], y[units], label, name, size[units], picks=_picks(units), hover=hover))
-    if options.boundary and (ringed := of.tails(site, layer)[0]).size:
+    if options.boundary and (ringed := communities.tails(site, layer)[0]).size:
         label = "boundary units: top 10 % of participation"
         marks.append(Points(x[ringed], y[ringed], label, "ink", size=size[ringed] + 3, filled=False))
-    unit = of.unit(selection)
+    unit = communities.unit(selection)
     if placed[unit]:
         marks.append(Points(x[[unit]], y[[unit]], f"unit {unit}", "accent", size=LARGE + 6, filled=False))
-    counted = {name: int(of.number(name, site, layer)) for name in ("n_communities", "n_degenerate", "n_constant")}
-    noise = float(dataset["noise_correlation"].values[of.model])
+    count, degenerate, constant = (
+        int(communities.number(name, site, layer)) for name in ("n_communities", "n_degenerate", "n_constant")
+    )
+    noise = float(dataset["noise_correlation"].values[communities.model])
     note = (
-        f"{counted['n_communities']} communities; {counted['n_degenerate']} units in degenerate ones, "
-        f"{counted['n_constant']} constant; weakest edge |r| = {said(of.number('weakest_edge', site, layer))}, noise "
-        f"1/√N = {noise:.2g}"
+        f"{count} communities; {degenerate} units in degenerate ones, {constant} constant; weakest edge |r| = "
+        f"{rounded(communities.number('weakest_edge', site, layer))}, noise 1/√N = {noise:.2g}"
     )
     bare = Axis("", bare=True)
     panel = Panel(bare, bare, tuple(marks))
-    title = of.title("communities", site, layer)
-    selected = of.describe(site, layer, np.array([unit]))
-    return Figure(((panel,),), title=title, note=of.caveats(*selected, note))
+    title = communities.title("communities", site, layer)
+    selected = communities.describe(site, layer, np.array([unit]))
+    return Figure(((panel,),), title=title, note=communities.caveats(*selected, note))
 
 
-def _sizes(of: CommunitiesSlice, by: Size, site: str, layer: int) -> Any:
+def _sizes(communities: CommunitiesSlice, by: Size, site: str, layer: int) -> Any:
     if by == "same":
-        return np.full(int(of.dataset.sizes["unit"]), 6.0)
-    values = np.asarray(of.values(by, site, layer))
+        return np.full(int(communities.dataset.sizes["unit"]), 6.0)
+    values = np.asarray(communities.values(by, site, layer))
     finite = values[np.isfinite(values)]
     if not finite.size or np.ptp(finite) == 0:
         return np.full(len(values), 6.0)
@@ -100,13 +106,13 @@ class MatrixOptions(Options):
 
 def matrix(dataset: "xr.Dataset", selection: Selection, options: MatrixOptions) -> Figure:
     """Correlations of all units, those of a community beside each other (of many units, means of tiles)."""
-    of = CommunitiesSlice.of(dataset, selection)
-    site, layer = options.site, of.layer(selection)
-    if empty := of.missing(site, layer):
+    communities = CommunitiesSlice.of(dataset, selection)
+    site, layer = options.site, communities.layer(selection)
+    if empty := communities.missing(site, layer):
         return Figure(empty=empty)
-    order = of.values("order", site, layer)
+    order = communities.values("order", site, layer)
     order = order[order >= 0]
-    tiles = of.values("correlation_tiles", site, layer)
+    tiles = communities.values("correlation_tiles", site, layer)
     side = int(np.isfinite(tiles).any(0).sum())
     z = np.asarray(tiles[:side, :side], float)
     z[np.arange(side), np.arange(side)] = np.where(side == len(order), np.nan, np.diag(z))  # r of a unit with itself
@@ -114,14 +120,14 @@ def matrix(dataset: "xr.Dataset", selection: Selection, options: MatrixOptions) 
     reach = float(np.nanquantile(np.abs(z), 0.995))
     marks: list[Mark] = [Image(z, edges, edges, "mean r", colormap="diverging", limits=(-reach, reach))]
     if options.borders:
-        membership = of.values("membership", site, layer)[order]
-        proper = int(np.isfinite(of.values("community_size", site, layer)).sum())
+        membership = communities.values("membership", site, layer)[order]
+        proper = int(np.isfinite(communities.values("community_size", site, layer)).sum())
         cuts = np.flatnonzero(np.diff(np.minimum(membership, proper)) > 0) + 1.0
         both, ends = np.stack([cuts, cuts], 1), np.tile([0.0, float(len(order))], (len(cuts), 1))
         if cuts.size:
             sides = np.concatenate([both, ends]), np.concatenate([ends, both])
             marks.append(Segments(*sides, "borders of communities", "ink", 0.6))
-    unit = of.unit(selection)
+    unit = communities.unit(selection)
     if (at := np.flatnonzero(order == unit)).size:
         marks += [Rule(axis, float(at[0]) + 0.5, f"unit {unit}", "accent") for axis in ("x", "y")]
     axis = Axis("units, ordered by community and degree", limits=(0, len(order)))
@@ -129,7 +135,9 @@ def matrix(dataset: "xr.Dataset", selection: Selection, options: MatrixOptions) 
     note = (
         "" if side == len(order) else f"Means of tiles of about {len(order) / side:.0f} × {len(order) / side:.0f} units"
     )
-    return Figure(((panel,),), title=of.title("correlations by community", site, layer), note=of.caveats(note))
+    return Figure(
+        ((panel,),), title=communities.title("correlations by community", site, layer), note=communities.caveats(note)
+    )
 
 
 class UnitOptions(Options):
@@ -139,17 +147,18 @@ class UnitOptions(Options):
 
 def units(dataset: "xr.Dataset", selection: Selection, options: UnitOptions) -> Figure:
     """Participation against column norm, with the tails that the test compares (S3, A.5)."""
-    of = CommunitiesSlice.of(dataset, selection)
-    site, layer = options.site, of.layer(selection)
-    if empty := of.missing(site, layer):
+    communities = CommunitiesSlice.of(dataset, selection)
+    site, layer = options.site, communities.layer(selection)
+    if empty := communities.missing(site, layer):
         return Figure(empty=empty)
-    shown = [of] + ([of.untrained] if options.twin and of.untrained is not None else [])
+    shown = [communities] + ([communities.untrained] if options.twin and communities.untrained is not None else [])
+    x_axis, y_axis = (Axis(VARIABLES[name].label, log=VARIABLES[name].log) for name in ("participation", "column_norm"))
     panels, notes = [], []
-    for one in shown:
-        if one.missing(site, layer):
+    for member in shown:
+        if member.missing(site, layer):
             continue
-        x, y = (np.asarray(one.values(name, site, layer)) for name in ("participation", "column_norm"))
-        top, bottom = one.tails(site, layer)
+        x, y = (np.asarray(member.values(name, site, layer)) for name in ("participation", "column_norm"))
+        top, bottom = member.tails(site, layer)
         rest = np.setdiff1d(np.flatnonzero(np.isfinite(x) & np.isfinite(y)), np.concatenate([top, bottom]))
         marks: list[Mark] = []
         for units, label, color in (
@@ -157,19 +166,21 @@ def units(dataset: "xr.Dataset", selection: Selection, options: UnitOptions) -> 
             (bottom, "bottom 10 %: inside a community", "c0"),
             (top, "top 10 %: at boundaries", "c1"),
         ):
-            hover = one.describe(site, layer, units)
+            hover = member.describe(site, layer, units)
             marks.append(Points(x[units], y[units], label, color, size=5, picks=_picks(units), hover=hover))
             if label != "between" and units.size:
                 marks.append(Rule("y", float(np.mean(y[units])), f"mean of the {label.split(':')[0]}", color))
-        unit = one.unit(selection)
+        unit = member.unit(selection)
         marks.append(Points(x[[unit]], y[[unit]], f"unit {unit}", "ink", size=13, filled=False))
-        panels.append(Panel(Axis("participation P"), Axis(JACOBIAN, log=True), tuple(marks), title=one.label))
+        panels.append(Panel(x_axis, y_axis, tuple(marks), title=member.label))
         d, low, high, p, q = (
-            one.number(name, site, layer)
+            member.number(name, site, layer)
             for name in ("cohens_d", "cohens_d_low", "cohens_d_high", "p_value", "q_value")
         )
         notes.append(
-            f"{one.label}: Cohen’s d = {said(d)} (95 % interval {said(low)} to {said(high)}), p = {said(p)}, "
-            f"q = {said(q)} over the layers"
+            f"{member.label}: Cohen’s d = {rounded(d)} (95 % interval {rounded(low)} to {rounded(high)}), "
+            f"p = {rounded(p)}, q = {rounded(q)} over the layers"
         )
-    return Figure((tuple(panels),), title=of.title("units at boundaries", site, layer), note=of.caveats(*notes))
+    return Figure(
+        (tuple(panels),), title=communities.title("units at boundaries", site, layer), note=communities.caveats(*notes)
+    )

@@ -1,16 +1,10 @@
 """The views of the `communities` analysis, in the order of their tabs."""
 
-from typing import TYPE_CHECKING
-
 from gui.views.base import View
 from gui.views.claims import ClaimOptions, claims
 from gui.views.communities import graph, layers
 from gui.views.communities.data import NAME
 from gui.views.communities.inspection import inspect_unit
-
-if TYPE_CHECKING:
-    pass
-
 
 INSPECT = inspect_unit
 NAVIGATOR = View("navigator", "Navigator", NAME, NAME, layers.NavigatorOptions, layers.navigator)

@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 
-from engine.studies import cited
+from engine.analyses.jacobians.variables import HEAD
+from engine.analyses.registry import variables_of
+from engine.analyses.variables import Variable
 from gui.plots.figure import Axis, Floats
 from gui.plots.selection import Pick, Selection
 from gui.views.model_slice import ModelSlice
@@ -23,42 +25,33 @@ NOTHING = "No layer has arrived yet: the first one is drawn as soon as it is com
 
 
 def waiting(layer: int) -> str:
-    return f"Layer {layer} is not there: either it has not arrived yet, or this run was not asked for it."
+    return f"Layer {layer} is missing: either it has not arrived yet, or this run was not asked for it."
 
 
-@dataclass(frozen=True)
-class Statistic:
-    """How a statistic is named on axes and in one symbol, and whether its axis is logarithmic."""
-
-    label: str
-    symbol: str
-    log: bool = False
-    note: str = ""
-
-
-SAMPLED: dict[str, Statistic] = {
-    "rho": Statistic(cited("spectral norm σ₁ (ρ in S0 eq. 7)"), "σ₁", log=True),
-    "delta": Statistic(
-        "δ = σ₂/σ₁",
-        "δ",
-        note=cited("A small δ means that one direction dominates; the prose of S0 §5.3 reads δ the other way round"),
-    ),
-    "kappa": Statistic("condition number κ = σ₁/σ_d", "κ", log=True),
-    "pr": Statistic("participation ratio (Σσ²)²/Σσ⁴", "PR"),
-    "frobenius": Statistic("Frobenius norm ‖J‖_F", "‖J‖_F", log=True),
-}
-OPERATOR: dict[str, Statistic] = {
-    "complex_fraction": Statistic("share of λ in complex pairs", "complex λ"),
-    "expanding_fraction": Statistic("share of |λ| > 1", "|λ| > 1"),
-    "spectral_radius": Statistic("spectral radius |λ₁|", "|λ₁|", log=True),
-    "condition": Statistic("condition number σ₁/σ_d", "σ₁/σ_d", log=True),
-    "henrici": Statistic("Henrici departure", "Henrici"),
-    "self_alignment": Statistic("self-alignment", "self-align."),
-    "forward_alignment": Statistic("forward alignment", "forward align."),
-    "residual_norm": Statistic("‖J − I‖_F/√d", "‖J − I‖_F/√d", log=True),
-}
 SampledName = Literal["rho", "delta", "kappa", "pr", "frobenius"]
-SAMPLED_LABELS: dict[str, Any] = {"labels": {name: kind.label for name, kind in SAMPLED.items()}}
+OperatorName = Literal[
+    "complex_fraction", "expanding_fraction", "spectral_radius", "condition", "henrici", "self_alignment",
+    "forward_alignment", "residual_norm",
+]  # fmt: skip
+SAMPLED: tuple[str, ...] = get_args(SampledName)
+"""Statistics of every sample, in the order of the choices."""
+OPERATOR: tuple[str, ...] = get_args(OperatorName)
+"""Statistics of the mean operator, in the order of the panels."""
+VARIABLES = {
+    **variables_of("jacobians"),
+    # Not on disk: the views take it from the mean Jacobian's singular values.
+    "condition": Variable("condition", HEAD, "σ₁/σ_d", "condition number σ₁/σ_d", log=True),
+}
+SAMPLED_LABELS: dict[str, Any] = {"labels": {name: VARIABLES[name].label for name in SAMPLED}}
+
+
+def axis_of(variable: Variable) -> Axis:
+    return Axis(variable.label, log=variable.log)
+
+
+def reading_of(variable: Variable) -> str:
+    """How to read its values, as a sentence under the plot; empty where that is plain."""
+    return variable.reading[:1].upper() + variable.reading[1:]
 
 
 @dataclass(frozen=True)
@@ -84,10 +77,10 @@ class JacobiansSlice(ModelSlice):
 
     @property
     def context(self) -> str:
-        return CONTEXTS[str(self.dataset.attrs["context"])]
+        return CONTEXTS[str(self.header.settings["context"])]
 
     def title(self, what: str) -> str:
-        """`what` of this model, in which context."""
+        """A title: `what` of this model, in which context."""
         return f"{self.label}: {what} ({self.context})"
 
     def layer(self, selection: Selection) -> int:
@@ -103,7 +96,7 @@ class JacobiansSlice(ModelSlice):
         return [str(component) for component in self.array("component")]
 
     def values(self, name: str, component: str) -> np.ndarray:
-        """Variable `name` of `component`, (layers, …); NaN where it is not there or has not arrived."""
+        """Variable `name` of `component`, (layers, …); NaN where it is absent or has not arrived."""
         if name == "condition":
             return self._condition(component)
         if name not in self.dataset or component not in self._components:
@@ -131,18 +124,20 @@ class JacobiansSlice(ModelSlice):
             return sigma[:, 0] / smallest
 
     def measured(self, name: str) -> list[str]:
-        """The components of which there is anything of `name`."""
+        """The components that have any value of `name`."""
         return [c for c in COMPONENTS if not np.isnan(self.values(name, c)).all()]
 
     def missing(self, name: str, component: str, what: str) -> str:
         """Why `what` of `component` cannot be drawn, and what to do."""
-        there = [COMPONENTS[c] for c in self.measured(name)]
-        if component in self.dataset["component"].values and not there:
+        present = [COMPONENTS[c] for c in self.measured(name)]
+        if component in self.dataset["component"].values and not present:
             return NOTHING
-        if not there:
+        if not present:
             return f"This run has no {what} of {self.label}. Ask for it in a new run."
-        here = " and ".join((", ".join(there[:-1]), there[-1]) if there[:-1] else there)
-        return f"This run has no {what} of the {COMPONENTS[component]}, but of {here}: choose that above, or run anew."
+        listing = " and ".join((", ".join(present[:-1]), present[-1]) if present[:-1] else present)
+        return (
+            f"This run has no {what} of the {COMPONENTS[component]}, but of {listing}: choose that above, or run anew."
+        )
 
     def absent(self, name: str, what: str) -> str:
         """Why `what`, which comes after all layers, cannot be drawn."""

@@ -16,9 +16,10 @@ from gui.views.jacobians.data import (
     LABELS,
     OPERATOR,
     SAMPLED,
+    VARIABLES,
     Component,
     JacobiansSlice,
-    Statistic,
+    axis_of,
     depth,
     layer_axis,
 )
@@ -43,12 +44,12 @@ def profiles(dataset: "xr.Dataset", selection: Selection, options: DepthOptions)
     jacobians = JacobiansSlice.of(dataset, selection)
     if options.component not in jacobians.measured("henrici"):
         return Figure(empty=jacobians.missing("henrici", options.component, "mean Jacobian"))
-    there = [name for name in OPERATOR if options.component in jacobians.measured(name)]
-    panels = [_profile(jacobians, name, selection, options) for name in there]
+    measured = [name for name in OPERATOR if options.component in jacobians.measured(name)]
+    panels = [_profile(jacobians, name, selection, options) for name in measured]
     title = jacobians.title(f"the mean Jacobian of the {COMPONENTS[options.component]} by layer")
     note = "U: mean of the first and last layer over the median of the others"
     if options.regimes == "change points" and np.isnan(jacobians.values("henrici", options.component)).any():
-        note += "  ·  Change points are sought when every layer is there"
+        note += "  ·  Change points are sought once every layer has arrived"
     return Figure(_rows(panels), title=title, note=jacobians.caveats(note))
 
 
@@ -59,7 +60,7 @@ def _rows(panels: list[Panel]) -> tuple[tuple[Panel, ...], ...]:
 
 
 def _profile(jacobians: JacobiansSlice, name: str, selection: Selection, options: DepthOptions) -> Panel:
-    kind, values = OPERATOR[name], jacobians.values(name, options.component)
+    variable, values = VARIABLES[name], jacobians.values(name, options.component)
     x = depth(len(values))
     marks: list[Mark] = _baseline(jacobians, name)
     if options.twin and (twin := jacobians.twin) is not None:
@@ -69,17 +70,17 @@ def _profile(jacobians: JacobiansSlice, name: str, selection: Selection, options
     if options.regimes == "thirds":
         edge = len(values) // 3
         marks.append(_levels(values, (edge, len(values) - edge), tuple(thirds(values)), "mean of each third"))
-    elif options.regimes == "change points" and (found := _found(values, kind)) is not None:
-        title.append(_verdict(found))
-        if found.supported and not found.is_slope:
-            levels = tuple(np.exp(m) if kind.log else m for m in found.means[found.supported])
-            starts = found.breaks[found.supported]
+    elif options.regimes == "change points" and (steps := _regimes_of(values, variable.log)) is not None:
+        title.append(_verdict(steps))
+        if steps.supported and not steps.is_slope:
+            levels = tuple(np.exp(m) if variable.log else m for m in steps.means[steps.supported])
+            starts = steps.breaks[steps.supported]
             marks.append(_levels(values, starts, levels, "regimes"))
             marks += [Rule("x", start - 0.5, "change point", "accent") for start in starts]
     picks = tuple(jacobians.pick(i) for i in range(len(values)))
     marks.append(Rule("x", float(jacobians.layer(selection)), "selected layer", "muted"))
     marks.append(Line(x, values, "mean Jacobian", "data", 2, markers=True, picks=picks))
-    return Panel(layer_axis(jacobians.layers), Axis(kind.label, log=kind.log), tuple(marks), title="  ·  ".join(title))
+    return Panel(layer_axis(jacobians.layers), axis_of(variable), tuple(marks), title="  ·  ".join(title))
 
 
 def _baseline(jacobians: JacobiansSlice, name: str) -> list[Mark]:
@@ -98,12 +99,12 @@ def _levels(values: Floats, starts: tuple[int, ...], levels: tuple[float, ...], 
     return Line(np.array(x, float), np.array(y, float), label, "accent", 1.5)
 
 
-def _found(values: Floats, kind: Statistic) -> Regimes | None:
+def _regimes_of(values: Floats, log: bool) -> Regimes | None:
     """The regimes of a whole profile (forward alignment has no last layer); None while layers are missing."""
-    there = values[:-1] if np.isnan(values[-1]) else values
-    if len(there) < 4 or not np.isfinite(there).all() or (kind.log and (there <= 0).any()):
+    profile = values[:-1] if np.isnan(values[-1]) else values
+    if len(profile) < 4 or not np.isfinite(profile).all() or (log and (profile <= 0).any()):
         return None
-    return _regimes(tuple(np.log(there) if kind.log else there))
+    return _regimes(tuple(np.log(profile) if log else profile))
 
 
 @lru_cache(maxsize=256)
@@ -111,12 +112,12 @@ def _regimes(values: tuple[float, ...]) -> Regimes:
     return regimes(np.array(values))
 
 
-def _verdict(found: Regimes) -> str:
-    if found.supported == 0:
+def _verdict(steps: Regimes) -> str:
+    if steps.supported == 0:
         return "no change point"
-    if found.is_slope:
-        return "rather a slope than steps"
-    return f"{found.supported} change point{'s' if found.supported > 1 else ''}"
+    if steps.is_slope:
+        return "a slope rather than steps"
+    return f"{steps.supported} change point{'s' if steps.supported > 1 else ''}"
 
 
 class CompareOptions(Options):
@@ -132,16 +133,17 @@ def compare(dataset: "xr.Dataset", selection: Selection, options: CompareOptions
     """Statistics against relative depth, one line for each model or checkpoint; means with their 95 % intervals."""
     chosen = JacobiansSlice.of(dataset, selection)
     names = SAMPLED if options.show == "samples" else OPERATOR
-    first = next(iter(names))
-    if not any(options.component in one.measured(first) for one in chosen.every):
+    first = names[0]
+    if not any(options.component in model.measured(first) for model in chosen.every):
         return Figure(empty=chosen.missing(first, options.component, "such statistics"))
     panels = []
-    for name, kind in names.items():
+    for name in names:
+        variable = VARIABLES[name]
         marks: list[Mark] = _baseline(chosen, name)
-        for one, color in zip(chosen.every, colors(chosen.infos), strict=True):
-            marks += _curve(one, name, options.component, color)
-        label = kind.label if options.show == "operators" else f"mean {kind.label}"
-        panels.append(Panel(Axis("relative depth"), Axis(label, log=kind.log), tuple(marks)))
+        for model, color in zip(chosen.every, colors(chosen.infos), strict=True):
+            marks += _curve(model, name, options.component, color)
+        label = variable.label if options.show == "operators" else f"mean {variable.label}"
+        panels.append(Panel(Axis("relative depth"), Axis(label, log=variable.log), tuple(marks)))
     what = "per-sample means" if options.show == "samples" else "mean Jacobians"
     context = chosen.context
     title = f"{what[0].upper()}{what[1:]} of the {COMPONENTS[options.component]} against relative depth ({context})"

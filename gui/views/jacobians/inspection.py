@@ -6,7 +6,7 @@ import numpy as np
 
 from gui.plots.selection import Selection
 from gui.views.inspection import Inspection, Row
-from gui.views.jacobians.data import COMPONENTS, OPERATOR, SAMPLED, JacobiansSlice, quote
+from gui.views.jacobians.data import COMPONENTS, OPERATOR, SAMPLED, VARIABLES, JacobiansSlice, quote, reading_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,12 +37,13 @@ def inspect_sample(dataset: "xr.Dataset", selection: Selection) -> Inspection:
 
 
 def _row(jacobians: JacobiansSlice, name: str, component: str, layer: int, sample: int | None = None) -> Row:
-    kind, of = {**SAMPLED, **OPERATOR}[name], COMPONENTS[component]
-    what = "of this sample" if sample is not None else "of the mean Jacobian"
+    variable, place = VARIABLES[name], COMPONENTS[component]
+    owner = "of this sample" if sample is not None else "of the mean Jacobian"
+    meaning = f"{variable.label}, {place}, {owner}"
     twin = jacobians.twin
     return Row(
-        f"{kind.symbol} {of}",
-        f"{kind.label}, {of}, {what}",
+        f"{variable.symbol} {place}",
+        ". ".join(filter(None, (meaning, reading_of(variable)))),
         _at(jacobians, name, component, layer, sample),
         _at(twin, name, component, layer, sample) if twin is not None else float("nan"),
     )
@@ -64,5 +65,5 @@ def _verdict(jacobians: JacobiansSlice, components: list[str], layer: int, sampl
     if not places:
         return "This sample was left out: its activations are not finite."
     text, token = jacobians.texts[sample]
-    said = f"Taken at “{token}” of {quote(text)} " if text or token else ""
-    return f"{said}Share of samples whose σ₁ here is at most this one’s: {', '.join(places)}."
+    sentence = f"Taken at “{token}” of {quote(text)} " if text or token else ""
+    return f"{sentence}Share of samples whose σ₁ here is at most this one’s: {', '.join(places)}."

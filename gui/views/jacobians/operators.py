@@ -15,8 +15,12 @@ from gui.views.jacobians.data import (
     NOTHING,
     OPERATOR,
     SAMPLED,
+    VARIABLES,
     Component,
     JacobiansSlice,
+    OperatorName,
+    SampledName,
+    axis_of,
     layer_axis,
     waiting,
 )
@@ -57,11 +61,11 @@ def cloud(dataset: "xr.Dataset", selection: Selection, options: CloudOptions) ->
     )
     marks.append(_points(values, options.density, 5.0, hover))
     at = f"of the {COMPONENTS[component]}, layer {layer}"
-    found = {name: float(jacobians.values(name, component)[layer]) for name in ("complex_fraction", "henrici")}
+    pairs, henrici = (float(jacobians.values(name, component)[layer]) for name in ("complex_fraction", "henrici"))
     expanding = int((np.abs(values) > 1).sum())
     note = (
-        f"{expanding} of {len(values)} eigenvalues outside the unit circle, {found['complex_fraction']:.0%} in complex "
-        f"pairs, Henrici departure {found['henrici']:.3g}"
+        f"{expanding} of {len(values)} eigenvalues outside the unit circle, {pairs:.0%} in complex "
+        f"pairs, {VARIABLES['henrici'].long_name} {henrici:.3g}"
     )
     panel = Panel(Axis("Re λ"), Axis("Im λ"), tuple(marks), equal=True)
     title = jacobians.title(f"eigenvalues of the mean Jacobian {at}")
@@ -168,7 +172,7 @@ def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptio
     marks.append(Line(rank, sigma, f"mean of layer {layer}", "data", width=2, markers=True, hover=hover))
     fit, note = _fit(jacobians, component, layer, sigma)
     marks += fit
-    panel = Panel(Axis("rank i", log=True), Axis("singular value σᵢ", log=True), tuple(marks))
+    panel = Panel(Axis("rank i", log=True), axis_of(VARIABLES[SIGMA]), tuple(marks))
     title = jacobians.title(f"singular values of the mean Jacobian of the {COMPONENTS[component]}, layer {layer}")
     return Figure(((panel,),), title=title, note=jacobians.caveats(note))
 
@@ -204,9 +208,9 @@ def columns(dataset: "xr.Dataset", selection: Selection, options: ColumnOptions)
         return Figure(empty=jacobians.missing("column_norm", component, "mean Jacobian"))
     z = jacobians.values("column_norm", component)[:, : jacobians.width]
     layers, width = z.shape
-    label = "‖J eᵢ‖"
+    label = VARIABLES["column_norm"].symbol
     if options.relative:
-        z, label = z / np.median(z, axis=1, keepdims=True), "‖J eᵢ‖ over the layer’s median"
+        z, label = z / np.median(z, axis=1, keepdims=True), f"{label} over the layer’s median"
     layer = jacobians.layer(selection)
     edges = np.arange(width + 1) - 0.5
     picks = tuple(tuple(Pick(model=jacobians.model, layer=i, unit=j) for j in range(width)) for i in range(layers))
@@ -220,46 +224,40 @@ def columns(dataset: "xr.Dataset", selection: Selection, options: ColumnOptions)
     return Figure(((panel,),), title=title, note=jacobians.caveats(), legend=False)
 
 
-NAVIGATED: dict[str, Any] = {"labels": {name: kind.label for name, kind in {**SAMPLED, **OPERATOR}.items()}}
-NavigatedName = Literal[
-    "rho", "delta", "kappa", "pr", "frobenius",
-    "complex_fraction", "expanding_fraction", "spectral_radius", "condition", "henrici", "self_alignment",
-    "forward_alignment", "residual_norm",
-]  # fmt: skip
+NAVIGATED: dict[str, Any] = {"labels": {name: VARIABLES[name].label for name in (*SAMPLED, *OPERATOR)}}
 
 
 class NavigatorOptions(Options):
-    statistic: NavigatedName = Field("rho", title="Colour by", json_schema_extra=NAVIGATED)
+    statistic: Literal[SampledName, OperatorName] = Field("rho", title="Colour by", json_schema_extra=NAVIGATED)
 
 
 def navigator(dataset: "xr.Dataset", selection: Selection, options: NavigatorOptions) -> Figure:
     """Components × layers coloured by one statistic, of samples their median; the selected layer is outlined."""
     jacobians = JacobiansSlice.of(dataset, selection)
-    there = jacobians.measured(options.statistic)
-    if not there:
+    components = jacobians.measured(options.statistic)
+    if not components:
         return Figure(empty=NOTHING)
-    kind = {**SAMPLED, **OPERATOR}[options.statistic]
-    z = np.array([_by_layer(jacobians.values(options.statistic, c)) for c in there])
+    variable = VARIABLES[options.statistic]
+    z = np.array([_by_layer(jacobians.values(options.statistic, c)) for c in components])
     layers, layer = jacobians.layers, jacobians.layer(selection)
-    label = kind.label if options.statistic in OPERATOR else f"median {kind.symbol}"
+    label = variable.label if options.statistic in OPERATOR else f"median {variable.symbol}"
     image = Image(
         z,
         np.arange(layers + 1) - 0.5,
-        np.arange(len(there) + 1) - 0.5,
+        np.arange(len(components) + 1) - 0.5,
         label=label,
-        log=kind.log,
-        picks=(tuple(jacobians.pick(i) for i in range(layers)),) * len(there),
-        marked=tuple((row, layer) for row in range(len(there))),
+        log=variable.log,
+        picks=(tuple(jacobians.pick(i) for i in range(layers)),) * len(components),
+        marked=tuple((row, layer) for row in range(len(components))),
     )
     x = Axis("layer", ticks=layer_axis(layers).ticks, limits=(-0.5, layers - 0.5))
-    ticks = tuple((float(i), COMPONENTS[c]) for i, c in enumerate(there))
-    y = Axis("", ticks=ticks, limits=(-0.5, len(there) - 0.5), inverted=True)
+    ticks = tuple((float(i), COMPONENTS[c]) for i, c in enumerate(components))
+    y = Axis("", ticks=ticks, limits=(-0.5, len(components) - 0.5), inverted=True)
     return Figure(((Panel(x, y, (image,)),),), legend=False)
 
 
 def _by_layer(values: Floats) -> Floats:
-    """Medians over the samples that are there, or the operator's own values; an infinite κ has no colour."""
+    """Medians over the finite samples, or the operator's own values; an infinite κ has no colour."""
     if values.ndim == 1:
         return np.where(np.isfinite(values), values, np.nan)
-    found = [np.median(there) if (there := row[np.isfinite(row)]).size else np.nan for row in values]
-    return np.array(found)
+    return np.array([np.median(finite) if (finite := row[np.isfinite(row)]).size else np.nan for row in values])

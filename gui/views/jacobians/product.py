@@ -8,13 +8,15 @@ from pydantic import Field
 from gui.plots.figure import Axis, Figure, Line, Mark, Panel, Points, Rule
 from gui.plots.selection import Selection
 from gui.views.base import Options
-from gui.views.jacobians.data import JacobiansSlice, depth, layer_axis
+from gui.views.jacobians.data import VARIABLES, JacobiansSlice, axis_of, depth, layer_axis
 from gui.views.model_slice import colors
 
 if TYPE_CHECKING:
     import xarray as xr
 
 RANK = "cumulative_effective_rank"
+SIGMA = "cumulative_singular_values"
+EXPONENTS = "cumulative_exponents"
 SURGERY = "surgery_effective_rank"
 CONSTRUCTIONS = {
     "surgery": ("surgery: spectrum and basis kept", "data"),
@@ -34,32 +36,32 @@ def funnel(dataset: "xr.Dataset", selection: Selection, options: FunnelOptions) 
     if np.isnan(jacobians.product(RANK)).all():
         return Figure(empty=jacobians.absent(RANK, PRODUCT))
     layer = jacobians.layer(selection)
-    shown = [one for one in jacobians.every if options.others or one.model == jacobians.model]
+    shown = [member for member in jacobians.every if options.others or member.model == jacobians.model]
     marks: tuple[list[Mark], list[Mark], list[Mark]] = ([Rule("x", layer, "selected layer", "muted")], [], [])
-    for one in shown:
-        color, chosen = colors(jacobians.infos)[one.model], one.model == jacobians.model
-        width, dash = 2.0 if chosen else 1.0, one.info.twin
-        picks = tuple(one.pick(i) for i in range(one.layers))
-        ranks = one.product(RANK)
-        line = Line(depth(len(ranks)), ranks, one.label, color, width, dash, markers=chosen, picks=picks)
+    for member in shown:
+        color, chosen = colors(jacobians.infos)[member.model], member.model == jacobians.model
+        width, dash = 2.0 if chosen else 1.0, member.info.twin
+        picks = tuple(member.pick(i) for i in range(member.layers))
+        ranks = member.product(RANK)
+        line = Line(depth(len(ranks)), ranks, member.label, color, width, dash, markers=chosen, picks=picks)
         marks[0].append(line)
-        at = min(layer, one.layers - 1)
-        for place, name in enumerate(("cumulative_singular_values", "cumulative_exponents"), 1):
-            values = one.product(name)[at] if name in dataset else np.zeros(0)
+        at = min(layer, member.layers - 1)
+        for place, name in enumerate((SIGMA, EXPONENTS), 1):
+            values = member.product(name)[at] if name in dataset else np.zeros(0)
             values = values[np.isfinite(values)]
             if values.size:
                 values = values / values[0] if place == 1 else values
                 index = np.arange(1, len(values) + 1, dtype=float)
-                marks[place].append(Line(index, values, one.label, color, width, dash))
+                marks[place].append(Line(index, values, member.label, color, width, dash))
     panels = (
         Panel(
             layer_axis(jacobians.layers),
-            Axis("effective rank of the product", log=True),
+            axis_of(VARIABLES[RANK]),
             tuple(marks[0]),
             title="from each layer to the last",
         ),
         Panel(Axis("rank i", log=True), Axis("σᵢ/σ₁", log=True), tuple(marks[1]), title=f"from layer {layer}"),
-        Panel(Axis("rank i", log=True), Axis("ln σᵢ per layer"), tuple(marks[2]), title=f"from layer {layer}"),
+        Panel(Axis("rank i", log=True), axis_of(VARIABLES[EXPONENTS]), tuple(marks[2]), title=f"from layer {layer}"),
     )
     ranks = jacobians.product(RANK)
     note = f"From layer {layer} to the last about {ranks[layer]:.3g} of {jacobians.width:,} directions are left"
@@ -108,13 +110,13 @@ def surgery(dataset: "xr.Dataset", selection: Selection, options: SurgeryOptions
     panels = (
         Panel(
             Axis("dose α of the non-normal part"),
-            Axis("effective rank of the product", log=True),
+            axis_of(VARIABLES[SURGERY]),
             tuple(marks),
             title=f"from layer {layer} to the last",
         ),
         Panel(
             layer_axis(jacobians.layers),
-            Axis("effective rank of the product", log=True),
+            axis_of(VARIABLES[SURGERY]),
             tuple(by_layer),
             title="surgery, from each layer to the last",
         ),
@@ -124,7 +126,7 @@ def surgery(dataset: "xr.Dataset", selection: Selection, options: SurgeryOptions
 
 
 def _mean(draws: np.ndarray) -> np.ndarray:
-    """Mean over the draws that are there, (…, draw) → (…)."""
+    """Mean over the finite draws, (…, draw) → (…)."""
     count = np.isfinite(draws).sum(axis=-1)
     return np.where(count > 0, np.nansum(draws, axis=-1) / np.maximum(count, 1), np.nan)
 

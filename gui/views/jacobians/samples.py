@@ -6,20 +6,22 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from gui.plots.figure import Axis, Band, Boxes, Figure, Floats, Line, Mark, Panel, Points
+from gui.plots.figure import Band, Boxes, Figure, Floats, Line, Mark, Panel, Points
 from gui.plots.selection import Pick, Selection
 from gui.views.base import Options
 from gui.views.boxes import Box, box_of
 from gui.views.jacobians.data import (
     COLORS,
     COMPONENTS,
-    SAMPLED,
     SAMPLED_LABELS,
+    VARIABLES,
     JacobiansSlice,
     SampledName,
+    axis_of,
     depth,
     layer_axis,
     quote,
+    reading_of,
 )
 
 if TYPE_CHECKING:
@@ -45,10 +47,10 @@ class BoxOptions(Options):
 def boxplots(dataset: "xr.Dataset", selection: Selection, options: BoxOptions) -> Figure:
     """A per-sample statistic by layer as box plots, attention beside MLP, model beside twin."""
     jacobians = JacobiansSlice.of(dataset, selection)
-    kind = SAMPLED[options.statistic]
+    variable = VARIABLES[options.statistic]
     shown = [c for c in PAIRS[options.of] if c in jacobians.measured(options.statistic)]
     if not shown:
-        return Figure(empty=jacobians.missing(options.statistic, PAIRS[options.of][0], kind.label))
+        return Figure(empty=jacobians.missing(options.statistic, PAIRS[options.of][0], variable.long_name))
     twin = jacobians.twin if options.twin else None
     groups = [(jacobians, c, COMPONENTS[c], COLORS[c]) for c in shown]
     if twin is not None:
@@ -60,24 +62,24 @@ def boxplots(dataset: "xr.Dataset", selection: Selection, options: BoxOptions) -
     marks: list[Mark] = []
     selected: list[tuple[float, float]] = []
     sample = jacobians.sample(selection)
-    for (of, component, label, color), offset in zip(groups, places, strict=True):
-        values = of.values(options.statistic, component)
+    for (drawn, component, label, color), offset in zip(groups, places, strict=True):
+        values = drawn.values(options.statistic, component)
         x = depth(len(values)) + offset
         box = box_of(values)
         picks = tuple(Pick(layer=i) for i in range(len(values)))
         name = "" if label == COMPONENTS[component] else f"{COMPONENTS[component]}, "
         hover = tuple(f"{name}layer {i}" for i in range(len(values)))
         marks.append(Boxes(x, *box, width=0.86 * width, label=label, color=color, picks=picks, hover=hover))
-        marks.append(_points(of, values, box, x, width, everything, (label, color, name, kind.symbol)))
-        if of is jacobians:
+        marks.append(_points(drawn, values, box, x, width, everything, (label, color, name, variable.symbol)))
+        if drawn is jacobians:
             selected += zip(x, values[:, sample], strict=True)
     x, y = np.array(selected).T
     marks.append(Points(x, y, f"sample {sample}", "ink", size=10, filled=False))
-    panel = Panel(layer_axis(jacobians.layers), Axis(kind.label, log=kind.log), tuple(marks))
+    panel = Panel(layer_axis(jacobians.layers), axis_of(variable), tuple(marks))
     count = int(np.isfinite(jacobians.values(options.statistic, shown[0])).sum(axis=1).max())
-    title = jacobians.title(f"{kind.symbol} of {count} samples by layer")
+    title = jacobians.title(f"{variable.symbol} of {count} samples by layer")
     few = f"More than {MOST:,} points: only outliers are drawn" if crowded and options.points == "all" else ""
-    note = jacobians.caveats(_sentence(jacobians, sample), kind.note, few)
+    note = jacobians.caveats(_sentence(jacobians, sample), reading_of(variable), few)
     return Figure(((panel,),), title=title, note=note)
 
 
@@ -132,11 +134,11 @@ class SampleOptions(Options):
 def one_sample(dataset: "xr.Dataset", selection: Selection, options: SampleOptions) -> Figure:
     """A statistic of the selected sample through all layers, over the middle 90 % of all samples; and its text."""
     jacobians = JacobiansSlice.of(dataset, selection)
-    kind, sample = SAMPLED[options.statistic], jacobians.sample(selection)
+    variable, sample = VARIABLES[options.statistic], jacobians.sample(selection)
     shown = [c for c in PAIRS[options.of] if c in jacobians.measured(options.statistic)]
     if not shown:
-        return Figure(empty=jacobians.missing(options.statistic, PAIRS[options.of][0], kind.label))
-    axis = Axis(kind.label, log=kind.log)
+        return Figure(empty=jacobians.missing(options.statistic, PAIRS[options.of][0], variable.long_name))
+    axis = axis_of(variable)
     panels = []
     for component in shown:
         values = jacobians.values(options.statistic, component)
@@ -156,15 +158,15 @@ def one_sample(dataset: "xr.Dataset", selection: Selection, options: SampleOptio
         marks.append(Points(np.array([float(layer)]), ring, "selected layer", "ink", size=15, filled=False))
         panels.append(Panel(layer_axis(jacobians.layers), axis, tuple(marks), title=COMPONENTS[component]))
     token = jacobians.texts[sample][1]
-    title = jacobians.title(f"{kind.symbol} of sample {sample}" + (f", at “{token}”" if token else ""))
-    note = jacobians.caveats(_sentence(jacobians, sample), kind.note)
+    title = jacobians.title(f"{variable.symbol} of sample {sample}" + (f", at “{token}”" if token else ""))
+    note = jacobians.caveats(_sentence(jacobians, sample), reading_of(variable))
     return Figure((tuple(panels),), title=title, note=note)
 
 
 def _quantiles(values: Floats, at: tuple[float, ...]) -> Floats:
-    """Quantiles over the samples that are there, (quantile, layers)."""
-    found = np.full((len(at), len(values)), np.nan)
+    """Quantiles over the finite samples, (quantile, layers)."""
+    quantiles = np.full((len(at), len(values)), np.nan)
     for layer, row in enumerate(values):
-        if (there := row[np.isfinite(row)]).size:
-            found[:, layer] = np.quantile(there, at)
-    return found
+        if (finite := row[np.isfinite(row)]).size:
+            quantiles[:, layer] = np.quantile(finite, at)
+    return quantiles

@@ -13,11 +13,13 @@ from gui.views.jacobians.data import (
     COLORS,
     COMPONENTS,
     LABELS,
-    SAMPLED,
     SAMPLED_LABELS,
+    VARIABLES,
     Component,
     JacobiansSlice,
     SampledName,
+    axis_of,
+    reading_of,
     waiting,
 )
 
@@ -35,37 +37,36 @@ class TokenOptions(Options):
 def by_token(dataset: "xr.Dataset", selection: Selection, options: TokenOptions) -> Figure:
     """Samples of one layer by the class of their token, and against its position in the sample."""
     jacobians = JacobiansSlice.of(dataset, selection)
-    kind, component, layer = SAMPLED[options.statistic], options.component, jacobians.layer(selection)
+    variable, component, layer = VARIABLES[options.statistic], options.component, jacobians.layer(selection)
     if component not in jacobians.measured(options.statistic):
-        return Figure(empty=jacobians.missing(options.statistic, component, kind.label))
+        return Figure(empty=jacobians.missing(options.statistic, component, variable.long_name))
     values = jacobians.values(options.statistic, component)[layer]
     if np.isnan(values).all():
         return Figure(empty=waiting(layer))
     tokens = [token for _, token in jacobians.texts]
-    found = np.array([token_class(token) for token in tokens])
-    there = [name for name in CLASSES if (found == name).any()]
-    x = np.array([there.index(name) for name in found], float)
-    hover = tuple(f"sample {s} at “{tokens[s]}”: {kind.symbol} = {v:.4g}" for s, v in enumerate(values.tolist()))
+    classes = np.array([token_class(token) for token in tokens])
+    present = [name for name in CLASSES if (classes == name).any()]
+    x = np.array([present.index(name) for name in classes], float)
+    hover = tuple(f"sample {s} at “{tokens[s]}”: {variable.symbol} = {v:.4g}" for s, v in enumerate(values.tolist()))
     picks = tuple(jacobians.pick(layer, s) for s in range(len(values)))
     color, sample = COLORS[component], jacobians.sample(selection)
-    spread = 0.5 * ((np.arange(len(values)) * 0.6180339887) % 1 - 0.5)  # neighbours apart, and alike at every draw
-    box = box_of(np.array([np.where(found == name, values, np.nan) for name in there]))
-    groups = Boxes(np.arange(len(there), dtype=float), *box, width=0.7, label=COMPONENTS[component], color=color)
-    axis = Axis(kind.label, log=kind.log)
+    spread = 0.5 * ((np.arange(len(values)) * 0.6180339887) % 1 - 0.5)  # spreads neighbours, and alike at every draw
+    box = box_of(np.array([np.where(classes == name, values, np.nan) for name in present]))
+    groups = Boxes(np.arange(len(present), dtype=float), *box, width=0.7, label=COMPONENTS[component], color=color)
     panels = []
-    ticks = tuple((float(i), f"{name} ({(found == name).sum()})") for i, name in enumerate(there))
+    ticks = tuple((float(i), f"{name} ({(classes == name).sum()})") for i, name in enumerate(present))
     position = jacobians.positions
     for label, at, marks in (
-        (Axis("token", ticks=ticks, limits=(-0.6, len(there) - 0.4)), x + spread, (groups,)),
+        (Axis("token", ticks=ticks, limits=(-0.6, len(present) - 0.4)), x + spread, (groups,)),
         (Axis("position of the token in its sample"), position, ()),
     ):
         points = Points(at, values, "samples", color, size=4, picks=picks, hover=hover)
         ring = Points(at[[sample]], values[[sample]], f"sample {sample}", "ink", size=12, filled=False)
         drawn: tuple[Mark, ...] = (*marks, points, ring)
-        panels.append(Panel(label, axis, drawn))
-    title = jacobians.title(f"{kind.symbol} of the {COMPONENTS[component]} by token, layer {layer}")
+        panels.append(Panel(label, axis_of(variable), drawn))
+    title = jacobians.title(f"{variable.symbol} of the {COMPONENTS[component]} by token, layer {layer}")
     same = "" if len(np.unique(position)) > 1 else "All tokens stand at the same position"
-    return Figure((tuple(panels),), title=title, note=jacobians.caveats(same, kind.note))
+    return Figure((tuple(panels),), title=title, note=jacobians.caveats(same, reading_of(variable)))
 
 
 def token_class(token: str) -> str:
