@@ -26,7 +26,7 @@ from engine.runs.sentence import Attend, Attended, attended
 from engine.runs.tuning_job import Tune, Tuned, TuneProgress, fine_tune
 
 if TYPE_CHECKING:
-    from engine.runs.loop import Opened
+    from engine.runs.model_cache import ModelCache
 
 CANCEL_SECONDS = 1.5
 """How long a cancelled unit may go on before its process is killed: committed units are safe, so a kill is too."""
@@ -318,10 +318,11 @@ def serve(connection: Connection) -> None:
     threading.Thread(target=listen, name="listen", daemon=True).start()
 
     # Imported with nobody waiting, so that the first run starts at once; two threads must not import torch together.
-    from engine.runs.loop import Opened, carry_out
+    from engine.runs.loop import carry_out
+    from engine.runs.model_cache import ModelCache
 
     warm.set()
-    opened = Opened()
+    opened = ModelCache()
     while True:
         job = jobs.get()
         if isinstance(job, Submit):
@@ -346,7 +347,7 @@ def _inspected(spec: ModelSpec) -> Inspected:
         return Inspected(spec, None, UserError(f"{spec.label} cannot be opened: {error}.", repr(error)))
 
 
-def _verified(message: Verify, opened: "Opened", waited_for: Callable[[], bool]) -> Verified:
+def _verified(message: Verify, opened: "ModelCache", waited_for: Callable[[], bool]) -> Verified:
     from engine.runs.verification import verify_model
 
     def progress(_: str) -> None:

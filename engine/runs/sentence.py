@@ -10,7 +10,7 @@ from engine.request import Device, ModelSpec
 if TYPE_CHECKING:
     import xarray as xr
 
-    from engine.runs.loop import Opened
+    from engine.runs.model_cache import ModelCache
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,10 @@ class Attended:
     detail: str = ""
 
 
-def attended(question: Attend, opened: "Opened") -> Attended:
+def attended(question: Attend, opened: "ModelCache") -> Attended:
     """Answer `question` with the model that is open, or open it; every outcome is an answer."""
     from engine.models.opening import describe
-    from engine.runs.loop import resolve_device
+    from engine.runs.device import resolve_device
 
     spec = question.spec
     try:

@@ -48,7 +48,7 @@ class Tuned:
 
 def fine_tune(job: Tune, tell: Callable[[TuneProgress], None], cancelled: Callable[[], bool]) -> Tuned:
     """Carry out `job`, keeping the start and every epoch; every outcome is an answer."""
-    from engine.runs.loop import resolve_device
+    from engine.runs.device import resolve_device
     from engine.training.tuning import tune
 
     told = -TELL_SECONDS

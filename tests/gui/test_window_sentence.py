@@ -25,10 +25,10 @@ def answer():
     """What the compute process answers for a sentence."""
     import torch
 
-    from engine.runs.loop import Opened
+    from engine.runs.model_cache import ModelCache
 
     torch.set_num_threads(1)
-    opened = Opened()
+    opened = ModelCache()
     yield lambda text, source="builtin": attended(Attend(ModelSpec(source=source), text, "cpu", 0), opened)
     opened.close()
 
