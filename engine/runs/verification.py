@@ -57,6 +57,13 @@ class Outcome:
             for layer, row in zip(first.layers, rows, strict=True)
         ]
 
+    @property
+    def table(self) -> str:
+        """The rows, in columns of text."""
+        rows = self.rows()
+        widths = (12, 7, *[10] * (len(rows[0]) - 2))
+        return "\n".join("".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
 
 def verify_model(
     spec: ModelSpec,
