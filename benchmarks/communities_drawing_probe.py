@@ -13,9 +13,9 @@ import xarray as xr
 from PySide6.QtCore import QPointF
 from PySide6.QtWidgets import QApplication
 
-from gui.plot import FigureWidget
-from gui.selection import Selection
-from gui.views.communities_graph import GraphOptions, graph
+from gui.plots.figure_widget import FigureWidget
+from gui.plots.selection import Selection
+from gui.views.communities.graph import GraphOptions, graph
 
 GROUPS = 60
 SITES, LAYERS = 2, 2

@@ -13,8 +13,8 @@ from pathlib import Path
 from PySide6.QtCore import QCoreApplication, QEventLoop
 
 from gui.app import start
-from gui.host import Host
-from gui.runs import RunRow
+from gui.state.compute_host import Host
+from gui.state.runs import RunRow
 from gui.window import MainWindow
 
 WAIT_SECONDS = 60
@@ -40,8 +40,8 @@ def main(path: Path) -> None:
     for name in ("start", "inspect"):  # nothing is computed here
         setattr(Host, name, _nothing)
     app, window = start([])
-    until(lambda: window.workspace.panel.canvas.plot is not None)
-    window.files.open_path(path)
+    until(lambda: window.workspace.panel.figure_area.plot is not None)
+    window.file_commands.open_path(path)
     until(lambda: len(window.runs.rows) == 2)
     found: dict[str, list[float]] = {}
     for row in window.runs.rows:

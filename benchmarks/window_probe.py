@@ -71,7 +71,7 @@ class Visit(QObject):
     def _run(self) -> None:
         self.probe.begin()
         self._walk.start(WALK_MS)
-        self.window.runner.run()
+        self.window.run_commands.run()
 
     @Slot()
     def _look_around(self) -> None:
@@ -79,9 +79,9 @@ class Visit(QObject):
         if self.window.results.dataset is not None and self._steps % 4 == 0:
             self.window.workspace.panel.set_view(next(self._views))
         elif self._steps % 2:
-            self.window.walker.next_layer()
+            self.window.navigation.next_layer()
         else:
-            self.window.walker.next_head()
+            self.window.navigation.next_head()
 
     @Slot(object)
     def _ended(self, row: object) -> None:

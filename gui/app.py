@@ -12,9 +12,9 @@ from PySide6.QtGui import QIcon
 from PySide6.QtWidgets import QApplication
 
 from engine.resources import RESOURCES
-from gui import theme
-from gui.settings import Settings
-from gui.threads import abandoned
+from gui.plots import theme
+from gui.state.settings import Settings
+from gui.state.threads import abandoned
 from gui.window import MainWindow
 
 

@@ -14,35 +14,35 @@ from PySide6.QtWidgets import (
 )
 
 from engine.runs.child import Inspected
-from gui.actions import Actions, State
-from gui.document import Document
-from gui.files import Files
-from gui.garbage import Collector
-from gui.help import HelpPane
-from gui.host import Host
-from gui.inspector import Inspector
-from gui.jobs import Jobs
-from gui.keeper import Keeper
-from gui.loader import LoaderPane
-from gui.messages import MessageBar
-from gui.palette import Palette
-from gui.parameters import ParametersPane
-from gui.places import Places
-from gui.plots import Plots
-from gui.presenter import Presenter
-from gui.results import Results
-from gui.runner import Runner
-from gui.runs import RunRow, Runs
-from gui.runs_pane import RunsPane
-from gui.selection import SelectionModel
-from gui.sentence import SentenceBar
-from gui.settings import Settings
-from gui.style import sheet
-from gui.theme import Mode, Theme
-from gui.timeline import Timeline
-from gui.walker import ArrowGuard, Walker
-from gui.widgets import scrolled
-from gui.workspace import ViewPanel, Workspace, navigators
+from gui.commands.actions import Actions, WindowState
+from gui.commands.figures import FigureCommands
+from gui.commands.files import FileCommands
+from gui.commands.navigation import ArrowGuard, Navigation
+from gui.commands.runs import RunCommands
+from gui.look.style import sheet
+from gui.look.widgets import scrolled
+from gui.panes.dock_layout import DockLayout
+from gui.panes.help import HelpPane
+from gui.panes.inspector import Inspector
+from gui.panes.messages import MessageBar
+from gui.panes.model import ModelPane
+from gui.panes.palette import Palette
+from gui.panes.parameters import ParametersPane
+from gui.panes.runs import RunsPane
+from gui.panes.sentence import SentenceBar
+from gui.panes.timeline import Timeline
+from gui.panes.view_state import ViewState
+from gui.panes.view_sync import ViewSync
+from gui.panes.workspace import ViewPanel, Workspace, navigators
+from gui.plots.theme import Mode, Theme
+from gui.state.compute_host import Host
+from gui.state.document import Document
+from gui.state.garbage import Collector
+from gui.state.jobs import Jobs
+from gui.state.results import Results
+from gui.state.runs import RunRow, Runs
+from gui.state.selection import SelectionModel
+from gui.state.settings import Settings
 
 
 class MainWindow(QMainWindow):
@@ -60,46 +60,47 @@ class MainWindow(QMainWindow):
         self.document = Document(home, self)
         self.runs = Runs(self.host, self)
         self.results = Results(self.document, self.runs, self.jobs, self)
-        self.walker = Walker(self.selection, self.results, self)
+        self.navigation = Navigation(self.selection, self.results, self)
 
         self.messages = MessageBar()
         self.workspace = Workspace(self.selection)
         self.navigator = ViewPanel(navigators(), self.selection)
         self.navigator.tabs.hide()  # it follows the analysis in front
-        self.loader, self.parameters, self.inspector = LoaderPane(), ParametersPane(), Inspector()
+        self.model_pane, self.parameters, self.inspector = ModelPane(), ParametersPane(), Inspector()
         self.runs_pane, self.help = RunsPane(self.runs), HelpPane(self)
         self.timeline = Timeline(self.selection, self.results)
         self.doing = QLabel()
         self.statusBar().addPermanentWidget(self.doing)
         sides = {
-            "model": scrolled(self.loader),
+            "model": scrolled(self.model_pane),
             "inspector": scrolled(self.inspector),
             "parameters": self.parameters,
             "runs": self.runs_pane,
         }
-        self.places = Places(self, (self.messages, self.workspace, self.navigator, self.timeline), sides, settings)
+        self.dock_layout = DockLayout(
+            self, (self.messages, self.workspace, self.navigator, self.timeline), sides, settings
+        )
 
-        self.files = Files(self.document, self.jobs, settings, self)
-        self.plots = Plots(self.workspace, self)
-        panes = (self.loader, self.parameters, self.runs_pane)
-        self.runner = Runner(self.host, self.document, self.runs, panes, settings, self)
-        self.sentence = SentenceBar(self.host, self.runs, self.results, self.runner.attend)
+        self.file_commands = FileCommands(self.document, self.jobs, settings, self)
+        self.figure_commands = FigureCommands(self.workspace, self)
+        panes = (self.model_pane, self.parameters, self.runs_pane)
+        self.run_commands = RunCommands(self.host, self.document, self.runs, panes, settings, self)
+        self.sentence = SentenceBar(self.host, self.runs, self.results, self.run_commands.attend)
         self.workspace.pages["attention"].put_above(self.sentence)
         drawn = (self.workspace, self.navigator, self.inspector)
-        self.presenter = Presenter(self.results, self.selection, self.walker, drawn, self)
-        followed, panels = (self.selection, self.walker), (self.workspace, self.navigator)
-        self.keeper = Keeper(self.document, self.jobs, (self.results, self.runs), followed, panels, self)
+        self.view_sync = ViewSync(self.results, self.selection, self.navigation, drawn, self)
+        followed, panels = (self.selection, self.navigation), (self.workspace, self.navigator)
+        self.view_state = ViewState(self.document, self.jobs, (self.results, self.runs), followed, panels, self)
 
-        parts: dict[str, QObject] = {
-            name: getattr(self, name)
-            for name in ("files", "plots", "inspector", "runner", "walker", "timeline", "places")
-        }
+        commands = ("file_commands", "figure_commands", "run_commands", "navigation")
+        panes_with_commands = ("inspector", "timeline", "dock_layout")
+        parts: dict[str, QObject] = {name: getattr(self, name) for name in (*commands, *panes_with_commands)}
         self.actions_ = Actions(self, self.menuBar(), {**parts, "window": self})
         self._menus()
         self._connect()
-        self.loader.set_known(settings.models)
+        self.model_pane.set_known(settings.models)
         self._restyle()
-        self.places.restore()
+        self.dock_layout.restore()
         self._document_changed()
         self._first_paint = True
 
@@ -113,7 +114,7 @@ class MainWindow(QMainWindow):
                 action.setShortcut(f"Ctrl+{number}")
             action.triggered.connect(partial(self.workspace.panel.set_view, view.name))
             self.actions_.add("View > Views", action)
-        for dock in self.places.docks.values():
+        for dock in self.dock_layout.docks.values():
             self.actions_.add("View > Panes", dock.toggleViewAction())
         find = QToolButton(self, autoRaise=True)
         find.setDefaultAction(self.actions_.by_id["palette"])
@@ -131,15 +132,15 @@ class MainWindow(QMainWindow):
         self.runs_pane.chosen.connect(self.results.show_run)
         self.workspace.turned.connect(self._turned)
         self.workspace.turned.connect(self.sentence.leave)
-        for failing in (self.files, self.runner, self.results):
+        for failing in (self.file_commands, self.run_commands, self.results):
             failing.failed.connect(self.messages.show_error)
-        self.files.said.connect(self._say)
-        self.runner.said.connect(self.messages.show_message)
-        self.loader.inspect.connect(self.host.inspect)
-        self.loader.changed.connect(self.runner.tell_needs)
-        self.loader.list_checkpoints.connect(self._list_checkpoints)
-        self.parameters.changed.connect(self.runner.tell_needs)
-        for helped in (self.workspace, self.navigator, self.inspector, self.plots, self.runner.tuner):
+        self.file_commands.said.connect(self._say)
+        self.run_commands.said.connect(self.messages.show_message)
+        self.model_pane.inspect.connect(self.host.inspect)
+        self.model_pane.changed.connect(self.run_commands.tell_needs)
+        self.model_pane.list_checkpoints.connect(self._list_checkpoints)
+        self.parameters.changed.connect(self.run_commands.tell_needs)
+        for helped in (self.workspace, self.navigator, self.inspector, self.figure_commands, self.run_commands.tuner):
             helped.help_requested.connect(self._help_page)
         self.jobs.doing.connect(self.doing.setText)
         self.theme.changed.connect(self._restyle)
@@ -151,7 +152,7 @@ class MainWindow(QMainWindow):
         """Another session is open: show its runs and put the views as they were."""
         self.results.clear()
         self.runs.load(self.document.session)
-        self.keeper.restore()
+        self.view_state.restore()
         if self.results.row is not None:
             self.runs_pane.choose(self.results.row)
         self.setWindowTitle(f"{self.document.title} – Eigenscope")
@@ -171,13 +172,13 @@ class MainWindow(QMainWindow):
 
     def _show_form(self, analysis: str) -> None:
         self.parameters.show_analysis(analysis)
-        self.loader.set_needs_data(self.parameters.analysis is not None and self.parameters.analysis.needs_data)
-        self.runner.tell_needs()
+        self.model_pane.set_needs_data(self.parameters.analysis is not None and self.parameters.analysis.needs_data)
+        self.run_commands.tell_needs()
 
     @Slot(object)
     def _answered(self, reply: object) -> None:
         if isinstance(reply, Inspected):
-            self.loader.show_facts(reply)
+            self.model_pane.show_facts(reply)
 
     @Slot(object)
     def _ended(self, row: RunRow) -> None:
@@ -188,7 +189,7 @@ class MainWindow(QMainWindow):
     def _update_actions(self) -> None:
         row = self.runs_pane.current
         self.actions_.update(
-            State(
+            WindowState(
                 running=self.runs.busy,
                 session=self.document.session is not None,
                 result=self.results.dataset is not None,
@@ -209,13 +210,13 @@ class MainWindow(QMainWindow):
 
             return checkpoints(source)
 
-        self.jobs.do("Looking for checkpoints", find, self.loader.choose_checkpoints, self.messages.show_error)
+        self.jobs.do("Looking for checkpoints", find, self.model_pane.choose_checkpoints, self.messages.show_error)
 
     @Slot()
     def _list_recent(self) -> None:
         self._recent.clear()
         for path in self.settings.recent:
-            self._recent.addAction(str(path)).triggered.connect(partial(self.files.open_path, path))
+            self._recent.addAction(str(path)).triggered.connect(partial(self.file_commands.open_path, path))
         self._recent.setEnabled(not self._recent.isEmpty())
 
     # -- commands of the window itself ----------------------------------------------------------------------------
@@ -282,21 +283,21 @@ class MainWindow(QMainWindow):
         """What the first look does not need: plots, the analysis's form, the compute process."""
         self.painted.emit()
         self.workspace.load()
-        self.navigator.canvas.load()
+        self.navigator.figure_area.load()
         self._show_form(self.workspace.analysis)
         self.host.start()
         self.jobs.do("", _warm_up, _done, _done)
-        self.loader.ask_facts()
-        self.presenter.present()
+        self.model_pane.ask_facts()
+        self.view_sync.present()
         self.ready.emit()
 
     def closeEvent(self, event: QCloseEvent) -> None:
-        if (self.runs.busy or self.runner.tuner.running or self.doing.text()) and not self._leave():
+        if (self.runs.busy or self.run_commands.tuner.running or self.doing.text()) and not self._leave():
             event.ignore()
             return
-        self.places.save()
+        self.dock_layout.save()
         self._app.removeEventFilter(self._guard)
-        self.keeper.flush()
+        self.view_state.flush()
         self.jobs.close()
         self.host.close()
         self.document.close()
@@ -308,7 +309,7 @@ class MainWindow(QMainWindow):
             going = (
                 "A run is going on. Close all the same? What it has committed is kept, and it can be resumed next time."
             )
-        elif self.runner.tuner.running:
+        elif self.run_commands.tuner.running:
             going = "Fine-tuning is going on. Close all the same? Started again in the same folder, it can be resumed."
         else:
             going = f"{self.doing.text()} is going on. Close all the same, and give it up?"

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict
 
-from gui.figure import Figure
-from gui.selection import Selection
+from gui.plots.figure import Figure
+from gui.plots.selection import Selection
 
 if TYPE_CHECKING:
     import xarray as xr

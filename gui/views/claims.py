@@ -4,8 +4,8 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from engine.analyses.claims import claims_of
-from gui.figure import Figure, Table
-from gui.selection import Selection
+from gui.plots.figure import Figure, Table
+from gui.plots.selection import Selection
 from gui.views.base import Options
 
 if TYPE_CHECKING:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from gui.figure import Axis, Band, Boxes, Figure, Image, Line, Panel, Points, Rule, Segments, Steps
-from gui.selection import Pick
+from gui.plots.figure import Axis, Band, Boxes, Figure, Image, Line, Panel, Points, Rule, Segments, Steps
+from gui.plots.selection import Pick
 
 RANK = np.arange(1.0, 65)
 

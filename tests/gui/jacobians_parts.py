@@ -1,4 +1,4 @@
-"""A jacobians dataset of random matrices, every number of it from the matrices themselves by numpy."""
+"""A jacobians dataset of random matrices, every number of it from the matrices by numpy, and what its views draw."""
 
 import json
 from functools import cache
@@ -8,10 +8,14 @@ import xarray as xr
 
 from engine.models.info import ModelInfo
 from engine.spectra.power_law import fit
+from gui.plots.figure import Line
+from gui.plots.selection import Selection
+from gui.views.jacobians.views import NAVIGATOR, VIEWS
 
 COMPONENTS = ("attn", "mlp", "block", "residual")
 LAYERS, D, SAMPLES, K = 7, 40, 30, 8
 DOSES = (0.0, 0.5, 1.0, 2.0)
+VIEW = {view.name: view for view in (*VIEWS, NAVIGATOR)}
 TEXTS = tuple(f"The {i}th sentence of this text ends with word {i}." for i in range(SAMPLES))
 OUTLIER = 11
 """This sample's MLP at layer 2 is 30 times what the others have."""
@@ -143,3 +147,15 @@ def through_depth(put, m: int, means: list[np.ndarray]) -> None:
                 drawn = drawn if c == 0 else drawn * (1 + 0.05 * np.arange(4))
                 put("surgery_effective_rank", dims, (m, c, i, layer), drawn, (len(INFOS), 3, 4, LAYERS, 4))
         put("surgery_moved", ("model", "layer"), (m, layer), 0.12, (len(INFOS), LAYERS))
+
+
+def draw(name, dataset, selection=Selection(), **options):  # noqa: B008 - frozen
+    return VIEW[name].draw(dataset, selection, VIEW[name].options(**options))
+
+
+def marks(figure, kind):
+    return [mark for row in figure.rows for panel in row for mark in panel.marks if isinstance(mark, kind)]
+
+
+def labelled(figure, label, kind=Line):
+    return next(mark for mark in marks(figure, kind) if mark.label == label)

@@ -6,7 +6,7 @@ from PySide6.QtGui import QMouseEvent
 from PySide6.QtTest import QTest
 from PySide6.QtWidgets import QApplication
 
-from gui.figure import Axis, Figure, Panel
+from gui.plots.figure import Axis, Figure, Panel
 
 
 def one(*marks, x=None, y=None, **panel):

@@ -11,7 +11,7 @@ from window_parts import HEADS, LAYERS, answer_boxes, request_for, save_model, w
 
 from engine.runs.loop import execute, start
 from engine.sessions.store import Session
-from gui.selection import Selection
+from gui.plots.selection import Selection
 
 READ_MS = 20_000
 START_MS = 90_000
@@ -46,14 +46,14 @@ def window(qtbot, tmp_path):
 
 @pytest.fixture
 def opened(qtbot, window, study):
-    window.files.open_path(study)
+    window.file_commands.open_path(study)
     qtbot.waitUntil(lambda: window.results.dataset is not None, timeout=READ_MS)
     return window
 
 
 def drawn(panel) -> str:
     """What stands in a panel: its figure's title, or what it says instead."""
-    figure = panel.canvas.figure
+    figure = panel.figure_area.figure
     return figure.title or figure.empty
 
 
@@ -63,9 +63,9 @@ def test_run_look_walk_save_quit_reopen(qtbot, model, tmp_path):
         qtbot.waitSignal(window.ready, timeout=READ_MS).wait()
         assert drawn(window.workspace.panel) == "Choose a model on the left, then press Run."
         assert window.document.session is None
-        window.loader.source.setCurrentText(str(model))
+        window.model_pane.source.setCurrentText(str(model))
         window.parameters.form.editors["null_draws"].widget.setValue(200)
-        window.loader.device.widget.setCurrentText("cpu")
+        window.model_pane.device.widget.setCurrentText("cpu")
         snapshots = []
         window.runs.snapshot.connect(snapshots.append)
         qtbot.mouseClick(window.parameters.button, Qt.MouseButton.LeftButton)
@@ -90,18 +90,18 @@ def test_run_look_walk_save_quit_reopen(qtbot, model, tmp_path):
 
         panel.set_view("layers")
         panel.forms["layers"].editors["statistic"].write("kappa")
-        window.plots.toggle_split()
-        before, dataset = window.keeper.state(), window.results.dataset
-        window.files.save_to(target)
+        window.figure_commands.toggle_split()
+        before, dataset = window.view_state.state(), window.results.dataset
+        window.file_commands.save_to(target)
         qtbot.waitUntil(lambda: window.document.session.path == target, timeout=READ_MS)
         assert window.windowTitle().startswith("kept")
 
     with window_in(tmp_path) as window:
         qtbot.waitSignal(window.ready, timeout=READ_MS).wait()
         assert target in window.settings.recent
-        window.files.open_path(target)
+        window.file_commands.open_path(target)
         qtbot.waitUntil(lambda: window.results.dataset is not None, timeout=READ_MS)
-        assert window.keeper.state() == before
+        assert window.view_state.state() == before
         assert window.runs.rows[0].state == "done"
         assert "κ" in drawn(window.workspace.panel)
         for name in dataset.data_vars:
@@ -110,13 +110,13 @@ def test_run_look_walk_save_quit_reopen(qtbot, model, tmp_path):
 
 def test_only_visible_views_are_drawn_and_all_visible_ones_follow(qtbot, opened):
     first, second = opened.workspace.page.panels
-    shown = second.canvas.figure
-    opened.walker.next_head()
+    shown = second.figure_area.figure
+    opened.navigation.next_head()
     assert "head 1" in drawn(first)
-    assert second.canvas.figure is shown
-    opened.plots.toggle_split()
+    assert second.figure_area.figure is shown
+    opened.figure_commands.toggle_split()
     assert "head 1" in drawn(second)
-    opened.walker.previous_head()
+    opened.navigation.previous_head()
     assert "head 0" in drawn(first)
     assert "head 0" in drawn(second)
 
@@ -125,14 +125,14 @@ def test_every_view_draws_the_result(opened):
     panel = opened.workspace.panel
     for name, view in panel.views.items():
         panel.set_view(name)
-        figure = panel.canvas.figure
+        figure = panel.figure_area.figure
         assert figure.rows if view.offered is None else "stands alone" in figure.empty, name
-        assert panel.canvas.plot.canvas.figure is panel.canvas.figure
+        assert panel.figure_area.plot.canvas.figure is panel.figure_area.figure
 
 
 def test_a_click_in_the_navigator_selects(opened):
-    (row,) = opened.navigator.canvas.figure.rows
-    opened.navigator.canvas.picked.emit(row[0].marks[0].picks[1][2])
+    (row,) = opened.navigator.figure_area.figure.rows
+    opened.navigator.figure_area.picked.emit(row[0].marks[0].picks[1][2])
     assert opened.selection.current == Selection(layer=2, head=1)
     assert "layer 2, head 1" in drawn(opened.workspace.panel)
 
@@ -152,41 +152,41 @@ def test_a_second_window_is_refused_and_can_look(qtbot, opened, study, tmp_path,
     (tmp_path / "other").mkdir()
     with window_in(tmp_path / "other") as second:
         asked = answer_boxes(monkeypatch, QMessageBox.StandardButton.Cancel)
-        second.files.open_path(study)
+        second.file_commands.open_path(study)
         assert "already open" in asked[0]
         assert second.document.session is None
         answer_boxes(monkeypatch, QMessageBox.StandardButton.Open)
-        second.files.open_path(study)
+        second.file_commands.open_path(study)
         assert second.document.session.readonly
         assert "read-only" in second.windowTitle()
         qtbot.waitUntil(lambda: second.results.dataset is not None, timeout=READ_MS)
         second.parameters.show_analysis("weights")
-        second.runner.run()
+        second.run_commands.run()
         assert "read-only" in second.messages.text.text()
         assert [row.state for row in second.runs.rows] == ["done"]
 
 
 def test_zip_and_back(qtbot, opened, tmp_path):
     archive = tmp_path / "for-you.zip"
-    opened.files.pack_to(archive)
+    opened.file_commands.pack_to(archive)
     qtbot.waitUntil(lambda: archive.exists() and not opened.jobs.busy, timeout=READ_MS)
     assert "verified" in opened.messages.text.text()
-    opened.files.open_path(archive)
+    opened.file_commands.open_path(archive)
     assert opened.document.session.readonly
     qtbot.waitUntil(lambda: opened.results.dataset is not None, timeout=READ_MS)
-    opened.files.unpack_to(archive, tmp_path)
+    opened.file_commands.unpack_to(archive, tmp_path)
     qtbot.waitUntil(lambda: opened.document.session.path == tmp_path / "for-you.eigenscope", timeout=READ_MS)
     assert not opened.document.session.readonly
 
 
 def test_verify_says_what_it_found(qtbot, opened, study):
-    opened.files.verify()
+    opened.file_commands.verify()
     qtbot.waitUntil(lambda: not opened.jobs.busy and opened.messages.isVisible(), timeout=READ_MS)
     assert "as they were committed" in opened.messages.text.text()
     opened.messages.hide()
     chunk = next(p for p in study.glob("runs/*/units/*/qk_eigenvalues/c/**/*") if p.is_file())
     chunk.write_bytes(chunk.read_bytes()[:-1] + b"?")
-    opened.files.verify()
+    opened.file_commands.verify()
     qtbot.waitUntil(lambda: not opened.jobs.busy and opened.messages.isVisible(), timeout=READ_MS)
     assert "damaged" in opened.messages.text.text()
 
@@ -194,7 +194,7 @@ def test_verify_says_what_it_found(qtbot, opened, study):
 def test_a_damaged_result_is_a_sentence(qtbot, window, study):
     chunk = next(p for p in study.glob("runs/*/result.zarr/qk_eigenvalues/c/**/*") if p.is_file())
     chunk.write_bytes(b"nothing")
-    window.files.open_path(study)
+    window.file_commands.open_path(study)
     qtbot.waitUntil(window.messages.isVisible, timeout=READ_MS)
     assert "qk_eigenvalues" in window.messages.text.text()
     assert "Traceback" not in window.messages.text.text()
@@ -204,13 +204,13 @@ def test_a_session_of_a_newer_schema_is_a_sentence(window, study):
     head = json.loads((study / "session.json").read_text())
     newer = json.dumps(head).replace('"schema": 1', '"schema": 99')
     (study / "session.json").write_text(newer)
-    window.files.open_path(study)
+    window.file_commands.open_path(study)
     assert window.messages.isVisible()
     assert window.document.session is None
 
 
 def test_what_is_no_session_is_a_sentence(window, tmp_path):
-    window.files.open_path(tmp_path)
+    window.file_commands.open_path(tmp_path)
     assert str(tmp_path) in window.messages.text.text()
     assert window.document.session is None
 
@@ -225,8 +225,8 @@ def test_a_message_can_be_copied_with_its_details(qtbot, qapp, window):
 
 
 def test_closing_during_a_run_asks(qtbot, window, model, monkeypatch):
-    window.loader.source.setCurrentText(str(model))
-    window.runner.run()
+    window.model_pane.source.setCurrentText(str(model))
+    window.run_commands.run()
     assert window.runs.busy
     asked = answer_boxes(monkeypatch, QMessageBox.StandardButton.Cancel)
     assert not window.close()
@@ -239,7 +239,7 @@ def test_closing_during_a_run_asks(qtbot, window, model, monkeypatch):
 def test_recent_sessions_are_offered(opened, study):
     opened.actions_.menus["File"].aboutToShow.emit()
     assert [action.text() for action in opened._recent.actions()] == [str(study)]
-    opened.files.new()
+    opened.file_commands.new()
     assert opened.document.session is None
     assert opened.runs.rows == []
     opened._recent.actions()[0].trigger()
@@ -248,17 +248,17 @@ def test_recent_sessions_are_offered(opened, study):
 
 def test_a_home_that_cannot_be_made_is_a_sentence(window, tmp_path):
     (tmp_path / "sessions").write_text("in the way")
-    window.runner.run()
+    window.run_commands.run()
     assert "No session can be made" in window.messages.text.text()
     assert window.runs.rows == []
 
 
 def test_layout_and_theme_persist(qtbot, tmp_path):
     with window_in(tmp_path) as window:
-        window.places.docks["runs"].hide()
+        window.dock_layout.docks["runs"].hide()
         window.theme_dark()
     with window_in(tmp_path) as window:
-        assert window.places.docks["runs"].isHidden()
+        assert window.dock_layout.docks["runs"].isHidden()
         assert window.settings.theme == "dark"
-        window.places.reset()
-        assert not window.places.docks["runs"].isHidden()
+        window.dock_layout.reset()
+        assert not window.dock_layout.docks["runs"].isHidden()

@@ -9,9 +9,9 @@ from PySide6.QtCore import QCoreApplication, QEvent, QSettings
 from PySide6.QtWidgets import QApplication, QMessageBox
 
 from engine.request import ModelSpec, Request
-from gui import theme
-from gui.host import Host
-from gui.settings import Settings
+from gui.plots import theme
+from gui.state.compute_host import Host
+from gui.state.settings import Settings
 from gui.window import MainWindow
 
 LAYERS, HEADS = 3, 2

@@ -1,0 +1,44 @@
+"""A run's log: what happened when, what it was asked, and on what it ran."""
+
+import json
+from typing import Any
+
+from PySide6.QtCore import Qt, Slot
+from PySide6.QtGui import QFontDatabase, QGuiApplication
+from PySide6.QtWidgets import QDialog, QDialogButtonBox, QPlainTextEdit, QVBoxLayout, QWidget
+
+from gui.state.runs import RunRow
+
+
+def log_text(row: RunRow, provenance: dict[str, Any] | None) -> str:
+    """Everything that is known about a run, for a person to read or to send."""
+    parts = [row.title, f"State: {row.state}, {row.done} of {row.total} units", row.message, *row.log]
+    if row.detail:
+        parts += ["", "Details", row.detail]
+    parts += ["", "Request", row.request.model_dump_json(indent=2)]
+    if provenance:
+        parts += ["", "Provenance", json.dumps(provenance, indent=2, default=str)]
+    return "\n".join(parts)
+
+
+class LogDialog(QDialog):
+    """Shows the text, with a button that copies it."""
+
+    def __init__(self, row: RunRow, provenance: dict[str, Any] | None, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+        self.setWindowTitle(f"Log of {row.run or row.title}")
+        self.text = QPlainTextEdit(log_text(row, provenance), readOnly=True)
+        self.text.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
+        copy = buttons.addButton("Copy", QDialogButtonBox.ButtonRole.ActionRole)
+        copy.clicked.connect(self._copy)
+        buttons.rejected.connect(self.close)
+        box = QVBoxLayout(self)
+        box.addWidget(self.text)
+        box.addWidget(buttons)
+        self.resize(720, 520)
+
+    @Slot()
+    def _copy(self) -> None:
+        QGuiApplication.clipboard().setText(self.text.toPlainText())

@@ -1,0 +1,69 @@
+"""One clear sentence across the top of the window, with the details and a copy button one click away."""
+
+from typing import Literal
+
+from PySide6.QtCore import Qt, Slot
+from PySide6.QtGui import QFontDatabase, QGuiApplication
+from PySide6.QtWidgets import QFrame, QHBoxLayout, QLabel, QPlainTextEdit, QVBoxLayout, QWidget
+
+from engine.errors import UserError
+from gui.look.widgets import tool_button
+
+Kind = Literal["error", "notice"]
+
+
+class MessageBar(QFrame):
+    """Shows the latest message until it is closed; it never takes the focus and never blocks."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setObjectName("messageBar")
+        self.text = QLabel(wordWrap=True, textFormat=Qt.TextFormat.PlainText)
+        self.text.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.details = QPlainTextEdit(readOnly=True)
+        self.details.hide()
+        self.details.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
+        self.details.setMaximumHeight(180)
+        self.more = tool_button("Details")
+        self.more.setCheckable(True)
+        self.more.toggled.connect(self.details.setVisible)
+        self.copy = tool_button("Copy")
+        self.copy.clicked.connect(self._copy)
+        close = tool_button("✕", "Close this message")
+        close.clicked.connect(self.hide)
+
+        line = QHBoxLayout()
+        line.addWidget(self.text, 1)
+        for button in (self.more, self.copy, close):
+            button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+            line.addWidget(button, 0, Qt.AlignmentFlag.AlignTop)
+        box = QVBoxLayout(self)
+        box.setContentsMargins(12, 6, 6, 6)
+        box.addLayout(line)
+        box.addWidget(self.details)
+        self.hide()
+
+    def show_message(self, text: str, detail: str = "", kind: Kind = "error") -> None:
+        self.setProperty("kind", kind)
+        self.style().polish(self)
+        self.text.setText(text)
+        self.details.setPlainText(detail)
+        self.more.setChecked(False)
+        self.more.setVisible(bool(detail))
+        self.show()
+
+    def show_error(self, error: Exception) -> None:
+        """Show a UserError as it is, and anything else as a fault of the program, with its type and text as detail."""
+        if isinstance(error, UserError):
+            self.show_message(error.message, error.detail)
+        else:
+            self.show_message(
+                "Something went wrong inside Eigenscope; nothing that was committed is lost. "
+                "The details say what a bug report needs.",
+                f"{type(error).__name__}: {error}",
+            )
+
+    @Slot()
+    def _copy(self) -> None:
+        parts = (self.text.text(), self.details.toPlainText())
+        QGuiApplication.clipboard().setText("\n\n".join(p for p in parts if p))

@@ -1,0 +1,303 @@
+"""The pane that says what to run on: model, revisions, conditions, seeds, dtype, device, and the text."""
+
+from pathlib import Path
+
+from PySide6.QtCore import Qt, QTimer, Signal, Slot
+from PySide6.QtWidgets import (
+    QAbstractItemView,
+    QCheckBox,
+    QComboBox,
+    QDialog,
+    QDialogButtonBox,
+    QFileDialog,
+    QFormLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QListWidget,
+    QSpinBox,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from engine.errors import UserError
+from engine.models.info import ModelInfo
+from engine.request import DataSpec, Device, ModelSpec, Request, Tuning, conditions
+from engine.runs.child import Inspected
+from gui.look.widgets import set_role, tool_button
+from gui.panes.form import Form, make_editor
+
+BUILTIN = ("builtin", "builtin-encoder")
+MOST_SEEDS = 10
+SETTLE_MS = 500
+"""How long the fields must be left alone before the model's facts are read."""
+
+
+class ModelPane(QWidget):
+    """Edits the models and the data of a request, and shows the facts of the model that is named.
+
+    `inspect` asks for a model's facts (answer with `show_facts`), `list_checkpoints` for the revisions of a source
+    (answer with `choose_checkpoints`).
+    """
+
+    changed = Signal()
+    inspect = Signal(object)
+    list_checkpoints = Signal(str)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.info: ModelInfo | None = None
+        fields = ModelSpec.model_fields
+        self.source = QComboBox(editable=True)
+        self.source.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        self.source.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self.source.addItems(BUILTIN)
+        self.source.setToolTip("builtin, builtin-encoder, a folder with config.json and safetensors, or a hub id")
+        browse = tool_button("…", "Choose a folder")
+        browse.clicked.connect(self._browse)
+        self.revisions = QLineEdit(placeholderText="the last one")
+        self.revisions.setToolTip("One or several branches, tags or checkpoints, separated by commas")
+        more = tool_button("…", "Choose among the checkpoints there are")
+        more.clicked.connect(self._ask_checkpoints)
+        self.twin = QCheckBox("Random twin beside it")
+        self.twin.setToolTip("Also run the same config, freshly initialised, as a baseline")
+        self.tuned = QCheckBox("Fine-tuned beside it")
+        self.tuned.setToolTip("Also run the model after fine-tuning it on the training part of the text")
+        self.tuning = Tuning()
+        how = tool_button("…", "How it is fine-tuned")
+        how.clicked.connect(self._edit_tuning)
+        self.seeds = QSpinBox(minimum=1, maximum=MOST_SEEDS)
+        self.seeds.setToolTip(
+            "Run each of these with so many seeds, from 0: the twin’s weights, the order of fine-tuning and the samples"
+        )
+        self.dtype = make_editor(fields["dtype"])
+        self.dtype.widget.setToolTip(fields["dtype"].description or "")
+        self.device = make_editor(Request.model_fields["device"])
+        self.device.widget.setToolTip("auto takes the GPU if there is one that works")
+        self.facts = QLabel(wordWrap=True, textFormat=Qt.TextFormat.PlainText)
+        self.facts.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.notices = QLabel(wordWrap=True, textFormat=Qt.TextFormat.PlainText)
+        self.needs = QLabel(wordWrap=True)
+        self.facts.setContentsMargins(0, 6, 0, 0)
+        set_role(self.notices, "muted")
+
+        form = QFormLayout()
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("Model", _beside(self.source, browse))
+        form.addRow("Revisions", _beside(self.revisions, more))
+        form.addRow("", self.twin)
+        form.addRow("", _beside(self.tuned, how))
+        form.addRow("Seeds", self.seeds)
+        form.addRow("Dtype", self.dtype.widget)
+        form.addRow("Device", self.device.widget)
+        self.data = Form(DataSpec)
+        self.text = QGroupBox("Text")
+        QVBoxLayout(self.text).addWidget(self.data)
+        box = QVBoxLayout(self)
+        box.addLayout(form)
+        box.addWidget(self.facts)
+        box.addWidget(self.needs)
+        box.addWidget(self.notices)
+        box.addWidget(self.text)
+        box.addStretch(1)
+
+        self._reads_text = False
+        self.text.hide()
+        self.tuned.toggled.connect(self._show_text)
+        self._settled = QTimer(self, singleShot=True, interval=SETTLE_MS)
+        self._settled.timeout.connect(self.ask_facts)
+        self.source.currentTextChanged.connect(self._edited)
+        self.revisions.textChanged.connect(self._edited)
+        for signal in (
+            self.twin.toggled,
+            self.tuned.toggled,
+            self.seeds.valueChanged,
+            self.dtype.changed,
+            self.device.changed,
+            self.data.changed,
+        ):
+            signal.connect(self.changed)
+
+    def specs(self) -> tuple[ModelSpec, ...]:
+        """The models that are asked for: checkpoints, the last one fine-tuned, its twin, each with every seed.
+
+        Raises
+        ------
+        UserError
+            If no model is named.
+        """
+        source = self.source.currentText().strip()
+        if not source:
+            raise UserError("No model is named: type a folder or a hub id on the left, or choose “builtin”.")
+        names: list[str | None] = [r.strip() for r in self.revisions.text().split(",") if r.strip()]
+        dtype = self.dtype.read()
+        specs = [ModelSpec(source=source, revision=r, dtype=dtype) for r in dict.fromkeys(names or [None])]
+        return conditions(
+            specs,
+            tuning=self.tuning if self.tuned.isChecked() else None,
+            twin=self.twin.isChecked(),
+            seeds=self.seeds.value(),
+            reads_text=self._reads_text,
+        )
+
+    def device_name(self) -> Device:
+        return self.device.read()
+
+    def set_request(self, request: Request) -> None:
+        """Show what `request` was run on."""
+        self.source.setCurrentText(request.models[0].source)
+        tuned = [spec.tuning for spec in request.models if spec.tuning]
+        measured = [spec for spec in request.models if not spec.twin and not spec.tuning]
+        self.revisions.setText(", ".join(dict.fromkeys(spec.revision for spec in measured if spec.revision)))
+        self.twin.setChecked(any(spec.twin for spec in request.models))
+        self.tuning = tuned[0] if tuned else self.tuning
+        self.tuned.setChecked(bool(tuned))
+        self.seeds.setValue(len({spec.seed for spec in request.models if spec.seed is not None}))
+        self.dtype.write(request.models[0].dtype)
+        self.device.write(request.device)
+        if request.data is not None:
+            self.data.set_value(request.data)
+
+    def set_known(self, models: list[str]) -> None:
+        """Offer the built-in models and these."""
+        text = self.source.currentText()
+        blocked = self.source.blockSignals(True)
+        self.source.clear()
+        self.source.addItems([*BUILTIN, *(m for m in models if m not in BUILTIN)])
+        self.source.setCurrentText(text)
+        self.source.blockSignals(blocked)
+
+    def offer(self, source: str, revisions: str) -> None:
+        """Put a model and some of its checkpoints into the fields."""
+        self.source.setCurrentText(source)
+        self.revisions.setText(revisions)
+
+    def set_needs_data(self, needed: bool) -> None:
+        self._reads_text = needed
+        self._show_text()
+
+    @Slot()
+    def _show_text(self) -> None:
+        self.text.setVisible(self._reads_text or self.tuned.isChecked())
+
+    def data_spec(self) -> DataSpec | None:
+        """The text, None where nothing reads one."""
+        return self.data.value() if self._reads_text or self.tuned.isChecked() else None
+
+    @Slot()
+    def ask_facts(self) -> None:
+        """Ask for the facts of the first model that is named."""
+        self._settled.stop()
+        self.needs.clear()
+        try:
+            spec = self.specs()[0]
+        except UserError as error:
+            self._show(str(error), problem=True)
+            return
+        self._show("Reading the model’s config …", problem=False)
+        self.inspect.emit(spec)
+
+    def show_facts(self, answer: Inspected) -> None:
+        """Take an answer to `inspect`; one that comes too late, for another model, is dropped."""
+        try:
+            if answer.spec != self.specs()[0]:
+                return
+        except UserError:
+            return
+        self.info = answer.info
+        if answer.info is None:
+            self._show(str(answer.error), problem=True)
+        else:
+            self._show(describe(answer.info), problem=False)
+            self.notices.setText("\n".join(answer.info.notices))
+            self.notices.setVisible(bool(answer.info.notices))
+        self.changed.emit()
+
+    def show_needs(self, text: str, enough: bool) -> None:
+        """Show what memory the run needs; `enough` is False when it will not fit."""
+        self.needs.setText(text)
+        set_role(self.needs, "muted" if enough else "problem")
+
+    def choose_checkpoints(self, names: tuple[str, ...]) -> None:
+        """Let the user pick among `names`."""
+        dialog = QDialog(self)
+        dialog.setWindowTitle("Checkpoints")
+        listing = QListWidget()
+        listing.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        listing.addItems(names)
+        chosen = {r.strip() for r in self.revisions.text().split(",")}
+        for row in range(listing.count()):
+            listing.item(row).setSelected(listing.item(row).text() in chosen)
+        hint = QLabel("Choose one, or several with Ctrl or Shift.")
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel)
+        buttons.accepted.connect(dialog.accept)
+        buttons.rejected.connect(dialog.reject)
+        listing.itemDoubleClicked.connect(dialog.accept)
+        box = QVBoxLayout(dialog)
+        for widget in (hint, listing, buttons):
+            box.addWidget(widget)
+        if dialog.exec():
+            picked = [listing.item(r).text() for r in range(listing.count()) if listing.item(r).isSelected()]
+            self.revisions.setText(", ".join(picked))
+        dialog.deleteLater()
+
+    @Slot()
+    def _edit_tuning(self) -> None:
+        dialog = QDialog(self)
+        dialog.setWindowTitle("Fine-tuning")
+        form = Form(Tuning)
+        form.set_value(self.tuning)
+        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel)
+        buttons.accepted.connect(dialog.accept)
+        buttons.rejected.connect(dialog.reject)
+        form.changed.connect(lambda: buttons.button(QDialogButtonBox.StandardButton.Ok).setEnabled(form.valid))
+        box = QVBoxLayout(dialog)
+        box.addWidget(form)
+        box.addWidget(buttons)
+        if dialog.exec():
+            self.tuning = form.value()
+            self.tuned.setChecked(True)
+            self.changed.emit()
+        dialog.deleteLater()
+
+    def _show(self, text: str, *, problem: bool) -> None:
+        self.facts.setText(text)
+        set_role(self.facts, "problem" if problem else "")
+        self.notices.hide()
+
+    @Slot()
+    def _edited(self) -> None:
+        self.info = None
+        self._settled.start()
+        self.changed.emit()
+
+    @Slot()
+    def _browse(self) -> None:
+        start = self.source.currentText() if Path(self.source.currentText()).is_dir() else str(Path.home())
+        if folder := QFileDialog.getExistingDirectory(self, "Model folder", start):
+            self.source.setCurrentText(folder)
+
+    @Slot()
+    def _ask_checkpoints(self) -> None:
+        self.list_checkpoints.emit(self.source.currentText().strip())
+
+
+def describe(info: ModelInfo) -> str:
+    """The shape of a model in one or two lines."""
+    heads = f"{info.n_heads} heads"
+    if info.n_kv_heads != info.n_heads:
+        heads += f" ({info.n_kv_heads} key/value)"
+    revision = f" at {info.revision[:12]}" if info.revision else ""
+    return (
+        f"{info.architecture}{revision}\n{info.n_layers} layers × {heads}, d = {info.d_model}, d_h = {info.d_head}\n"
+        f"{info.n_parameters / 1e6:,.1f} M parameters, stored as {info.storage_dtype}"
+    )
+
+
+def _beside(field: QWidget, button: QToolButton) -> QHBoxLayout:
+    line = QHBoxLayout()
+    line.addWidget(field, 1)
+    line.addWidget(button)
+    return line

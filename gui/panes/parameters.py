@@ -1,0 +1,82 @@
+"""The pane with the parameters of the analysis in front, and the Run button."""
+
+from typing import Any
+
+from PySide6.QtCore import Signal, Slot
+from PySide6.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QPushButton, QStackedWidget, QVBoxLayout, QWidget
+
+from engine.analyses import get_analysis
+from engine.analyses.base import AnyAnalysis
+from engine.request import Request
+from gui.look.widgets import scrolled
+from gui.panes.form import Form, make_editor
+
+
+class ParametersPane(QWidget):
+    """One form for each analysis, made from its declaration."""
+
+    changed = Signal()
+    run = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.analysis: AnyAnalysis | None = None
+        self._forms: dict[str, Form[Any]] = {}
+        self._stack = QStackedWidget()
+        self.summary = QLabel(wordWrap=True)
+        self.summary.setProperty("role", "muted")
+        self.seed = make_editor(Request.model_fields["seed"])
+        self.seed.widget.setToolTip("Everything random in the run comes from this seed")
+        self.defaults = QPushButton("Defaults")
+        self.defaults.clicked.connect(self._reset)
+        self.button = QPushButton("Run", default=True)
+        self.button.setObjectName("run")
+        self.button.clicked.connect(self.run)
+
+        seed = QFormLayout()
+        seed.addRow("Seed", self.seed.widget)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.defaults)
+        buttons.addWidget(self.button, 1)
+        form = QWidget()
+        inside = QVBoxLayout(form)
+        inside.addWidget(self.summary)
+        inside.addWidget(self._stack)
+        inside.addLayout(seed)
+        inside.addStretch(1)
+        box = QVBoxLayout(self)  # the button stays in sight, however long the form is
+        box.setContentsMargins(0, 0, 0, 0)
+        box.addWidget(scrolled(form), 1)
+        box.addLayout(buttons)
+        buttons.setContentsMargins(9, 0, 9, 9)
+
+    @property
+    def form(self) -> Form[Any]:
+        assert self.analysis is not None
+        return self._forms[self.analysis.name]
+
+    def show_analysis(self, name: str) -> None:
+        """Bring the form of the analysis called `name` to the front."""
+        self.analysis = get_analysis(name)
+        self.summary.setText(self.analysis.summary)
+        if name not in self._forms:
+            form = self._forms[name] = Form(self.analysis.params)
+            form.changed.connect(self.changed)
+            self._stack.addWidget(form)
+        self._stack.setCurrentWidget(self.form)
+
+    def values(self) -> dict[str, Any]:
+        """The parameters as JSON values, validated; a UserError names the field that is wrong."""
+        return self.form.value().model_dump(mode="json")
+
+    def set_request(self, request: Request) -> None:
+        """Show what `request` was run with."""
+        self.show_analysis(request.analysis)
+        assert self.analysis is not None
+        self.form.set_value(self.analysis.params.model_validate(request.params))
+        self.seed.write(request.seed)
+
+    @Slot()
+    def _reset(self) -> None:
+        self.form.reset()
+        self.seed.write(0)

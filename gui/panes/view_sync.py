@@ -1,0 +1,54 @@
+"""Brings what is shown and what is selected to everything that draws it."""
+
+from importlib import import_module
+
+from PySide6.QtCore import QObject, Slot
+
+from gui.commands.navigation import Navigation
+from gui.panes.inspector import Inspector
+from gui.panes.workspace import ViewPanel, Workspace
+from gui.state.results import Results
+from gui.state.selection import SelectionModel
+
+
+class ViewSync(QObject):
+    """Feeds the views, the navigator and the inspector from one dataset and one selection."""
+
+    def __init__(
+        self,
+        results: Results,
+        selection: SelectionModel,
+        navigation: Navigation,
+        panes: tuple[Workspace, ViewPanel, Inspector],
+        parent: QObject | None = None,
+    ) -> None:
+        super().__init__(parent)
+        self._results, self._selection, self._navigation = results, selection, navigation
+        self._workspace, self._navigator, self._inspector = panes
+        results.shown.connect(self.present)
+        selection.changed.connect(self.read)
+
+    @Slot()
+    def present(self) -> None:
+        """Draw the dataset that is shown now, or say why there is none."""
+        row = self._results.row
+        dataset, empty = self._results.dataset, self._results.empty
+        if dataset is not None:
+            analysis = str(dataset.attrs["analysis"])
+        else:
+            analysis = row.request.analysis if row else self._workspace.analysis
+        self._navigation.clamp()
+        self._workspace.turn_to(analysis)
+        self._workspace.show_dataset(analysis, dataset, empty)
+        self._navigator.set_view(analysis)
+        self._navigator.show_dataset(dataset)
+        self.read()
+
+    @Slot()
+    def read(self) -> None:
+        """Read the selected head for the inspector."""
+        if (dataset := self._results.dataset) is None:
+            self._inspector.show_inspection(None)
+            return
+        views = import_module(f"gui.views.{dataset.attrs['analysis']}.views")
+        self._inspector.show_inspection(views.INSPECT(dataset, self._selection.current))

@@ -1,0 +1,1 @@
+"""Figures as files: pictures, numbers and scripts."""

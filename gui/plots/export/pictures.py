@@ -1,0 +1,225 @@
+"""Save a figure: PDF and SVG as vectors, PNG at a chosen scale, the clipboard; CSV, NPZ and matplotlib by name.
+
+Pictures are the canvas itself, painted by its scene in pyqtgraph's export mode (symbols as shapes instead of cached
+images), always in the light theme on white. Every file is written beside its place and then moved there, so that a
+failure leaves what was there before.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+from xml.sax.saxutils import escape
+
+from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QMarginsF, QPointF, QRectF, QSize, QSizeF, Qt
+from PySide6.QtGui import QGuiApplication, QImage, QImageWriter, QPageSize, QPaintDevice, QPainter, QPdfWriter
+
+from engine.errors import UserError
+from gui.plots.figure import Figure
+
+if TYPE_CHECKING:
+    from gui.plots.figure_widget import FigureWidget
+    from gui.plots.table import PaperTable
+
+PROGRAM = "Eigenscope"
+MARGIN = 10
+_XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description rdf:about="" xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:xmp="http://ns.adobe.com/xap/1.0/">
+<dc:title><rdf:Alt><rdf:li xml:lang="x-default">{title}</rdf:li></rdf:Alt></dc:title>
+<dc:description><rdf:Alt><rdf:li xml:lang="x-default">{description}</rdf:li></rdf:Alt></dc:description>
+<xmp:CreatorTool>{program}</xmp:CreatorTool>
+</rdf:Description></rdf:RDF></x:xmpmeta>
+<?xpacket end="w"?>"""
+
+
+def save(widget: "FigureWidget", path: Path, scale: float = 2.0) -> None:
+    """Save what `widget` shows in the format that the name says.
+
+    Parameters
+    ----------
+    widget : FigureWidget
+    path : Path
+        Ends in ``.pdf``, ``.svg``, ``.png``, ``.csv``, ``.npz`` or ``.py`` (a matplotlib script).
+    scale : float
+        Pixels of a PNG for each pixel on the screen.
+
+    Raises
+    ------
+    UserError
+        The format is unknown, or the file cannot be written.
+    """
+    from gui.plots.export import numbers, script
+
+    match path.suffix.lower():
+        case ".pdf":
+            save_pdf(widget, path)
+        case ".svg":
+            save_svg(widget, path)
+        case ".png":
+            save_png(widget, path, scale)
+        case ".csv":
+            numbers.write_csv(widget.shown_figure(), path)
+        case ".npz":
+            numbers.write_npz(widget.shown_figure(), path)
+        case ".py":
+            script.write_script(widget.shown_figure(), path)
+        case other:
+            raise UserError(f"A figure cannot be saved as “{other}”: choose pdf, svg, png, csv, npz or py.")
+
+
+def save_pdf(widget: "FigureWidget", path: Path) -> None:
+    """One page of the figure's own size, in vectors, with its text as text."""
+    figure, size = widget.canvas.figure, _size(widget)
+    buffer = _buffer()
+    writer = QPdfWriter(buffer)
+    writer.setResolution(96)  # one unit of the painter is one pixel of the screen
+    points = QSizeF(size.width() * 0.75, size.height() * 0.75)
+    writer.setPageSize(QPageSize(points, QPageSize.Unit.Point, "", QPageSize.SizeMatchPolicy.ExactMatch))
+    writer.setPageMargins(QMarginsF(0, 0, 0, 0))
+    writer.setTitle(figure.title)
+    writer.setCreator(PROGRAM)
+    xmp = _XMP.format(title=escape(figure.title), description=escape(_description(figure)), program=PROGRAM)
+    writer.setDocumentXmpMetadata(QByteArray(xmp.encode()))
+    _paint(widget, writer)
+    write(path, bytes(buffer.data().data()))
+
+
+def save_svg(widget: "FigureWidget", path: Path) -> None:
+    """The figure in vectors, with its text as text."""
+    from PySide6.QtSvg import QSvgGenerator
+
+    figure, size = widget.canvas.figure, _size(widget)
+    buffer = _buffer()
+    generator = QSvgGenerator(QSvgGenerator.SvgVersion.Svg11)  # the older one cannot clip
+    generator.setOutputDevice(buffer)
+    generator.setResolution(96)
+    generator.setSize(size)
+    generator.setViewBox(QRectF(0, 0, size.width(), size.height()))
+    generator.setTitle(figure.title)
+    generator.setDescription(_description(figure))
+    _paint(widget, generator)
+    write(path, bytes(buffer.data().data()))
+
+
+def save_png(widget: "FigureWidget", path: Path, scale: float = 2.0) -> None:
+    """`scale` times as many pixels, in each direction, as on the screen."""
+    figure, image = widget.canvas.figure, render(widget, scale)
+    image.setText("Title", figure.title)
+    image.setText("Software", PROGRAM)
+    for key, value in figure.provenance.items():
+        image.setText(key, value)
+    buffer = _buffer()
+    QImageWriter(buffer, QByteArray(b"png")).write(image)
+    write(path, bytes(buffer.data().data()))
+
+
+def copy_image(widget: "FigureWidget") -> None:
+    """Put the figure on the clipboard, at twice the screen's resolution."""
+    QGuiApplication.clipboard().setImage(render(widget, 2.0))
+
+
+def render(widget: "FigureWidget", scale: float) -> QImage:
+    """The figure as an image of `scale` times its size on the screen."""
+    size = _size(widget)
+    pixels = QSize(round(size.width() * scale), round(size.height() * scale))
+    image = QImage(pixels, QImage.Format.Format_RGB32)
+    image.setDevicePixelRatio(scale)
+    image.fill(Qt.GlobalColor.white)
+    _paint(widget, image, scale)
+    return image
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises
+    ------
+    UserError
+        It could not be written; a file that was there before is untouched.
+    """
+    temporary = ""
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        reason = error.strerror or str(error)
+        raise UserError(
+            f"“{path.name}” could not be saved in “{path.parent}”: {reason}. "
+            "Choose another folder, or make room and try again.",
+            repr(error),
+        ) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _buffer() -> QBuffer:
+    buffer = QBuffer()
+    buffer.open(QIODevice.OpenModeFlag.WriteOnly)
+    return buffer
+
+
+def _description(figure: Figure) -> str:
+    return "\n".join([*filter(None, (figure.note,)), *(f"{k}: {v}" for k, v in figure.provenance.items())])
+
+
+def _paper_table(widget: "FigureWidget") -> "PaperTable | None":
+    from gui.plots.table import PaperTable
+
+    table = widget.shown_figure().table
+    return PaperTable(table, widget.canvas.width() - 2 * MARGIN, widget.canvas.font()) if table else None
+
+
+def _size(widget: "FigureWidget") -> QSize:
+    """The size of a picture: the canvas, and under it as much as the whole table takes."""
+    paper = _paper_table(widget)
+    return widget.canvas.size() + QSize(0, round(paper.height + MARGIN) if paper else 0)
+
+
+def _paint(widget: "FigureWidget", device: QPaintDevice, stroke: float = 1.0) -> None:
+    """Paint the scene, and the table under it, on a device whose logical size is `_size`."""
+    place = QRectF(0, 0, widget.canvas.width(), widget.canvas.height())
+    with _for_paper(widget, stroke):
+        painter = QPainter(device)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        painter.setRenderHint(QPainter.RenderHint.LosslessImageRendering)
+        painter.fillRect(QRectF(QPointF(0, 0), QSizeF(_size(widget))), Qt.GlobalColor.white)
+        widget.canvas.scene().render(painter, place, place)
+        if paper := _paper_table(widget):
+            paper.paint(painter, MARGIN, place.height())
+        painter.end()
+
+
+@contextmanager
+def _for_paper(widget: "FigureWidget", stroke: float) -> Iterator[None]:
+    """The canvas in the light theme and in pyqtgraph's export mode; the screen sees nothing of it."""
+    from gui.plots.drawing.drawn import Look
+
+    canvas = widget.canvas
+    look = canvas.look
+    canvas.setUpdatesEnabled(False)
+    canvas.set_look(Look(dark=False, stroke=stroke))
+    canvas.hide_ring()
+    items = [item for item in canvas.scene().items() if hasattr(item, "setExportMode")]
+    try:
+        for item in items:
+            item.setExportMode(True, {"antialias": True, "resolutionScale": 1.0})
+        yield
+    finally:
+        for item in items:
+            item.setExportMode(False)
+        canvas.set_look(look)
+        canvas.setUpdatesEnabled(True)

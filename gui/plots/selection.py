@@ -1,0 +1,32 @@
+"""What is selected, and what a click selects, as plain data."""
+
+from dataclasses import dataclass, fields, replace
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is looked at: indices into the current dataset's dimensions; site −1 is the one that it shows first."""
+
+    model: int = 0
+    layer: int = 0
+    head: int = 0
+    sample: int = 0
+    unit: int = 0
+    site: int = -1
+
+
+@dataclass(frozen=True)
+class Pick:
+    """What a click on one mark sets; a field left None stays as it was."""
+
+    model: int | None = None
+    layer: int | None = None
+    head: int | None = None
+    sample: int | None = None
+    unit: int | None = None
+    site: int | None = None
+
+    def applied_to(self, selection: Selection) -> Selection:
+        """The selection after the click."""
+        changes = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
+        return replace(selection, **changes)

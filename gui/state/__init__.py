@@ -1,0 +1,1 @@
+"""What the window knows: document, runs, results, selection, settings, and its threads."""

@@ -1,0 +1,212 @@
+"""Statistics of heads: by layer, by sample, one against another, on the navigator."""
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field
+
+from gui.plots.figure import Axis, Boxes, Figure, Floats, Image, Line, Mark, Panel, Points, Rule
+from gui.plots.selection import Pick, Selection
+from gui.views.attention.data import (
+    HEAD_LABELS,
+    LABELS,
+    NOTHING,
+    OF_HEAD,
+    SINK,
+    STATISTICS,
+    SYMBOLS,
+    AttentionSlice,
+    HeadName,
+    Name,
+    number_axis,
+)
+from gui.views.base import Options
+from gui.views.boxes import box_of
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+MOST = 20_000
+"""More points than this in one figure take too long to draw at every step."""
+EXPECTED: dict[str, tuple[tuple[float, str], ...]] = {
+    "spectral_norm": ((2.0, "S2: stable below 2"),),
+    "alpha_rank": ((0.5, "S2: α from 0.5"), (1.0, "S2: α up to 1")),
+    "sink": ((SINK, "sink heads above"),),
+}
+
+
+class LayerOptions(Options):
+    statistic: Name = Field("spectral_norm", title="Show", json_schema_extra=LABELS)
+    samples: Literal["mean", "this sample"] = Field(
+        "mean", title="Of", description="The mean over all samples, or the selected sample alone"
+    )
+    twin: bool = Field(True, title="Twin", description="The random-init twin")
+
+
+def by_layer(dataset: "xr.Dataset", selection: Selection, options: LayerOptions) -> Figure:
+    """One statistic of every head against its layer: the mean over the samples, or one sample."""
+    of = AttentionSlice.of(dataset, selection)
+    name, sample = options.statistic, of.sample(selection) if options.samples == "this sample" else None
+    symbol, meaning = STATISTICS[name]
+    if trouble := _lacking(of, name):
+        return Figure(empty=trouble)
+    values = _values(of, name, sample)
+    marks: list[Mark] = [Rule("y", at, label, "law") for at, label in EXPECTED.get(name, ())]
+    if name == "alpha_rank" and "noise_alpha_rank" in dataset:
+        marks.append(Rule("y", float(of.array("noise_alpha_rank")[of.model]), "iid Gaussian noise", "null"))
+    if options.twin and (twin := of.twin) is not None:
+        marks.append(_profile(_values(twin, name, sample), "random-init twin, mean over heads", "twin"))
+    layer, head = np.mgrid[: of.layers, : of.heads].reshape(2, -1)
+    picks = tuple(Pick(model=of.model, layer=int(i), head=int(h)) for i, h in zip(layer, head, strict=True))
+    hover = tuple(
+        f"layer {i}, head {h}: {symbol} = {value:.4g}" for i, h, value in zip(layer, head, values.ravel(), strict=True)
+    )
+    # Heads stand beside each other, so that those with one value are seen.
+    spread = (head - (of.heads - 1) / 2) * 0.5 / of.heads
+    marks.append(Points(layer + spread, values.ravel(), "heads", picks=picks, hover=hover))
+    marks.append(_profile(values, "mean over heads", "accent"))
+    i, h = of.head(selection)
+    at = i + (h - (of.heads - 1) / 2) * 0.5 / of.heads
+    marks.append(Points(np.array([at]), values[i, h : h + 1], "selected", "accent", size=13, filled=False))
+    panel = Panel(number_axis("layer", of.layers), Axis(meaning), tuple(marks))
+    over = "mean over the samples" if sample is None else f"sample {sample}"
+    text = "" if sample is None else of.sentence(sample)
+    return Figure(((panel,),), title=f"{of.label}: {symbol} of every head, {over}", note=of.caveats(text))
+
+
+def _values(of: AttentionSlice, name: str, sample: int | None) -> Floats:
+    return of.mean(name) if sample is None else of.sampled(name)[..., sample]
+
+
+def _lacking(of: AttentionSlice, name: str) -> str:
+    """Why a statistic cannot be drawn, and what to do; empty if it can."""
+    if name not in of.dataset:
+        return f"This run has no {STATISTICS[name][1]}: it needs the singular values. Ask for them in a new run."
+    if not of.has(name):
+        if of.has("entropy"):
+            return "The samples are too short for a fit of α; choose longer ones in a new run."
+        return NOTHING
+    return ""
+
+
+def _profile(values: Floats, label: str, color: str) -> Line:
+    counts = np.isfinite(values).sum(1)
+    mean = np.where(counts > 0, np.nansum(values, 1) / np.maximum(counts, 1), np.nan)
+    return Line(np.arange(len(values), dtype=float), mean, label, color, width=2)
+
+
+class SampleOptions(Options):
+    statistic: Name = Field("spectral_norm", title="Show", json_schema_extra=LABELS)
+
+
+def by_sample(dataset: "xr.Dataset", selection: Selection, options: SampleOptions) -> Figure:
+    """A statistic of every sample and head of the selected layer; a click reads the sample."""
+    of = AttentionSlice.of(dataset, selection)
+    symbol, meaning = STATISTICS[options.statistic]
+    if trouble := _lacking(of, options.statistic):
+        return Figure(empty=trouble)
+    layer, head = of.head(selection)
+    sample = of.sample(selection)
+    values = of.sampled(options.statistic)[layer]
+    heads, samples = np.nonzero(np.isfinite(values))
+    if not len(heads):
+        return Figure(empty=f"Layer {layer} has no attention matrices. Choose another layer.")
+    box = box_of(values)
+    if len(heads) > MOST:  # then only what lies beyond the whiskers
+        outside = (values[heads, samples] < box[0][heads]) | (values[heads, samples] > box[4][heads])
+        heads, samples = heads[outside], samples[outside]
+    # The golden ratio spreads neighbours evenly, and alike at every draw
+    x, y = heads + 0.55 * ((samples * 0.6180339887) % 1 - 0.5), values[heads, samples]
+    texts = {s: of.text(s, 60) for s in set(samples.tolist())}
+    picks = tuple(of.pick((layer, h), s) for h, s in zip(heads.tolist(), samples.tolist(), strict=True))
+    hover = tuple(
+        f"head {h}, sample {s}: {symbol} = {v:.4g}  {texts[s]}"
+        for h, s, v in zip(heads.tolist(), samples.tolist(), y.tolist(), strict=True)
+    )
+    own = np.arange(of.heads) + 0.55 * ((sample * 0.6180339887) % 1 - 0.5)
+    marks = (
+        Boxes(np.arange(of.heads, dtype=float), *box, width=0.7, label="samples", picks=_heads(of, layer)),
+        Points(x, y, "samples", "data", size=5, picks=picks, hover=hover),
+        Points(own, values[:, sample], f"sample {sample}", "ink", size=11, filled=False),
+        Points(own[[head]], values[[head], sample], "selected", "accent", size=15, filled=False),
+    )
+    panel = Panel(number_axis("head", of.heads), Axis(meaning), marks)
+    title = f"{of.label}: {symbol} of every sample, heads of layer {layer}"
+    return Figure(((panel,),), title=title, note=of.caveats(of.sentence(sample)))
+
+
+def _heads(of: AttentionSlice, layer: int) -> tuple[Pick, ...]:
+    return tuple(of.pick((layer, h)) for h in range(of.heads))
+
+
+class RelationOptions(Options):
+    x: Name = Field("exp_entropy", title="Across", json_schema_extra=SYMBOLS)
+    y: Name = Field("erank", title="Up", json_schema_extra=SYMBOLS)
+    of: Literal["heads", "samples"] = Field(
+        "heads", title="Points", description="Every head, its mean over samples; or every sample of the selected head"
+    )
+
+
+def relation(dataset: "xr.Dataset", selection: Selection, options: RelationOptions) -> Figure:
+    """One statistic against another with their rank correlation; S2's effective rank = exp(entropy) is drawn."""
+    of = AttentionSlice.of(dataset, selection)
+    for name in (options.x, options.y):
+        if trouble := _lacking(of, name):
+            return Figure(empty=trouble)
+    head, sample = of.head(selection), of.sample(selection)
+    x_symbol, x_meaning = STATISTICS[options.x]
+    y_symbol, y_meaning = STATISTICS[options.y]
+    if options.of == "heads":
+        x, y = of.mean(options.x).ravel(), of.mean(options.y).ravel()
+        places = [divmod(i, of.heads) for i in range(len(x))]
+        picks = tuple(of.pick(place) for place in places)
+        hover = tuple(f"layer {i}, head {h}" for i, h in places)
+        at, color = head[0] * of.heads + head[1], np.array([i for i, _ in places], float)
+    else:
+        x, y = of.sampled(options.x)[head], of.sampled(options.y)[head]
+        picks = tuple(of.pick(head, s) for s in range(len(x)))
+        hover = tuple(f"sample {s}  {of.text(s, 80)}" for s in range(len(x)))
+        at, color = sample, None
+    hover = tuple(f"{h}  ·  {x_symbol} = {a:.4g}, {y_symbol} = {b:.4g}" for h, a, b in zip(hover, x, y, strict=True))
+    points = Points(x, y, options.of, "data", 8, values=color, values_label="layer", picks=picks, hover=hover)
+    marks: list[Mark] = [points, Points(x[[at]], y[[at]], "selected", "accent", size=14, filled=False)]
+    if options.x == "exp_entropy" and options.y in ("erank", "r_l1l2"):
+        ends = np.array([np.nanmin([x, y]), np.nanmax([x, y])])
+        marks.insert(0, Line(ends, ends, "S2 eq. 5: effective rank = exp(entropy)", "law", 1.5, dash=True))
+    panel = Panel(Axis(x_meaning), Axis(y_meaning), tuple(marks))
+    where = "of every head" if options.of == "heads" else f"on every sample, layer {head[0]}, head {head[1]}"
+    text = of.sentence(sample) if options.of == "samples" else ""
+    title = f"{of.label}: {y_symbol} against {x_symbol} {where}"
+    return Figure(((panel,),), title=title, note=of.caveats(_correlation(x, y), text))
+
+
+def _correlation(x: Floats, y: Floats) -> str:
+    there = np.isfinite(x) & np.isfinite(y)
+    if there.sum() < 3 or np.ptp(x[there]) == 0 or np.ptp(y[there]) == 0:
+        return ""
+    a, b = (values[there].argsort().argsort() for values in (x, y))
+    rho = 12 * float(np.cov(a, b, ddof=0)[0, 1]) / (len(a) ** 2 - 1)  # ranks 0 … n − 1 have the variance (n² − 1)/12
+    return f"Spearman’s ρ = {rho:.2f} over {there.sum()} points".replace("-", "−")
+
+
+class NavigatorOptions(Options):
+    statistic: HeadName = Field("spectral_norm", title="Colour by", json_schema_extra=HEAD_LABELS)
+    samples: Literal["mean", "this sample"] = Field("mean", title="Of")
+
+
+def navigator(dataset: "xr.Dataset", selection: Selection, options: NavigatorOptions) -> Figure:
+    """The layer × head grid coloured by one statistic; the current head is outlined."""
+    of = AttentionSlice.of(dataset, selection)
+    name = options.statistic
+    one = options.samples == "this sample" and name in STATISTICS
+    values = _values(of, name, of.sample(selection) if one else None)
+    if not np.isfinite(values).any():
+        return Figure(empty=f"There is no {(STATISTICS | OF_HEAD)[name][1]} yet." if of.has("entropy") else NOTHING)
+    layers, heads = values.shape
+    layer, head = of.head(selection)
+    picks = tuple(tuple(Pick(of.model, i, h) for i in range(layers)) for h in range(heads))
+    x_edges, y_edges = (np.arange(count + 1) - 0.5 for count in (layers, heads))
+    label = (STATISTICS | OF_HEAD)[name][0]
+    image = Image(values.T, x_edges, y_edges, label=label, picks=picks, marked=((head, layer),))
+    panel = Panel(number_axis("layer", layers), number_axis("head", heads, inverted=True), (image,))
+    return Figure(((panel,),), legend=False)

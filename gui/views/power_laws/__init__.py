@@ -1,0 +1,1 @@
+"""Views of power laws through depth, shared by activations and gradients."""

@@ -1,0 +1,1 @@
+"""Views over training, offered by every analysis."""

@@ -1,0 +1,106 @@
+"""The models of a dataset in order: how a slider plays them, and which of them are checkpoints of one training."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from gui.plots.figure import Floats
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Facts = Mapping[str, Any]
+SHAPE = ("architecture", "n_layers", "n_heads", "d_model", "d_head")
+
+
+@dataclass(frozen=True)
+class Models:
+    """The facts of every model of a dataset, and what was asked of it (empty in a dataset without its request)."""
+
+    infos: tuple[Facts, ...]
+    specs: tuple[Facts, ...]
+
+    @classmethod
+    def of(cls, dataset: "xr.Dataset") -> "Models":
+        infos = tuple(json.loads(dataset.attrs["models"]))
+        specs = tuple(json.loads(dataset.attrs.get("request", "{}")).get("models", ()))
+        return cls(infos, specs if len(specs) == len(infos) else ({},) * len(infos))
+
+    def step(self, at: int) -> int | None:
+        found = self.infos[at].get("step")
+        return None if found is None else int(found)
+
+    def frames(self, at: int) -> list[int]:
+        """The models that a slider goes through: those like `at`, trained or twin, by training and then by step.
+
+        A single twin is no frame: the slider then still has the trained ones.
+        """
+        alike = [i for i, info in enumerate(self.infos) if info["twin"] == self.infos[at]["twin"]]
+        if len(alike) < 2:
+            alike = [i for i, info in enumerate(self.infos) if not info["twin"]]
+        if len(alike) < 2:
+            alike = list(range(len(self.infos)))
+        trainings = list(dict.fromkeys(self._training(i) for i in alike))
+        place = {i: (trainings.index(self._training(i)), -1 if (step := self.step(i)) is None else step) for i in alike}
+        return sorted(alike, key=lambda i: place[i])
+
+    def checkpoints(self, at: int) -> "CheckpointSeries":
+        """The checkpoints of the training that `at` belongs to, of its architecture, in the order of their steps."""
+        same = [i for i in self.frames(at) if self._training(i) == self._training(at)]
+        models = [i for i in same if self._shape(i) == self._shape(at)]
+        stepped = [i for i in models if self.step(i) is not None]
+        if len(stepped) >= 2 and at in stepped:
+            models = stepped
+        known = all(self.step(i) is not None for i in models)
+        steps = np.array([self.step(i) if known else place for place, i in enumerate(models)], float)
+        apart = [i for i in self.frames(at) if i not in models]
+        return CheckpointSeries(
+            tuple(models),
+            steps,
+            known,
+            tuple(str(self.infos[i]["label"]) for i in models),
+            tuple(str(self.infos[i]["label"]) for i in apart if self._shape(i) != self._shape(at)),
+            tuple(str(self.infos[i]["label"]) for i in apart if self._shape(i) == self._shape(at)),
+        )
+
+    def _training(self, at: int) -> tuple[Any, ...]:
+        """What checkpoints of one training have in common: where they lie, and what was done with them."""
+        info, spec = self.infos[at], self.specs[at]
+        source = str(info.get("source", ""))
+        where = source if info.get("revision") else source.rstrip("/").rpartition("/")[0]
+        return where, info["twin"], spec.get("tuning") is not None, spec.get("seed")
+
+    def _shape(self, at: int) -> tuple[Any, ...]:
+        return tuple(self.infos[at].get(name) for name in SHAPE)
+
+
+@dataclass(frozen=True, eq=False)
+class CheckpointSeries:
+    """Checkpoints that a curve may connect. `steps` are training steps, or places in the order where one is unknown."""
+
+    models: tuple[int, ...]
+    steps: Floats
+    known: bool
+    labels: tuple[str, ...]
+    otherwise: tuple[str, ...]
+    """Labels of models of another architecture."""
+    elsewhere: tuple[str, ...]
+    """Labels of models of another training."""
+
+    def note(self) -> str:
+        """Why models of the dataset are not connected with these."""
+        said = []
+        for labels, why in ((self.otherwise, "another architecture"), (self.elsewhere, "another training")):
+            if labels:
+                more = f" and {len(labels) - 2} more" if len(labels) > 2 else ""
+                said.append(f"Not connected, as of {why}: {', '.join(labels[:2])}{more}")
+        return "  ·  ".join(said)
+
+
+def names(labels: Sequence[str]) -> tuple[str, ...]:
+    """Labels without what they all begin with: ``step0`` of ``builtin@step0``."""
+    short = [label.rpartition("@")[2] for label in labels]
+    return tuple(short) if len(set(short)) == len(set(labels)) else tuple(labels)

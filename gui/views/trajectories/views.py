@@ -1,0 +1,84 @@
+"""Views over training, offered by every analysis: statistics by step, spectra in motion, relaxation, against loss."""
+
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, create_model
+
+from gui.views.base import Options, View
+from gui.views.trajectories.curves import against_loss, curves
+from gui.views.trajectories.data import Scale, label, named, spectra, statistics
+from gui.views.trajectories.spectra import evolution, relaxation
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+HELP = "trajectories"
+
+
+def trajectory_views(analysis: str) -> tuple[View, ...]:
+    """The views of `analysis` over training."""
+    made = (
+        ("training", "Training", curves, curve_options),
+        ("training_spectrum", "Evolution", evolution, evolution_options),
+        ("training_relaxation", "Relaxation", relaxation, relaxation_options),
+        ("training_loss", "Against loss", against_loss, loss_options),
+    )
+    return tuple(
+        View(name, title, analysis, HELP, Options, draw, offered=several, options_of=options_of)
+        for name, title, draw, options_of in made
+    )
+
+
+def several(dataset: "xr.Dataset") -> bool:
+    return bool(dataset.sizes.get("model", 1) > 1)
+
+
+def curve_options(dataset: "xr.Dataset") -> type[Options]:
+    return _options("curves", "statistic", statistics(dataset), _named(dataset), "head" in dataset.dims)
+
+
+def evolution_options(dataset: "xr.Dataset") -> type[Options]:
+    return _options("evolution", "spectrum", spectra(dataset), _named(dataset))
+
+
+def relaxation_options(dataset: "xr.Dataset") -> type[Options]:
+    return _options("relaxation", "spectrum", spectra(dataset), _named(dataset))
+
+
+def loss_options(dataset: "xr.Dataset") -> type[Options]:
+    return _options("loss", "statistic", statistics(dataset), _named(dataset))
+
+
+def _named(dataset: "xr.Dataset") -> tuple[tuple[str, tuple[str, ...]], ...]:
+    used = {dim for name in (*statistics(dataset), *spectra(dataset)) for dim in dataset[name].dims}
+    return tuple((dim, names) for dim, names in named(dataset).items() if dim in used)
+
+
+@cache
+def _options(
+    view: str, what: str, names: tuple[str, ...], dims: tuple[tuple[str, tuple[str, ...]], ...], heads: bool = False
+) -> type[Options]:
+    """Options of one view: which variable, which component or site, and what else it lets one choose."""
+    fields: dict[str, Any] = {}
+    if names:
+        labels: Any = {"labels": {name: label(name) for name in names}}
+        fields[what] = (Literal[names], Field(names[0], title=what.capitalize(), json_schema_extra=labels))
+    for dim, values in dims:
+        fields[dim] = (Literal[values], Field(values[0], title=dim.capitalize()))
+    if view == "curves":
+        if heads:
+            fields["curves"] = (
+                Literal["layers", "heads"],
+                Field("layers", title="Curves", description="The mean over heads of each layer, or a layer's heads"),
+            )
+        fields["change_points"] = (bool, Field(True, title="Phases", description="Levels between change points"))
+    if view == "evolution":
+        fields["trail"] = (bool, Field(True, title="All", description="The other checkpoints too, coloured by order"))
+    if view == "relaxation":
+        fields["modes"] = (int, Field(8, title="Modes", description="How many of the first modes", ge=1, le=32))
+    if view != "loss":
+        scale: Any = {"labels": {"log": "log steps", "linear": "steps", "order": "in order"}}
+        fields["axis"] = (Scale, Field("log", title="Axis", json_schema_extra=scale))
+    made: type[Options] = create_model(f"{view.capitalize()}Options", __base__=Options, **fields)
+    return made

@@ -1,0 +1,105 @@
+"""The Model pane: what it asks for, what it shows, and what it says about a model that cannot be opened."""
+
+import pytest
+from PySide6.QtWidgets import QDialog, QListWidget
+from window_parts import window_in
+
+from engine.errors import UserError
+from engine.models.info import ModelInfo
+from engine.request import ModelSpec
+from engine.runs.child import Inspected
+from gui.panes.model import ModelPane
+
+INFO = ModelInfo(
+    label="tiny", source="tiny", revision=None, twin=False, architecture="GPT2LMHeadModel", family="gpt2", causal=True,
+    n_layers=3, d_model=32, n_heads=4, n_kv_heads=2, d_head=8, vocab_size=64, context=16, n_parameters=12_345_678,
+    storage_dtype="bfloat16", norm="layernorm", rotary=False, qk_norm=False, identity="x", load_bytes=1000,
+    notices=("No tokenizer came with it.",),
+)  # fmt: skip
+
+
+@pytest.fixture
+def model_pane(qtbot):
+    made = ModelPane()
+    qtbot.addWidget(made)
+    made.source.setCurrentText("tiny")
+    return made
+
+
+def test_it_makes_the_specs_that_it_shows(qtbot, tmp_path):
+    with window_in(tmp_path) as window:
+        qtbot.waitSignal(window.ready, timeout=20_000).wait()
+        model_pane = window.model_pane
+        model_pane.source.setCurrentText("builtin")
+        model_pane.revisions.setText("step0, step64, step0")
+        model_pane.twin.setChecked(True)
+        model_pane.dtype.write("bfloat16")
+        specs = model_pane.specs()
+        assert [(s.revision, s.twin) for s in specs] == [("step0", False), ("step64", False), ("step64", True)]
+        assert {s.dtype for s in specs} == {"bfloat16"}
+        request = window.run_commands.request()
+        model_pane.source.setCurrentText("gpt2")
+        model_pane.revisions.clear()
+        model_pane.twin.setChecked(False)
+        model_pane.set_request(request)
+        assert model_pane.specs() == request.models
+
+
+def test_without_a_model_a_run_is_refused_in_a_sentence(qtbot, tmp_path):
+    with window_in(tmp_path) as window:
+        qtbot.waitSignal(window.ready, timeout=20_000).wait()
+        window.model_pane.source.setCurrentText("  ")
+        window.run_commands.run()
+        assert "No model is named" in window.messages.text.text()
+        assert window.runs.rows == []
+
+
+def test_facts_are_asked_for_when_typing_has_stopped(qtbot, model_pane):
+    asked = []
+    model_pane.inspect.connect(asked.append)
+    model_pane.source.setCurrentText("g")
+    model_pane.source.setCurrentText("gpt2")
+    qtbot.waitUntil(lambda: bool(asked), timeout=5000)
+    assert asked == [ModelSpec(source="gpt2")]
+
+
+def test_the_facts_are_shown(model_pane):
+    model_pane.show_facts(Inspected(ModelSpec(source="tiny"), INFO, None))
+    text = model_pane.facts.text()
+    assert "3 layers × 4 heads (2 key/value), d = 32, d_h = 8" in text
+    assert "12.3 M parameters, stored as bfloat16" in text
+    assert model_pane.notices.text() == "No tokenizer came with it."
+
+
+def test_a_refusal_is_shown_and_leaves_no_facts(model_pane):
+    model_pane.show_facts(Inspected(ModelSpec(source="tiny"), INFO, None))
+    model_pane.show_facts(Inspected(ModelSpec(source="tiny"), None, UserError("It holds a NaN in wte.")))
+    assert model_pane.facts.text() == "It holds a NaN in wte."
+    assert model_pane.info is None
+    assert model_pane.notices.isHidden()
+
+
+def test_an_answer_about_another_model_is_dropped(model_pane):
+    model_pane.show_facts(Inspected(ModelSpec(source="other"), INFO, None))
+    assert model_pane.info is None
+
+
+def test_checkpoints_are_chosen_from_a_list(model_pane, monkeypatch):
+    def pick(dialog: QDialog) -> int:
+        listing = dialog.findChild(QListWidget)
+        assert [listing.item(i).isSelected() for i in range(3)] == [True, False, False]
+        for row in (1, 2):
+            listing.item(row).setSelected(True)
+        return 1
+
+    monkeypatch.setattr(QDialog, "exec", pick)
+    model_pane.revisions.setText("step0")
+    model_pane.choose_checkpoints(("step0", "step16", "step64"))
+    assert model_pane.revisions.text() == "step0, step16, step64"
+
+
+def test_models_of_the_user_are_offered_after_the_built_in_ones(model_pane):
+    model_pane.set_known(["gpt2", "builtin", "/data/mine"])
+    offered = [model_pane.source.itemText(i) for i in range(model_pane.source.count())]
+    assert offered == ["builtin", "builtin-encoder", "gpt2", "/data/mine"]
+    assert model_pane.source.currentText() == "tiny"
