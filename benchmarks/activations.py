@@ -9,7 +9,7 @@ import transformers as hf
 from torch import Tensor
 
 from benchmarks.harness import Result
-from engine.analyses.activations_units import Measure, Sums
+from engine.analyses.activations.compute import Measure, Sums
 from engine.models.losses import Objective
 from engine.models.sites import Choice, Site, observe, sites
 from engine.spectra.covariance import Covariance

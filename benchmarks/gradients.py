@@ -11,8 +11,8 @@ import transformers as hf
 from torch import Tensor, nn
 
 from benchmarks.harness import Result, largest_difference
-from engine.analyses.gradients import CHUNK, MEMORY
-from engine.analyses.gradients_units import Collected
+from engine.analyses.gradients.compute import Collected
+from engine.analyses.gradients.plan import CHUNK, MEMORY
 from engine.gradients import ATTENTION_OUTPUT
 from engine.gradients.weights import Weight, choose
 from engine.models.losses import Objective

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from benchmarks.harness import Result, largest_difference, seconds
 from engine.analyses.base import unit_rng
-from engine.analyses.weights import Weights, WeightsParams
+from engine.analyses.header import assemble
+from engine.analyses.weights.analysis import WEIGHTS
+from engine.analyses.weights.plan import WeightsParams
 from engine.models.adapters import Block, Heads, Norm
 from engine.models.info import ModelInfo
 from engine.request import ModelSpec, Request
@@ -109,13 +111,13 @@ def weights_llama(
     request = Request(
         analysis="weights", params=params.model_dump(), models=(ModelSpec(source="random"),), device="cpu"
     )
-    analysis, model = Weights(), cast(Any, RandomModel(info))
+    compute, model = WEIGHTS.compute(), cast(Any, RandomModel(info))
     units: dict[str, Any] = {}
     began = time.perf_counter()
     with PeakMemory("cpu") as peak:
-        for unit in analysis.units(request, params, [info]):
-            units[unit.key] = analysis.compute(unit, request, params, model, unit_rng(request, unit), units)
-        ds = analysis.finish(request, params, [info], units)
+        for unit in WEIGHTS.units(request, params, [info]):
+            units[unit.key] = compute(unit, request, params, model, unit_rng(request, unit), units)
+        ds = assemble(WEIGHTS, request, params, [info], units)
     taken = time.perf_counter() - began
 
     block = model.block(layers - 1)
@@ -140,6 +142,6 @@ def weights_llama(
             "minutes": taken / 60,
             "peak resident memory of the process, MB": peak.bytes / 1e6,
             "one layer's attention weights, MB": layer_bytes / 1e6,
-            "estimate of one unit by the analysis, MB": analysis.estimate_bytes(request, params, info) / 1e6,
+            "estimate of one unit by the analysis, MB": WEIGHTS.estimate_bytes(request, params, info) / 1e6,
         },
     )

@@ -88,9 +88,9 @@ class MainWindow(QMainWindow):
         self.sentence = SentenceBar(self.host, self.runs, self.results, self.run_commands.attend)
         self.workspace.pages["attention"].put_above(self.sentence)
         drawn = (self.workspace, self.navigator, self.inspector)
-        self.view_sync = ViewSync(self.results, self.selection, self.navigation, drawn, self)
-        followed, panels = (self.selection, self.navigation), (self.workspace, self.navigator)
-        self.view_state = ViewState(self.document, self.tasks, (self.results, self.runs), followed, panels, self)
+        self.view_sync = ViewSync(self.results, self.selection, drawn, self)
+        shown, panels = (self.results, self.runs), (self.workspace, self.navigator)
+        self.view_state = ViewState(self.document, self.tasks, shown, self.selection, panels, self)
 
         commands = ("file_commands", "figure_commands", "run_commands", "navigation")
         panes_with_commands = ("inspector", "timeline", "dock_layout")

@@ -16,7 +16,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 import main
 from engine import recipes
-from engine.analyses.weights import WeightsParams
+from engine.analyses.weights.plan import WeightsParams
 from engine.sessions.store import Session
 
 ROOT = Path(main.__file__).parent

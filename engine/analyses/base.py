@@ -1,14 +1,17 @@
-"""The one shape of an analysis: declare parameters, plan units, compute one, put them together."""
+"""The one shape of an analysis: parameters, units, how one is computed, and how all become a result."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from zlib import crc32
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from engine.analyses.claims import Claim
+from engine.analyses.variables import Variable
 from engine.request import Request
 
 if TYPE_CHECKING:
@@ -48,36 +51,11 @@ class Unit:
     also: tuple[int, ...] = ()
 
 
-class Analysis(ABC, Generic[P]):
-    """One study. `compute` sees one unit and one open model; `finish` sees only committed units, never a model.
-
-    `notable` names the variables (model, layer, ...) that a short table shows, and how it takes them over heads or
-    samples: their mean, median, sum, or how many are below 0.05.
-    """
-
-    name: ClassVar[str]
-    title: ClassVar[str]
-    summary: ClassVar[str]
-    needs_data: ClassVar[bool] = False
-    params: type[P]
-    notable: ClassVar[Mapping[str, Literal["mean", "median", "sum", "significant"]]] = {}
+class Computation(ABC, Generic[P]):
+    """Computes the units of one run, one at a time; holds what later units can use again, such as drawn samples."""
 
     @abstractmethod
-    def units(self, request: Request, params: P, models: Sequence["ModelInfo"]) -> list[Unit]:
-        """Plan the run, in the order in which results should appear."""
-
-    @abstractmethod
-    def estimate_bytes(self, request: Request, params: P, model: "ModelInfo") -> int:
-        """Peak memory that one unit of `model` needs beyond the program itself."""
-
-    def check(self, request: Request, params: P, models: Sequence["ModelInfo"], device: str) -> None:
-        """Raise UserError, with what to do, where a new run could not succeed or would take too long on `device`.
-
-        `units` plans, also of a run that is resumed; this may look at more than the facts of the models.
-        """
-
-    @abstractmethod
-    def compute(
+    def __call__(
         self,
         unit: Unit,
         request: Request,
@@ -86,16 +64,88 @@ class Analysis(ABC, Generic[P]):
         rng: np.random.Generator,
         done: Mapping[str, "xr.Dataset"],
     ) -> "xr.Dataset":
-        """Carry out one unit. Everything random comes from `rng`, so that a resumed run is the same run.
+        """Compute one unit. Everything random comes from `rng`, so that a resumed run is the same run.
 
-        `done` has what is committed of the run: at least all units that stand before this one in the plan.
+        `done` holds what is committed of the run: at least all units that stand before this one in the plan.
         """
 
-    @abstractmethod
-    def finish(
-        self, request: Request, params: P, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]
-    ) -> "xr.Dataset":
-        """Put the committed units (all or some; absent ones become NaN) into one labelled Dataset."""
+
+@dataclass(frozen=True)
+class Result:
+    """What an analysis makes of the committed units of a run.
+
+    `dataset` has variables and coordinates, absent values NaN. `settings` are further attributes of it, such as the
+    window of a fit. `claims` judges published statements on the dataset once its header is written; None where the
+    analysis has none, or not yet.
+    """
+
+    dataset: "xr.Dataset"
+    notes: Sequence[str] = ()
+    settings: Mapping[str, str | int] | None = None
+    claims: Callable[["xr.Dataset"], Sequence[Claim]] | None = None
+
+
+def _accept(request: Request, params: Any, models: Sequence["ModelInfo"], device: str) -> None:
+    """Refuse nothing."""
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis(Generic[P]):
+    """The declaration of one analysis; the registry holds these.
+
+    Parameters
+    ----------
+    name, title, summary : str
+        As the command line, the tabs and the help call it.
+    definition : str
+        What its main quantities are, in one line that is kept with every result.
+    params : type
+    variables : tuple of Variable
+        Every variable that a result can have.
+    units : callable
+        Plans the run of a request: its units, in the order in which results should appear.
+    estimate_bytes : callable
+        Peak memory in bytes that one unit of a model needs beyond the program itself.
+    compute : callable
+        Makes a `Computation` for one run.
+    result : callable
+        Puts all or some committed units together; sees no model.
+    needs_data : bool
+        Whether it reads a text.
+    check : callable
+        Raises UserError, with what to do, where a new run could not succeed or would take too long on a device.
+        `units` plans resumed runs too; this one may look at more than the facts of the models.
+    """
+
+    name: str
+    title: str
+    summary: str
+    definition: str
+    params: type[P]
+    variables: tuple[Variable, ...]
+    units: Callable[[Request, P, Sequence["ModelInfo"]], list[Unit]]
+    estimate_bytes: Callable[[Request, P, "ModelInfo"], int]
+    compute: Callable[[], Computation[P]]
+    result: Callable[[Request, P, Sequence["ModelInfo"], Mapping[str, "xr.Dataset"]], Result]
+    needs_data: bool = False
+    check: Callable[[Request, P, Sequence["ModelInfo"], str], None] = _accept
+
+
+def later(module: str, name: str) -> Callable[..., Any]:
+    """A function or class that is imported when it is first called: what computes loads torch, a declaration must not.
+
+    Parameters
+    ----------
+    module : str
+        Such as ``engine.analyses.weights.compute``.
+    name : str
+        Of what it defines.
+    """
+
+    def call(*args: Any) -> Any:
+        return getattr(import_module(module), name)(*args)
+
+    return call
 
 
 def unit_rng(request: Request, unit: Unit) -> np.random.Generator:

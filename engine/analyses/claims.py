@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 if TYPE_CHECKING:
-    import xarray as xr
+    pass
 
 Verdict = Literal["holds", "fails", "cannot say"]
 
@@ -43,6 +43,6 @@ def to_json(claims: Iterable[Claim]) -> str:
     return json.dumps([asdict(claim) for claim in claims], ensure_ascii=False)
 
 
-def claims_of(ds: "xr.Dataset") -> tuple[Claim, ...]:
-    """The claims that an analysis left in its result."""
-    return tuple(Claim(**record) for record in json.loads(ds.attrs.get("claims", "[]")))
+def from_json(text: str) -> tuple[Claim, ...]:
+    """The inverse of `to_json`."""
+    return tuple(Claim(**record) for record in json.loads(text))

@@ -1,11 +1,12 @@
 """Models of a dataset by condition: those that differ by their seed alone are averaged, on each part of the text."""
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from engine.analyses.header import Header
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -41,7 +42,7 @@ class Condition:
 
 def conditions(ds: "xr.Dataset", variable: str = "alpha_rank") -> tuple[Condition, ...]:
     """All conditions of which there is any `variable` (model, split, …), in the order of models and splits."""
-    infos = json.loads(ds.attrs["models"])
+    infos = Header.of(ds).models
     names = [str(v) for v in (ds["condition"] if "condition" in ds.coords else ds["model"]).values]
     splits = [str(v) for v in ds["split"].values]
     known: dict[str, list[int]] = {}
@@ -50,7 +51,7 @@ def conditions(ds: "xr.Dataset", variable: str = "alpha_rank") -> tuple[Conditio
     values = ds[variable].values
     found = []
     for name, models in known.items():
-        kind: Kind = "random" if infos[models[0]]["twin"] else "fine-tuned" if name.endswith(TUNED) else "trained"
+        kind: Kind = "random" if infos[models[0]].twin else "fine-tuned" if name.endswith(TUNED) else "trained"
         base = name.removesuffix(TUNED).removesuffix(TWIN)
         for at, split in enumerate(splits):
             there = tuple(m for m in models if np.isfinite(values[m, at]).any())

@@ -4,8 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from engine.analyses import get_analysis
 from engine.analyses.parameters import checked, validate
+from engine.analyses.registry import get_analysis
 from engine.errors import UserError
 from engine.request import DataSpec, Device, ModelSpec, Request, Tuning, conditions
 

@@ -1,13 +1,13 @@
 """What a finished run says on standard output: a short table, or everything by head as JSON."""
 
-import json
 import math
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
-from engine.analyses import get_analysis
+from engine.analyses.header import Header
+from engine.analyses.registry import variables_of
 from engine.sessions.store import Run
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def verification_as_json(outcome: "Outcome") -> dict[str, Any]:
 
 def notes(result: "xr.Dataset") -> list[str]:
     """What the analysis has to say about this result."""
-    return list(json.loads(result.attrs.get("notes", "[]")))
+    return list(Header.of(result).notes)
 
 
 def _plain(value: Any) -> Any:
@@ -64,7 +64,7 @@ def _plain(value: Any) -> Any:
 
 
 def as_table(run: Run, result: "xr.Dataset") -> Table:
-    """One row for each layer of each model: the analysis's notable variables, over heads or samples.
+    """One row for each layer of each model: the variables that are declared with a summary, over heads and samples.
 
     A variable that also has a component, a site or another named dimension gets a column for each.
     """
@@ -72,15 +72,13 @@ def as_table(run: Run, result: "xr.Dataset") -> Table:
     table.add_column("model", no_wrap=True)
     table.add_column("layer", justify="right")
     columns = []
-    for name, how in get_analysis(run.request.analysis).notable.items():
-        if name not in result:
+    for name, variable in variables_of(run.request.analysis).items():
+        if (how := variable.summary) is None or name not in result:
             continue
         named = [dim for dim in result[name].dims[1:] if dim in result.coords and result[dim].dtype.kind in "UOT"]
         for labels in product(*(result[dim].values.tolist() for dim in named)):
             columns.append((result[name].sel(dict(zip(named, labels, strict=True))), how))
-            heading = "\n".join(
-                (*labels, name.replace("_", "_\n"), f"< {SIGNIFICANT}" if how == "significant" else how)
-            )
+            heading = "\n".join((*labels, variable.symbol, f"< {SIGNIFICANT}" if how == "significant" else how))
             table.add_column(heading, justify="right")
     for index, model in enumerate(run.models):
         for layer in range(model.n_layers):

@@ -5,16 +5,16 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from engine.analyses import get_analysis
 from engine.analyses.base import Unit, unit_rng
+from engine.analyses.header import assemble
 from engine.analyses.parameters import validate
+from engine.analyses.registry import get_analysis
 from engine.errors import Cancelled, UserError
 from engine.events import Event, Notice, Progress, Snapshot, Started
 from engine.models.opening import OpenModel
 from engine.runs.device import resolve_device
 from engine.runs.memory import PeakMemory
 from engine.runs.model_cache import ModelCache
-from engine.runs.outcome import assemble
 from engine.runs.reporting import Reporter, Snapshots
 from engine.runs.run_models import RunModels
 from engine.sessions.store import DamagedUnit, Run
@@ -45,6 +45,7 @@ def complete(run: Run, emit: Emit, cancelled: Callable[[], bool], cache: ModelCa
     params = validate(analysis, request.params)
     units = analysis.units(request, params, run.models)
     _require_same_plan(run, units)
+    computation = analysis.compute()
     done = _read_committed(run, units, emit)
     left_out = [str(sentence) for sentence in run.provenance.get("left_out", ())]
     title = f"{analysis.title} · {', '.join(info.label for info in run.models)}"
@@ -56,11 +57,11 @@ def complete(run: Run, emit: Emit, cancelled: Callable[[], bool], cache: ModelCa
     reporter = Reporter(run.id, emit, units, done)
     device = resolve_device(request.device) if waiting else "cpu"
     models = RunModels(run, device, cache, reporter, cancelled)
-    assembled = partial(assemble, analysis, params, run)
+    assembled = partial(assemble, analysis, request, params, run.models)
     snapshots = Snapshots(run.id, emit, lambda: assembled(done))
 
     def compute(unit: Unit, model: OpenModel) -> "xr.Dataset":
-        return analysis.compute(unit, request, params, model, unit_rng(request, unit), done)
+        return computation(unit, request, params, model, unit_rng(request, unit), done)
 
     for unit in waiting:
         for index in models.able(unit):

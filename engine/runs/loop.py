@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.analyses import get_analysis
 from engine.analyses.parameters import validate
+from engine.analyses.registry import get_analysis
 from engine.errors import Cancelled, UserError
 from engine.events import Event, Failed, Finished, Stopped
 from engine.models.info import ModelInfo

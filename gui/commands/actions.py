@@ -71,6 +71,8 @@ COMMANDS = (
     Command("palette", "Find a command…", "Edit", "window.show_palette", "Ctrl+K", "search", separator=True),
     Command("run", "Run", "Run", "run_commands.run", "Ctrl+R", "run"),
     Command("cancel", "Cancel", "Run", "run_commands.cancel", "Ctrl+.", "cancel", lambda s: s.cancellable),
+    Command("cancel_all", "Cancel all", "Run", "run_commands.cancel_all", "", "", lambda s: s.cancellable,
+            tip="Cancel the run in progress and every run that waits"),
     Command("resume", "Resume", "Run", "run_commands.resume", "Ctrl+Shift+R", "resume", lambda s: s.resumable),
     Command("recipe", "Run a recipe…", "Run", "run_commands.run_recipe", tip="Studies that come with the program"),
     Command("again", "Take up this run’s settings", "Run", "run_commands.recall", "", "", lambda s: s.row,

@@ -1,13 +1,9 @@
 """Walking through models, layers and heads with the keyboard."""
 
-import json
-from dataclasses import replace
-
 from PySide6.QtCore import QEvent, QObject, Qt, Slot
 from PySide6.QtGui import QKeyEvent
 from PySide6.QtWidgets import QAbstractItemView, QAbstractSlider, QAbstractSpinBox, QComboBox, QLineEdit, QTextEdit
 
-from gui.plots.selection import Selection
 from gui.state.results import Results
 from gui.state.selection import SelectionModel
 
@@ -46,40 +42,8 @@ class Navigation(QObject):
     def previous_model(self) -> None:
         self._step(model=-1)
 
-    @Slot()
-    def clamp(self) -> None:
-        """Bring the selection inside the dataset that is shown now."""
-        self._step()
-
     def _step(self, model: int = 0, layer: int = 0, head: int = 0) -> None:
-        if (dataset := self._results.dataset) is None:
-            return
-        infos = json.loads(dataset.attrs["models"])
-        now = self._selection.current
-        at = min(max(now.model + model, 0), len(infos) - 1)
-        sites = [str(name) for name in dataset["site"].values] if "site" in dataset.dims else []
-        self._selection.set(
-            replace(
-                now,
-                model=at,
-                layer=min(max(now.layer + layer, 0), infos[at]["n_layers"] - 1),
-                head=now.head if sites else min(max(now.head + head, 0), infos[at]["n_heads"] - 1),
-                site=_site(sites, now.site, head),
-            )
-        )
-
-    def restore(self, state: dict[str, int]) -> None:
-        """Select what was selected when the session was last open."""
-        known = Selection.__dataclass_fields__
-        self._selection.set(Selection(**{k: int(v) for k, v in state.items() if k in known}))
-
-
-def _site(sites: list[str], now: int, by: int) -> int:
-    """Where a result has sites, they are walked in the place of heads; −1 stays the one that is shown first."""
-    if not by or not sites:
-        return now if now < len(sites) else -1
-    first = sites.index("block") if "block" in sites else 0
-    return min(max((now if now >= 0 else first) + by, 0), len(sites) - 1)
+        self._selection.step(self._results.dataset, model, layer, head)
 
 
 class ArrowGuard(QObject):

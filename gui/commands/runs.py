@@ -144,6 +144,10 @@ class RunCommands(QObject):
             self._runs.cancel(row)
 
     @Slot()
+    def cancel_all(self) -> None:
+        self._runs.cancel_all()
+
+    @Slot()
     def resume(self) -> None:
         if (row := self._pane.current) is not None:
             self.resume_row(row)

@@ -5,8 +5,8 @@ from typing import Any
 from PySide6.QtCore import Signal, Slot
 from PySide6.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QPushButton, QStackedWidget, QVBoxLayout, QWidget
 
-from engine.analyses import get_analysis
 from engine.analyses.base import AnyAnalysis
+from engine.analyses.registry import get_analysis
 from engine.request import Request
 from gui.look.widgets import scrolled
 from gui.panes.form import Form, make_editor

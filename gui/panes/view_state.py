@@ -7,7 +7,6 @@ from typing import Any
 from PySide6.QtCore import QObject, QTimer, Slot
 
 from engine.errors import UserError
-from gui.commands.navigation import Navigation
 from gui.panes.workspace import ViewPanel, Workspace
 from gui.state.background_tasks import BackgroundTasks
 from gui.state.document import Document
@@ -27,14 +26,14 @@ class ViewState(QObject):
         document: Document,
         tasks: BackgroundTasks,
         shown: tuple[Results, Runs],
-        followed: tuple[SelectionModel, Navigation],
+        selection: SelectionModel,
         panels: tuple[Workspace, ViewPanel],
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
         self._document, self._tasks = document, tasks
         self._results, self._runs = shown
-        self._selection, self._navigation = followed
+        self._selection = selection
         self._workspace, self._navigator = panels
         self._quiet = QTimer(self, singleShot=True, interval=QUIET_MS)
         self._quiet.timeout.connect(self._save)
@@ -59,7 +58,7 @@ class ViewState(QObject):
         state = session.views().get(WINDOW, {}) if session is not None else {}
         self._workspace.restore(state.get("workspace", {}))
         self._navigator.restore(state.get("navigator", {}))
-        self._navigation.restore(state.get("selection", {}))
+        self._selection.restore(state.get("selection", {}))
         rows = self._runs.rows
         row = self._runs.find(state.get("run", "")) or (rows[-1] if rows else None)
         if row is not None:

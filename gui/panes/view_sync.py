@@ -4,7 +4,6 @@ from importlib import import_module
 
 from PySide6.QtCore import QObject, Slot
 
-from gui.commands.navigation import Navigation
 from gui.panes.inspector import Inspector
 from gui.panes.workspace import ViewPanel, Workspace
 from gui.state.results import Results
@@ -18,12 +17,11 @@ class ViewSync(QObject):
         self,
         results: Results,
         selection: SelectionModel,
-        navigation: Navigation,
         panes: tuple[Workspace, ViewPanel, Inspector],
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
-        self._results, self._selection, self._navigation = results, selection, navigation
+        self._results, self._selection = results, selection
         self._workspace, self._navigator, self._inspector = panes
         results.shown.connect(self.present)
         selection.changed.connect(self.read)
@@ -37,7 +35,7 @@ class ViewSync(QObject):
             analysis = str(dataset.attrs["analysis"])
         else:
             analysis = row.request.analysis if row else self._workspace.analysis
-        self._navigation.clamp()
+        self._selection.clamp(dataset)
         self._workspace.turn_to(analysis)
         self._workspace.show_dataset(analysis, dataset, empty)
         self._navigator.set_view(analysis)

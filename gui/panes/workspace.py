@@ -8,7 +8,7 @@ from PySide6.QtCore import QSize, Qt, QTimer, Signal, Slot
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QSplitter, QStackedLayout, QTabBar, QTabWidget, QVBoxLayout, QWidget
 
-from engine.analyses import ANALYSES
+from engine.analyses.registry import ANALYSES
 from gui.panes.form import Form
 from gui.plots.figure import Figure, Setting
 from gui.plots.selection import Pick, Selection

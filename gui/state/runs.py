@@ -130,6 +130,10 @@ class Runs(QObject):
             del self._rows[row.key]
         self.changed.emit()
 
+    def cancel_all(self) -> None:
+        for row in self.rows:
+            self.cancel(row)
+
     @Slot(object)
     def follow(self, reply: Reply) -> None:
         """Take in what is replied to the job of a run."""

@@ -1,1 +1,1 @@
-"""One file of pure functions for each analysis: dataset and selection in, Figure out."""
+"""A folder of pure functions for each analysis: dataset and selection in, Figure out."""

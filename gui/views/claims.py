@@ -3,7 +3,7 @@
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from engine.analyses.claims import claims_of
+from engine.analyses.header import Header
 from gui.plots.figure import Figure, Table
 from gui.plots.selection import Selection
 from gui.views.base import Options
@@ -18,7 +18,7 @@ class ClaimOptions(Options):
 
 def claims(dataset: "xr.Dataset", selection: Selection, options: ClaimOptions) -> Figure:
     """Every statement, its verdict on the loaded models, and the numbers that it rests on."""
-    found = claims_of(dataset)
+    found = Header.of(dataset).claims
     if not found:
         return Figure(empty="The claims are tested when the run is complete; let it finish, or resume it.")
     counts = Counter(claim.verdict for claim in found)

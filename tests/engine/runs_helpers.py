@@ -10,8 +10,9 @@ import torch
 import xarray as xr
 from pydantic import Field
 
-from engine import analyses
-from engine.analyses.base import Analysis, Params, Unit
+from engine.analyses import registry
+from engine.analyses.base import Analysis, Computation, Params, Result, Unit
+from engine.analyses.variables import Variable
 from engine.models.info import ModelInfo
 from engine.models.opening import OpenModel
 from engine.request import Request
@@ -25,26 +26,18 @@ class StepsParams(Params):
     seconds: float = Field(0.0, title="Seconds", description="How long a unit takes at least", ge=0)
 
 
-class Steps(Analysis[StepsParams]):
+def units(request: Request, params: StepsParams, models: Sequence[ModelInfo]) -> list[Unit]:
+    return [
+        Unit(key=f"m{index}-l{layer}", title=f"Layer {layer}", model=index, layer=layer)
+        for index, model in enumerate(models)
+        for layer in range(model.n_layers)
+    ]
+
+
+class Steps(Computation[StepsParams]):
     """Singular values of every W_Q, and random draws: enough to see whether a resumed run is the same run."""
 
-    name = "steps"
-    title = "Steps"
-    summary = "For tests."
-    params = StepsParams
-    notable = {"leading": "mean"}
-
-    def units(self, request: Request, params: StepsParams, models: Sequence[ModelInfo]) -> list[Unit]:
-        return [
-            Unit(key=f"m{index}-l{layer}", title=f"Layer {layer}", model=index, layer=layer)
-            for index, model in enumerate(models)
-            for layer in range(model.n_layers)
-        ]
-
-    def estimate_bytes(self, request: Request, params: StepsParams, model: ModelInfo) -> int:
-        return 1000
-
-    def compute(
+    def __call__(
         self,
         unit: Unit,
         request: Request,
@@ -58,23 +51,39 @@ class Steps(Analysis[StepsParams]):
         time.sleep(params.seconds)
         return xr.Dataset({"singular": (("head", "mode"), values), "noise": (("draw",), rng.normal(size=params.draws))})
 
-    def finish(
-        self,
-        request: Request,
-        params: StepsParams,
-        models: Sequence[ModelInfo],
-        units: Mapping[str, xr.Dataset],
-    ) -> xr.Dataset:
-        first = next(iter(units.values()))
-        absent = first.map(lambda values: values * np.nan)
-        whole = xr.concat(
-            [
-                xr.concat([units.get(f"m{index}-l{layer}", absent) for layer in range(model.n_layers)], "layer")
-                for index, model in enumerate(models)
-            ],
-            "model",
-        )
-        return whole.assign(leading=whole.singular.isel(mode=0)).assign_coords(model=[m.label for m in models])
+
+def result(
+    request: Request, params: StepsParams, models: Sequence[ModelInfo], units: Mapping[str, xr.Dataset]
+) -> Result:
+    first = next(iter(units.values()))
+    absent = first.map(lambda values: values * np.nan)
+    whole = xr.concat(
+        [
+            xr.concat([units.get(f"m{index}-l{layer}", absent) for layer in range(model.n_layers)], "layer")
+            for index, model in enumerate(models)
+        ],
+        "model",
+    )
+    return Result(whole.assign(leading=whole.singular.isel(mode=0)).assign_coords(model=[m.label for m in models]))
+
+
+HEAD = ("model", "layer", "head")
+STEPS = Analysis(
+    name="steps",
+    title="Steps",
+    summary="For tests.",
+    definition="singular values of W_Q",
+    params=StepsParams,
+    variables=(
+        Variable("singular", (*HEAD, "mode"), "σ", "singular values of W_Q", role="spectrum"),
+        Variable("noise", ("model", "layer", "draw"), "", "random draws", role="detail"),
+        Variable("leading", HEAD, "σ₁", "leading singular value", summary="mean"),
+    ),
+    units=units,
+    estimate_bytes=lambda request, params, model: 1000,
+    compute=Steps,
+    result=result,
+)
 
 
 def make_model(folder: Path, seed: int = 0, width: int = 16) -> Path:
@@ -88,7 +97,7 @@ def make_model(folder: Path, seed: int = 0, width: int = 16) -> Path:
 
 
 def register() -> None:
-    analyses.ANALYSES["steps"] = "runs_helpers:Steps"  # in a process of its own
+    registry.ANALYSES["steps"] = STEPS  # in a process of its own
 
 
 def serve_steps(connection: Connection) -> None:

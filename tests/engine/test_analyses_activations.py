@@ -11,7 +11,10 @@ import transformers as hf
 from opening_models import tokenizer_of
 
 from engine import events
-from engine.analyses import activations, activations_units
+from engine.analyses.activations import compute as activations_compute
+from engine.analyses.activations import plan as activations
+from engine.analyses.activations.analysis import ACTIVATIONS
+from engine.analyses.header import assemble
 from engine.data.tokens import tokens
 from engine.errors import UserError
 from engine.models.opening import open_model
@@ -181,7 +184,7 @@ EXHAUSTED = (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("Default
 @pytest.mark.parametrize("error", EXHAUSTED, ids=["gpu", "cpu"])
 def test_out_of_memory_halves_the_batch_and_counts_every_position_once(session, model, monkeypatch, error) -> None:
     expected = result_of(session, request_for(ModelSpec(source=str(model), dtype="float64")))
-    real, sizes = activations_units.observe, []
+    real, sizes = activations_compute.observe, []
 
     def scarce(module, chosen, inputs, take):
         sizes.append(len(inputs["input_ids"]))
@@ -193,7 +196,7 @@ def test_out_of_memory_halves_the_batch_and_counts_every_position_once(session, 
 
         return real(module, chosen, inputs, late)
 
-    monkeypatch.setattr(activations_units, "observe", scarce)
+    monkeypatch.setattr(activations_compute, "observe", scarce)
     halved = result_of(session, request_for(ModelSpec(source=str(model), dtype="float64")))
     assert sizes[:2] == [24, 12]
     assert halved.positions.item() == expected.positions.item() == SAMPLES * 12
@@ -356,12 +359,11 @@ def test_an_unfinished_run_has_gaps(session, model) -> None:
     spec = ModelSpec(source=str(model))
     request = request_for(spec, spec.model_copy(update={"twin": True}))
     run = carried_out(session, request, stop_after=1)
-    analysis = activations.Activations()
     params = activations.ActivationsParams(density=False, **WINDOW)
-    partial = analysis.finish(request, params, run.models, {key: run.read_unit(key) for key in run.committed()})
+    partial = assemble(ACTIVATIONS, request, params, run.models, {key: run.read_unit(key) for key in run.committed()})
     assert np.isfinite(partial.alpha_rank.values[0]).all()
     assert np.isnan(partial.alpha_rank.values[1]).all()
-    empty = analysis.finish(request, params, run.models, {})
+    empty = assemble(ACTIVATIONS, request, params, run.models, {})
     assert np.isnan(empty.eigenvalues).all()
     assert empty.sizes["mode"] == D
 
@@ -369,10 +371,9 @@ def test_an_unfinished_run_has_gaps(session, model) -> None:
 def test_memory_grows_with_the_sites_and_parts_stay_within_their_share(session, model) -> None:
     spec = ModelSpec(source=str(model))
     info = start(session, request_for(spec)).models[0]
-    analysis = activations.Activations()
     few, many = (activations.ActivationsParams(sites=sites) for sites in ("blocks", "sublayers"))
     request = request_for(spec)
-    assert analysis.estimate_bytes(request, many, info) > analysis.estimate_bytes(request, few, info)
+    assert ACTIVATIONS.estimate_bytes(request, many, info) > ACTIVATIONS.estimate_bytes(request, few, info)
     assert activations.site_widths(few, info) == [D] * LAYERS
     assert max(activations.site_widths(many, info)) >= 40
     huge = info.model_copy(update={"d_model": 8192, "n_parameters": 10**10, "n_layers": 80})

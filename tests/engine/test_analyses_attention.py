@@ -10,11 +10,12 @@ import transformers as hf
 from opening_models import tokenizer_of
 
 from engine import events
-from engine.analyses import attention_units, get_analysis
-from engine.analyses.attend import attend
-from engine.analyses.attention import AttentionParams, planned_lengths
-from engine.analyses.attention_claims import claims
-from engine.analyses.claims import claims_of
+from engine.analyses.attention import compute as attention_compute
+from engine.analyses.attention.claims import claims
+from engine.analyses.attention.plan import AttentionParams, planned_lengths
+from engine.analyses.attention.sentence import attend
+from engine.analyses.header import Header, assemble
+from engine.analyses.registry import get_analysis
 from engine.data.tokens import tokens as windows
 from engine.errors import UserError
 from engine.models.opening import describe, open_model
@@ -209,7 +210,7 @@ def test_a_head_that_reads_only_the_first_token_reaches_the_bound(tmp_path, sess
     assert float(sink.norm_spectral_of_bound) == pytest.approx(1, abs=0.02)
     assert float(sink.norm_spectral_exponent) == pytest.approx(0.5, abs=0.01)
     assert ds.law.values[int(sink.norm_spectral_aic.values.argmin())] in ("root", "power")
-    claim = next(c for c in claims_of(ds) if "ln n" in c.statement)
+    claim = next(c for c in Header.of(ds).claims if "ln n" in c.statement)
     assert claim.verdict == "fails"
     assert "1 heads are sinks" in claim.measurement
 
@@ -244,7 +245,7 @@ def test_what_has_not_arrived_is_nan(session, causal):
     analysis = get_analysis("attention")
     params = AttentionParams(**SMALL)
     for known in (units, {}):
-        partial = analysis.finish(request, params, run.models, known)
+        partial = assemble(analysis, request, params, run.models, known)
         assert np.isfinite(partial.entropy.values[..., :32]).all() == bool(known)
         assert np.isnan(partial.entropy.values[..., 32:]).all()
         assert "norm_spectral" not in partial
@@ -283,14 +284,14 @@ def test_a_text_too_short_for_long_windows(session, causal, tmp_path):
 
 
 def test_out_of_memory_halves_the_batch(session, causal, result, monkeypatch):
-    real = attention_units.spectra.eigenvalues
+    real = attention_compute.spectra.eigenvalues
 
     def small_device(matrices, kind):
         if len(matrices) > 20:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return real(matrices, kind)
 
-    monkeypatch.setattr(attention_units.spectra, "eigenvalues", small_device)
+    monkeypatch.setattr(attention_compute.spectra, "eigenvalues", small_device)
     ds = carried_out(session, request_for(causal, sweep_samples=0, length_samples=0)).result()
     np.testing.assert_allclose(ds.entropy.values, result.entropy.isel(model=[0]).values, rtol=1e-12)
 

@@ -3,7 +3,8 @@
 import pytest
 import xarray as xr
 
-from engine.analyses.claims import Claim, claims_of, to_json
+from engine.analyses.claims import Claim, to_json
+from engine.analyses.header import Header
 
 HOLDS = Claim("S1 §3.1", "α grows with depth", "Spearman ρ 0.93, p 0.004 against permuted layers", "holds", "By layer")
 OPEN = Claim("S1 §3.3", "dropout raises α", "needs models trained with more dropout", "cannot say", "")
@@ -11,8 +12,8 @@ OPEN = Claim("S1 §3.3", "dropout raises α", "needs models trained with more dr
 
 def test_claims_come_back_from_the_attributes_of_a_dataset() -> None:
     ds = xr.Dataset(attrs={"claims": to_json([HOLDS, OPEN])})
-    assert claims_of(ds) == (HOLDS, OPEN)
-    assert claims_of(xr.Dataset()) == ()
+    assert Header.of(ds).claims == (HOLDS, OPEN)
+    assert Header.of(xr.Dataset()).claims == ()
     assert "α" in ds.attrs["claims"]
 
 

@@ -12,10 +12,13 @@ import xarray as xr
 from opening_models import tokenizer_of
 
 from engine import events
-from engine.analyses import communities_result, communities_units, get_analysis
-from engine.analyses.claims import claims_of
-from engine.analyses.communities import CommunitiesParams
-from engine.analyses.communities_claims import claims
+from engine.analyses.communities import compute as communities_compute
+from engine.analyses.communities import packing
+from engine.analyses.communities.analysis import COMMUNITIES
+from engine.analyses.communities.claims import claims
+from engine.analyses.communities.plan import CommunitiesParams
+from engine.analyses.header import Header, assemble
+from engine.analyses.registry import get_analysis
 from engine.errors import UserError
 from engine.graphs.partitions import ari as adjusted_rand
 from engine.graphs.partitions import nmi, proper
@@ -235,7 +238,7 @@ def test_models_stand_side_by_side_and_rates_are_over_layers(result):
 
 
 def test_claims_come_with_numbers(result):
-    found = claims_of(result)
+    found = Header.of(result).claims
     assert len(found) == 7  # three for each model, and one that compares them
     assert all("null" in claim.measurement or claim.verdict == "cannot say" for claim in found)
 
@@ -269,9 +272,8 @@ def test_growth_over_training_needs_more_than_a_difference():
 def test_resume_gives_the_same_bytes(session, model, result):
     run = carried_out(session, request_for(model, twin=True), stop_after=3)
     assert len(run.committed()) == 3
-    part = get_analysis("communities").finish(
-        run.request, CommunitiesParams(**run.request.params), run.models, {k: run.read_unit(k) for k in run.committed()}
-    )
+    params, units = CommunitiesParams(**run.request.params), {k: run.read_unit(k) for k in run.committed()}
+    part = assemble(COMMUNITIES, run.request, params, run.models, units)
     assert np.isfinite(part.cohens_d.values[0, :, :2]).all()
     assert np.isnan(part.cohens_d.values[0, :, 2:]).all()
     assert np.isnan(part.membership.values[1]).all()
@@ -284,7 +286,7 @@ def test_resume_gives_the_same_bytes(session, model, result):
 
 def test_nothing_yet_is_a_dataset_too(session, model):
     run = start(session, request_for(model))
-    ds = get_analysis("communities").finish(run.request, CommunitiesParams(**QUICK), run.models, {})
+    ds = assemble(get_analysis("communities"), run.request, CommunitiesParams(**QUICK), run.models, {})
     assert np.isnan(ds.n_communities.values).all()
     assert json.loads(ds.attrs["claims"]) == []
 
@@ -292,7 +294,7 @@ def test_nothing_yet_is_a_dataset_too(session, model):
 def measured(x: np.ndarray, jacobian: torch.Tensor | None, **params: object) -> xr.Dataset:
     rng = np.random.default_rng(0)
     given = CommunitiesParams(**{**QUICK, "detector": ("cpm",), **params})
-    return communities_units._measure(
+    return communities_compute._measure(
         torch.from_numpy(x), jacobian, given, params.get("gamma_positive", 0.1), rng, None
     )
 
@@ -300,7 +302,7 @@ def measured(x: np.ndarray, jacobian: torch.Tensor | None, **params: object) -> 
 def noted(ds: xr.Dataset) -> str:
     """The notes of a model of one layer that measured this at both sites."""
     both = xr.concat([ds.expand_dims(site=[site]) for site in ("attn", "mlp")], "site")
-    both = communities_result.pack(both)
+    both = packing.pack(both)
     both.attrs = {"lost": "{}", "refusal": ""}
     spec = ModelSpec(source="builtin")
     from engine.models.opening import describe
@@ -308,7 +310,7 @@ def noted(ds: xr.Dataset) -> str:
     info = describe(spec).model_copy(update={"n_layers": 1, "d_model": ds.sizes["unit"]})
     request = Request(analysis="communities", models=(spec,), data=DataSpec(samples=int(ds.n_samples)))
     params = CommunitiesParams(detector=("cpm",), gamma_positive=0.1, restarts=3)
-    merged = communities_result.assemble(request, params, [info], {"m0-layer-000": both})
+    merged = assemble(COMMUNITIES, request, params, [info], {"m0-layer-000": both})
     return " ".join(json.loads(merged.attrs["notes"]))
 
 
@@ -381,10 +383,10 @@ def test_snapshots_are_taken_at_the_last_token_of_ragged_samples(model):
     tokens = torch.tensor([[1, 2, 3, 4, 5], [7, 8, 9, -1, -1]])
     stream = ResidualStream(opened.module(), tokens)
     stream.advance()
-    attn, mlp = communities_units._snapshots(stream, opened)
+    attn, mlp = communities_compute._snapshots(stream, opened)
     alone = ResidualStream(opened.module(), tokens[1:, :3])
     alone.advance()
-    expected = communities_units._snapshots(alone, opened)
+    expected = communities_compute._snapshots(alone, opened)
     order = torch.cat([samples for samples, _ in stream.states(torch.float64)]).tolist()
     row = order.index(1)
     torch.testing.assert_close(attn[row], expected[0][0])

@@ -5,10 +5,12 @@ import json
 import numpy as np
 import pytest
 import xarray as xr
+from session_examples import INFO
 
-from engine.analyses import activations_claims, gradients_claims
+from engine.analyses.activations import claims as activations_claims
 from engine.analyses.claims import Claim
 from engine.analyses.conditions import conditions
+from engine.analyses.gradients import claims as gradients_claims
 
 LAYERS, SITES = 8, ("embedding", "attn_out", "mlp_act", "block", "final_norm")
 MODELS = [(name, seed) for name in ("m", "m (fine-tuned)", "m (random twin)") for seed in (0, 1, 2)]
@@ -34,7 +36,10 @@ def dataset(trained, tuned, random, *, sites=("block",), test=0.0, splits=("trai
                 else:
                     alpha[m, s, i] = noisy + {"attn_out": sublayers[0], "mlp_act": sublayers[1]}.get(site, 0)
             loss[m, s] = 5 - noisy[-3:].mean()
-    infos = [{"label": f"{name}, seed {seed}", "twin": "twin" in name} for name, seed in MODELS]
+    infos = [
+        INFO.model_copy(update={"label": f"{name}, seed {seed}", "twin": "twin" in name}).model_dump(mode="json")
+        for name, seed in MODELS
+    ]
     dims = ("model", "split", "site", "layer")
     return xr.Dataset(
         {"alpha_rank": (dims, alpha), "noise_alpha_rank": (dims, np.where(np.isnan(alpha), np.nan, 0.1)),

@@ -10,8 +10,10 @@ import transformers as hf
 from opening_models import tokenizer_of
 
 from engine import events
-from engine.analyses import get_analysis, gradients_units
-from engine.analyses.gradients import GradientsParams
+from engine.analyses.gradients import compute as gradients_compute
+from engine.analyses.gradients.plan import GradientsParams
+from engine.analyses.header import assemble
+from engine.analyses.registry import get_analysis
 from engine.data.tokens import tokens
 from engine.errors import UserError
 from engine.models.opening import open_model
@@ -172,7 +174,7 @@ def test_missing_units_are_nan(session, model):
     request = request_for(model)
     run = carried_out(session, request, stop_after=3)
     done = {key: run.read_unit(key) for key in run.committed()}
-    partial = get_analysis("gradients").finish(request, GradientsParams(fit_start=3, fit_stop=30), run.models, done)
+    partial = assemble(get_analysis("gradients"), request, GradientsParams(fit_start=3, fit_stop=30), run.models, done)
     assert np.isfinite(partial.loss.values).all()
     assert np.isfinite(partial.alpha_rank.values[0, 0, 0])
     assert np.isnan(partial.alpha_rank.values[0, 0, 1:]).all()
@@ -184,7 +186,7 @@ EXHAUSTED = (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("Default
 @pytest.mark.parametrize("error", EXHAUSTED, ids=["gpu", "cpu"])
 def test_out_of_memory_halves_the_batch_and_counts_every_sequence_once(session, model, monkeypatch, error):
     whole = carried_out(session, request_for(model)).result()
-    real = gradients_units.per_sample
+    real = gradients_compute.per_sample
     sizes = []
 
     def small_device(module, weights, batch):
@@ -193,7 +195,7 @@ def test_out_of_memory_halves_the_batch_and_counts_every_sequence_once(session, 
             raise error
         return real(module, weights, batch)
 
-    monkeypatch.setattr(gradients_units, "per_sample", small_device)
+    monkeypatch.setattr(gradients_compute, "per_sample", small_device)
     halved = carried_out(session, request_for(model)).result()
     assert sum(size for size in sizes if size <= 10) == SAMPLES
     np.testing.assert_allclose(halved.singular_values, whole.singular_values, rtol=1e-7, atol=1e-9)
@@ -201,7 +203,7 @@ def test_out_of_memory_halves_the_batch_and_counts_every_sequence_once(session, 
 
 
 def test_a_sequence_that_is_not_finite_is_named_left_out_and_counted(session, model, monkeypatch):
-    real = gradients_units.per_sample
+    real = gradients_compute.per_sample
 
     def broken(module, weights, batch):
         losses, gradients = real(module, weights, batch)
@@ -209,7 +211,7 @@ def test_a_sequence_that_is_not_finite_is_named_left_out_and_counted(session, mo
             losses[3] = torch.nan
         return losses, gradients
 
-    monkeypatch.setattr(gradients_units, "per_sample", broken)
+    monkeypatch.setattr(gradients_compute, "per_sample", broken)
     found = carried_out(session, request_for(model)).result().isel(model=0, split=0)
     _, g = loop(model)
     sigma = np.linalg.svd(np.delete(g, 35, axis=1), compute_uv=False)
@@ -221,13 +223,13 @@ def test_a_sequence_that_is_not_finite_is_named_left_out_and_counted(session, mo
 
 
 def test_no_sequence_is_finite(session, model, monkeypatch):
-    real = gradients_units.per_sample
+    real = gradients_compute.per_sample
 
     def broken(module, weights, batch):
         losses, gradients = real(module, weights, batch)
         return losses * torch.nan, gradients
 
-    monkeypatch.setattr(gradients_units, "per_sample", broken)
+    monkeypatch.setattr(gradients_compute, "per_sample", broken)
     assert "No sequence has a finite loss" in failure(session, request_for(model))
 
 

@@ -10,8 +10,10 @@ import transformers as hf
 from opening_models import tokenizer_of
 
 from engine import events
-from engine.analyses import get_analysis, jacobians_units
-from engine.analyses.jacobians import JacobiansParams
+from engine.analyses.header import assemble
+from engine.analyses.jacobians import compute as jacobians_compute
+from engine.analyses.jacobians.plan import JacobiansParams
+from engine.analyses.registry import get_analysis
 from engine.errors import UserError
 from engine.jacobians.reference import reference_operators
 from engine.jacobians.stream import ResidualStream
@@ -179,7 +181,7 @@ def test_missing_layers_are_nan(session, model):
     run = carried_out(session, request, stop_after=1)
     analysis = get_analysis("jacobians")
     params = JacobiansParams(samples="windows")
-    partial = analysis.finish(request, params, run.models, {key: run.read_unit(key) for key in run.committed()})
+    partial = assemble(analysis, request, params, run.models, {key: run.read_unit(key) for key in run.committed()})
     assert np.isfinite(partial.rho.values[0, :, 0]).all()
     assert np.isnan(partial.rho.values[0, :, 1:]).all()
     assert "cumulative_effective_rank" not in partial
@@ -236,14 +238,14 @@ def test_a_token_that_samples_do_not_reach(session, model):
     ids=["GPU", "CPU"],
 )
 def test_out_of_memory_halves_the_chunk_and_counts_every_sample_once(session, model, result, monkeypatch, failure):
-    real = jacobians_units.sample_statistics
+    real = jacobians_compute.sample_statistics
 
     def small_device(operator, names):
         if operator.shape[0] > 3:
             raise failure
         return real(operator, names)
 
-    monkeypatch.setattr(jacobians_units, "sample_statistics", small_device)
+    monkeypatch.setattr(jacobians_compute, "sample_statistics", small_device)
     halved = carried_out(session, request_for(model)).result().isel(model=0)
     np.testing.assert_allclose(halved.rho, result.rho.isel(model=0), rtol=1e-9)
     np.testing.assert_allclose(halved.mean_singular_values, result.mean_singular_values.isel(model=0), atol=1e-12)

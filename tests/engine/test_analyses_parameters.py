@@ -2,8 +2,8 @@
 
 import pytest
 
-from engine.analyses import get_analysis
 from engine.analyses.parameters import table, validate
+from engine.analyses.registry import get_analysis
 from engine.errors import UserError
 
 

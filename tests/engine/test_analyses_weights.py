@@ -12,9 +12,10 @@ import transformers as hf
 import xarray as xr
 from scipy.stats import false_discovery_control
 
-from engine.analyses import get_analysis
 from engine.analyses.base import Unit, unit_rng
-from engine.analyses.weights import Weights, WeightsParams, folded_draws, null_chunks
+from engine.analyses.header import assemble
+from engine.analyses.registry import get_analysis
+from engine.analyses.weights.plan import WeightsParams, folded_draws, null_chunks
 from engine.errors import UserError
 from engine.models.info import ModelInfo
 from engine.models.opening import describe, open_model
@@ -62,17 +63,18 @@ class Job:
 
     def __init__(self, asked: Request) -> None:
         self.request = asked
-        self.analysis: Weights = get_analysis("weights")
+        self.analysis = get_analysis("weights")
         self.params = WeightsParams(**asked.params)
         self.infos: list[ModelInfo] = [describe(spec) for spec in asked.models]
+        self._compute = self.analysis.compute()
         self.plan: list[Unit] = self.analysis.units(asked, self.params, self.infos)
 
     def compute(self, unit: Unit) -> xr.Dataset:
         model = open_model(self.request.models[unit.model], seed=self.request.seed)
-        return self.analysis.compute(unit, self.request, self.params, model, unit_rng(self.request, unit), {})
+        return self._compute(unit, self.request, self.params, model, unit_rng(self.request, unit), {})
 
     def finish(self, units: dict[str, xr.Dataset]) -> xr.Dataset:
-        return self.analysis.finish(self.request, self.params, self.infos, units)
+        return assemble(self.analysis, self.request, self.params, self.infos, units)
 
 
 @pytest.fixture(scope="module")

@@ -105,8 +105,8 @@ def test_killed_and_resumed_is_the_same_bit_for_bit(text: DataSpec, tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["conditions", "conditions-gradients"])
 def test_the_recipe_is_the_five_conditions_over_three_seeds(name: str) -> None:
-    from engine.analyses import get_analysis
     from engine.analyses.parameters import validate
+    from engine.analyses.registry import get_analysis
 
     request = recipes.recipe(name)
     params = validate(get_analysis(request.analysis), request.params)

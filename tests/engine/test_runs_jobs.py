@@ -16,7 +16,8 @@ import pytest
 import runs_helpers
 from runs_helpers import make_model
 
-from engine import analyses, events
+from engine import events
+from engine.analyses import registry
 from engine.request import DataSpec, ModelSpec, Request
 from engine.runs.jobs import process as process_module
 from engine.runs.jobs.inspect import Inspect
@@ -38,7 +39,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", autouse=True)
 def steps() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(analyses.ANALYSES, "steps", "runs_helpers:Steps")
+        patch.setitem(registry.ANALYSES, "steps", runs_helpers.STEPS)
         patch.setattr(process_module, "serve", runs_helpers.serve_steps)
         yield
 

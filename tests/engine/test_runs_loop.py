@@ -5,6 +5,7 @@ import os
 import re
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ import xarray as xr
 from runs_helpers import LAYERS, make_model
 from transformers import GPT2LMHeadModel
 
-from engine import analyses, events
+from engine import events
+from engine.analyses import registry
 from engine.errors import UserError
 from engine.request import ModelSpec, Request
 from engine.runs import model_cache
@@ -38,7 +40,7 @@ def session(tmp_path: Path):
 
 @pytest.fixture(autouse=True)
 def steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(analyses.ANALYSES, "steps", "runs_helpers:Steps")
+    monkeypatch.setitem(registry.ANALYSES, "steps", runs_helpers.STEPS)
 
 
 def request_for(*models: Path, **options) -> Request:
@@ -210,7 +212,7 @@ def test_a_full_disk_fails_the_run_and_keeps_what_is_committed(
 def test_a_failing_unit_leaves_the_others(
     session: Session, model: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
 ) -> None:
-    real = runs_helpers.Steps.compute
+    real = runs_helpers.Steps.__call__
 
     def compute(self, unit, *rest):
         if unit.layer == 2:
@@ -219,7 +221,7 @@ def test_a_failing_unit_leaves_the_others(
 
     run = start(session, request_for(model))
     with monkeypatch.context() as patch:
-        patch.setattr(runs_helpers.Steps, "compute", compute)
+        patch.setattr(runs_helpers.Steps, "__call__", compute)
         failed = run_through(session, run)[-1]
     assert isinstance(failed, events.Failed)
     assert re.search(says, failed.message)
@@ -286,7 +288,8 @@ def test_unknown_analysis_lists_those_there_are(session: Session, model: Path) -
 def test_too_little_memory_is_refused_before_the_run_with_both_numbers(
     session: Session, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(runs_helpers.Steps, "estimate_bytes", lambda *_: 10**15)
+    greedy = replace(runs_helpers.STEPS, estimate_bytes=lambda *_: 10**15)
+    monkeypatch.setitem(registry.ANALYSES, "steps", greedy)
     with pytest.raises(UserError, match=r"1000000\.0 GB.* free"):
         start(session, request_for(model))
     assert session.runs() == []

@@ -10,7 +10,8 @@ import torch
 from runs_helpers import LAYERS, make_model
 from safetensors.torch import load_file, save_file
 
-from engine import analyses, events
+from engine import events
+from engine.analyses import registry
 from engine.errors import UserError
 from engine.request import ModelSpec, Request
 from engine.runs.loop import execute, start
@@ -41,7 +42,7 @@ def session(tmp_path: Path):
 
 @pytest.fixture(autouse=True)
 def steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(analyses.ANALYSES, "steps", "runs_helpers:Steps")
+    monkeypatch.setitem(registry.ANALYSES, "steps", runs_helpers.STEPS)
 
 
 def request_for(folder: Path, *revisions: str, **options) -> Request:
@@ -143,7 +144,7 @@ def test_when_every_model_fails_the_run_fails(session: Session, training: Path, 
         raise ZeroDivisionError("division by zero")
 
     run = start(session, every(training))
-    monkeypatch.setattr(runs_helpers.Steps, "compute", compute)
+    monkeypatch.setattr(runs_helpers.Steps, "__call__", compute)
     failed = run_through(session, run)[-1]
     assert isinstance(failed, events.Failed)
     assert "Every model failed. training@checkpoint-0: " in failed.message
@@ -156,7 +157,7 @@ def test_running_out_of_memory_stops_the_run(session: Session, training: Path, m
         raise MemoryError
 
     run = start(session, every(training))
-    monkeypatch.setattr(runs_helpers.Steps, "compute", compute)
+    monkeypatch.setattr(runs_helpers.Steps, "__call__", compute)
     assert isinstance(run_through(session, run)[-1], events.Failed)
 
 

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import runs_helpers
 import torch
 import xarray as xr
 from opening_models import pristine
 from safetensors.torch import load_file
 
-from engine import analyses, events
+from engine import events
+from engine.analyses import registry
 from engine.errors import UserError
 from engine.models.memory import require
 from engine.models.opening import describe, open_model
@@ -28,7 +30,7 @@ TUNING = Tuning(epochs=1, learning_rate=1e-2, batch=4, length=16)
 @pytest.fixture(autouse=True)
 def steps(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(1)
-    monkeypatch.setitem(analyses.ANALYSES, "steps", "runs_helpers:Steps")
+    monkeypatch.setitem(registry.ANALYSES, "steps", runs_helpers.STEPS)
     monkeypatch.setattr("runs_helpers.LAYERS", 3)
 
 
@@ -159,7 +161,7 @@ def test_what_was_interrupted_ends_the_same(
         with pytest.raises(Killed):
             carry_through(run)
         monkeypatch.undo()
-        monkeypatch.setitem(analyses.ANALYSES, "steps", "runs_helpers:Steps")
+        monkeypatch.setitem(registry.ANALYSES, "steps", runs_helpers.STEPS)
         assert saved[-1] == 4 or how == "killed at the end"
     assert [folder.suffix for folder in (session.path / "models").iterdir()] == [".part"]
     result = result_of(run)

@@ -7,11 +7,12 @@ import torch
 import xarray as xr
 from jacobians_parts import model_info
 
-from engine.analyses.activations import ActivationsParams, split_key
-from engine.analyses.activations_result import assemble as assemble_activations
-from engine.analyses.activations_units import Sums, spectra
-from engine.analyses.gradients import GradientsParams, chunk_key, weight_key
-from engine.analyses.gradients_result import assemble as assemble_gradients
+from engine.analyses.activations.analysis import ACTIVATIONS
+from engine.analyses.activations.compute import Sums, spectra
+from engine.analyses.activations.plan import ActivationsParams, split_key
+from engine.analyses.gradients.analysis import GRADIENTS
+from engine.analyses.gradients.plan import GradientsParams, chunk_key, weight_key
+from engine.analyses.header import assemble
 from engine.request import DataSpec, ModelSpec, Request, Tuning
 from engine.spectra.covariance import Covariance
 from engine.spectra.random_matrix import noise_eigenvalues
@@ -62,7 +63,7 @@ def activations(sublayers: bool = True, units: int = 100, density: bool = True) 
                 for site, layer in places(sublayers)
             }, loss=(5.0 - slope(spec, 0) + 0.01 * spec.seed) * N, predicted=N, sequences=SAMPLES)  # fmt: skip
             done[split_key(m, split)] = spectra(sums, params, rng)
-    return assemble_activations(request, params, INFOS, done)
+    return assemble(ACTIVATIONS, request, params, INFOS, done)
 
 
 @cache
@@ -103,4 +104,4 @@ def gradients(units: int = 100) -> xr.Dataset:
                     },
                     attrs={"weight": f"h.{layer}.attn.c_proj.weight", "layer": layer, "tied": 1},
                 )
-    return assemble_gradients(request, params, INFOS, done)
+    return assemble(GRADIENTS, request, params, INFOS, done)

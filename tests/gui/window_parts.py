@@ -74,8 +74,7 @@ def window_in(folder: Path, *, compute: bool = False) -> Iterator[MainWindow]:
         try:
             yield window
         finally:
-            for row in window.runs.rows:
-                window.runs.cancel(row)
+            window.runs.cancel_all()
             window._leave = lambda: True  # type: ignore[method-assign]
             window.close()
             window.deleteLater()

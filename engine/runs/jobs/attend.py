@@ -34,7 +34,7 @@ class Attend(Job):
         if self.spec.tuning is not None:
             raise UserError("A sentence is read by a model as it is. Fine-tune it into a folder first, and load that.")
         model = context.models.get(self.spec, self.seed, resolve_device(self.device), describe(self.spec))
-        from engine.analyses.attend import attend
+        from engine.analyses.attention.sentence import attend
 
         return _as_result(attend(model, self.text), model.info.model_dump(mode="json"))
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gui.plots.export.pictures import write
+from gui.plots.export.writing import write
 from gui.plots.figure import Band, Boxes, Figure, Image, Line, Mark, Panel, Points, Rule, Segments, Span, Steps, Table
 
 COLUMNS = ("panel", "title", "mark", "kind", "label", "x", "x_end", "y", "y_end", "low", "high", "z", "q1", "q3")

@@ -5,23 +5,22 @@ images), always in the light theme on white. Every file is written beside its pl
 failure leaves what was there before.
 """
 
-import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 from xml.sax.saxutils import escape
 
 from PySide6.QtCore import QBuffer, QByteArray, QIODevice, QMarginsF, QPointF, QRectF, QSize, QSizeF, Qt
 from PySide6.QtGui import QGuiApplication, QImage, QImageWriter, QPageSize, QPaintDevice, QPainter, QPdfWriter
 
 from engine.errors import UserError
+from gui.plots.drawing.canvas import Canvas
+from gui.plots.drawing.drawn import Look
+from gui.plots.export import numbers, script
+from gui.plots.export.writing import write
 from gui.plots.figure import Figure
-
-if TYPE_CHECKING:
-    from gui.plots.figure_widget import FigureWidget
-    from gui.plots.table import PaperTable
+from gui.plots.table import PaperTable
 
 PROGRAM = "Eigenscope"
 MARGIN = 10
@@ -35,12 +34,22 @@ _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <?xpacket end="w"?>"""
 
 
-def save(widget: "FigureWidget", path: Path, scale: float = 2.0) -> None:
+class Shown(Protocol):
+    """What a picture is taken of: the figure widget."""
+
+    @property
+    def canvas(self) -> Canvas: ...
+
+    def shown_figure(self) -> Figure:
+        """The figure without the marks that are hidden."""
+
+
+def save(widget: Shown, path: Path, scale: float = 2.0) -> None:
     """Save what `widget` shows in the format that the name says.
 
     Parameters
     ----------
-    widget : FigureWidget
+    widget : Shown
     path : Path
         Ends in ``.pdf``, ``.svg``, ``.png``, ``.csv``, ``.npz`` or ``.py`` (a matplotlib script).
     scale : float
@@ -51,8 +60,6 @@ def save(widget: "FigureWidget", path: Path, scale: float = 2.0) -> None:
     UserError
         The format is unknown, or the file cannot be written.
     """
-    from gui.plots.export import numbers, script
-
     match path.suffix.lower():
         case ".pdf":
             save_pdf(widget, path)
@@ -70,7 +77,7 @@ def save(widget: "FigureWidget", path: Path, scale: float = 2.0) -> None:
             raise UserError(f"A figure cannot be saved as “{other}”: choose pdf, svg, png, csv, npz or py.")
 
 
-def save_pdf(widget: "FigureWidget", path: Path) -> None:
+def save_pdf(widget: Shown, path: Path) -> None:
     """One page of the figure's own size, in vectors, with its text as text."""
     figure, size = widget.canvas.figure, _size(widget)
     buffer = _buffer()
@@ -87,7 +94,7 @@ def save_pdf(widget: "FigureWidget", path: Path) -> None:
     write(path, bytes(buffer.data().data()))
 
 
-def save_svg(widget: "FigureWidget", path: Path) -> None:
+def save_svg(widget: Shown, path: Path) -> None:
     """The figure in vectors, with its text as text."""
     from PySide6.QtSvg import QSvgGenerator
 
@@ -104,7 +111,7 @@ def save_svg(widget: "FigureWidget", path: Path) -> None:
     write(path, bytes(buffer.data().data()))
 
 
-def save_png(widget: "FigureWidget", path: Path, scale: float = 2.0) -> None:
+def save_png(widget: Shown, path: Path, scale: float = 2.0) -> None:
     """`scale` times as many pixels, in each direction, as on the screen."""
     figure, image = widget.canvas.figure, render(widget, scale)
     image.setText("Title", figure.title)
@@ -116,12 +123,12 @@ def save_png(widget: "FigureWidget", path: Path, scale: float = 2.0) -> None:
     write(path, bytes(buffer.data().data()))
 
 
-def copy_image(widget: "FigureWidget") -> None:
+def copy_image(widget: Shown) -> None:
     """Put the figure on the clipboard, at twice the screen's resolution."""
     QGuiApplication.clipboard().setImage(render(widget, 2.0))
 
 
-def render(widget: "FigureWidget", scale: float) -> QImage:
+def render(widget: Shown, scale: float) -> QImage:
     """The figure as an image of `scale` times its size on the screen."""
     size = _size(widget)
     pixels = QSize(round(size.width() * scale), round(size.height() * scale))
@@ -130,40 +137,6 @@ def render(widget: "FigureWidget", scale: float) -> QImage:
     image.fill(Qt.GlobalColor.white)
     _paint(widget, image, scale)
     return image
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all.
-
-    Raises
-    ------
-    UserError
-        It could not be written; a file that was there before is untouched.
-    """
-    temporary = ""
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        raise UserError(
-            f"“{path.name}” could not be saved in “{path.parent}”: {reason}. "
-            "Choose another folder, or make room and try again.",
-            repr(error),
-        ) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _buffer() -> QBuffer:
@@ -176,20 +149,18 @@ def _description(figure: Figure) -> str:
     return "\n".join([*filter(None, (figure.note,)), *(f"{k}: {v}" for k, v in figure.provenance.items())])
 
 
-def _paper_table(widget: "FigureWidget") -> "PaperTable | None":
-    from gui.plots.table import PaperTable
-
+def _paper_table(widget: Shown) -> PaperTable | None:
     table = widget.shown_figure().table
     return PaperTable(table, widget.canvas.width() - 2 * MARGIN, widget.canvas.font()) if table else None
 
 
-def _size(widget: "FigureWidget") -> QSize:
+def _size(widget: Shown) -> QSize:
     """The size of a picture: the canvas, and under it as much as the whole table takes."""
     paper = _paper_table(widget)
     return widget.canvas.size() + QSize(0, round(paper.height + MARGIN) if paper else 0)
 
 
-def _paint(widget: "FigureWidget", device: QPaintDevice, stroke: float = 1.0) -> None:
+def _paint(widget: Shown, device: QPaintDevice, stroke: float = 1.0) -> None:
     """Paint the scene, and the table under it, on a device whose logical size is `_size`."""
     place = QRectF(0, 0, widget.canvas.width(), widget.canvas.height())
     with _for_paper(widget, stroke):
@@ -204,10 +175,8 @@ def _paint(widget: "FigureWidget", device: QPaintDevice, stroke: float = 1.0) ->
 
 
 @contextmanager
-def _for_paper(widget: "FigureWidget", stroke: float) -> Iterator[None]:
+def _for_paper(widget: Shown, stroke: float) -> Iterator[None]:
     """The canvas in the light theme and in pyqtgraph's export mode; the screen sees nothing of it."""
-    from gui.plots.drawing.drawn import Look
-
     canvas = widget.canvas
     look = canvas.look
     canvas.setUpdatesEnabled(False)

@@ -11,7 +11,7 @@ import numpy as np
 from gui.plots import theme
 from gui.plots.drawing.scale import Scale, coloured, scales_of
 from gui.plots.export.numbers import arrays, key, panels
-from gui.plots.export.pictures import write
+from gui.plots.export.writing import write
 from gui.plots.figure import Axis, Band, Boxes, Figure, Image, Line, Mark, Panel, Points, Rule, Segments, Span, Steps
 
 _HEAD = '''"""{about}

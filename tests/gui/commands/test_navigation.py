@@ -47,5 +47,5 @@ def test_results_with_sites_are_walked_by_site(navigation):
     navigation.next_layer()
     assert navigation.selection.current == Selection(layer=1, site=0)
     navigation.selection.set(Selection(site=7))
-    navigation.clamp()
+    navigation.selection.clamp(navigation._results.dataset)
     assert navigation.selection.current.site == -1

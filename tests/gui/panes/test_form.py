@@ -6,7 +6,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field
 from PySide6.QtWidgets import QCheckBox, QComboBox, QLineEdit, QSpinBox
 
-from engine.analyses import ANALYSES, get_analysis
+from engine.analyses.registry import ANALYSES, get_analysis
 from engine.errors import UserError
 from engine.request import DataSpec
 from gui.panes.form import Form, Several, Slide

@@ -18,6 +18,7 @@ from PySide6.QtWidgets import QApplication
 
 from engine.errors import UserError
 from gui.plots.export import pictures
+from gui.plots.export.writing import write
 from gui.plots.figure import Axis, Figure, Line, Panel
 from gui.plots.figure_widget import FigureWidget
 
@@ -229,14 +230,14 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(widget, tmp_path, full_dis
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="/proc is read-only for everyone, even for root")
 def test_a_read_only_folder_is_one_clear_sentence(tmp_path):
     with pytest.raises(UserError, match=r"could not be saved in “/proc”: .*Choose another folder"):
-        pictures.write(Path("/proc/figure.csv"), b"x")
+        write(Path("/proc/figure.csv"), b"x")
     with pytest.raises(UserError, match="could not be saved"):
-        pictures.write(tmp_path / "no such folder" / "figure.csv", b"x")
+        write(tmp_path / "no such folder" / "figure.csv", b"x")
 
 
 def test_a_file_is_replaced_whole(tmp_path):
     path = tmp_path / "figure.csv"
-    pictures.write(path, b"first")
-    pictures.write(path, b"second")
+    write(path, b"first")
+    write(path, b"second")
     assert path.read_bytes() == b"second"
     assert [p.name for p in tmp_path.iterdir()] == ["figure.csv"]

@@ -9,8 +9,9 @@ import scipy.stats
 import torch
 from window_parts import HEADS, LAYERS, save_model
 
-from engine.analyses import get_analysis
+from engine.analyses.header import assemble
 from engine.analyses.parameters import validate
+from engine.analyses.registry import get_analysis
 from engine.request import DataSpec, ModelSpec, Request
 from engine.runs.loop import execute, start
 from engine.sessions.store import Session
@@ -65,7 +66,7 @@ def assembled(parts, name="causal", keep=lambda _: True):
     request, models, units = parts[name]
     analysis = get_analysis("attention")
     arrived = {key: unit for key, unit in units.items() if keep(key)}
-    return analysis.finish(request, validate(analysis, request.params), models, arrived)
+    return assemble(analysis, request, validate(analysis, request.params), models, arrived)
 
 
 @pytest.fixture(scope="module")

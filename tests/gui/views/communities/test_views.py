@@ -9,8 +9,9 @@ import pytest
 import torch
 from window_parts import save_model
 
-from engine.analyses import get_analysis
+from engine.analyses.header import assemble
 from engine.analyses.parameters import validate
+from engine.analyses.registry import get_analysis
 from engine.request import DataSpec, ModelSpec, Request
 from engine.runs.loop import execute, start
 from engine.sessions.store import Session
@@ -46,7 +47,7 @@ def assembled(parts, layers=LAYERS, model=1):
     request, models, units = parts
     analysis = get_analysis("communities")
     arrived = {k: u for k, u in units.items() if int(k[1]) <= model and ("layer" not in k or int(k[-3:]) < layers)}
-    return analysis.finish(request, validate(analysis, request.params), models, arrived)
+    return assemble(analysis, request, validate(analysis, request.params), models, arrived)
 
 
 @pytest.fixture(scope="module")

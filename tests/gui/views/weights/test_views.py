@@ -7,9 +7,9 @@ import pytest
 import torch
 import xarray as xr
 
-from engine.analyses.weights import Weights as WeightsAnalysis
-from engine.analyses.weights import WeightsParams
-from engine.analyses.weights_result import assemble
+from engine.analyses.header import assemble
+from engine.analyses.weights.analysis import WEIGHTS
+from engine.analyses.weights.plan import WeightsParams
 from engine.models.adapters.block import Block, Heads
 from engine.models.info import ModelInfo
 from engine.request import ModelSpec, Request
@@ -58,13 +58,13 @@ def measured(keep: slice = slice(None)) -> xr.Dataset:
     params = WeightsParams(null_draws=400)
     specs = (ModelSpec(source="m"), ModelSpec(source="m", twin=True), ModelSpec(source="small"))
     request = Request(analysis="weights", params=params.model_dump(), models=specs)
-    analysis = WeightsAnalysis()
+    compute = WEIGHTS.compute()
     models = [RandomModel(info, seed, planted=seed == 0) for seed, info in enumerate(infos)]
     units = {
-        unit.key: analysis.compute(unit, request, params, models[unit.model], np.random.default_rng(1), {})
-        for unit in analysis.units(request, params, infos)[keep]
+        unit.key: compute(unit, request, params, models[unit.model], np.random.default_rng(1), {})
+        for unit in WEIGHTS.units(request, params, infos)[keep]
     }
-    return assemble(request, params, infos, units)
+    return assemble(WEIGHTS, request, params, infos, units)
 
 
 @pytest.fixture(scope="module")

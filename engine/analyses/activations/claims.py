@@ -1,0 +1,127 @@
+"""What S1 says about activation spectra, put to the loaded models (methods §9)."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.analyses.claims import Claim
+from engine.analyses.power_law_claims import (
+    Curves,
+    depth_claim,
+    difference,
+    difference_claim,
+    loss_claim,
+    split_claim,
+    verdict_of,
+)
+from engine.spectra.trends import trend
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+NARROW = (0.65, 0.90)
+NO_SUBLAYERS = "it needs the sublayers: choose them under Sites"
+
+
+def claims(ds: "xr.Dataset") -> list[Claim]:
+    """Every statement of S1 that this run bears on, then those that need models of another kind."""
+    blocks = Curves.of(ds, "block")
+    if not blocks.conditions:
+        return []
+    return [
+        depth_claim(
+            blocks, "S1 §3.1", "α of block outputs rises from layer to layer in trained models", "By layer, Trends",
+            True, ["trained", "fine-tuned"],
+        ),
+        _narrow(blocks),
+        _bowl(ds),
+        difference_claim(
+            blocks, "S1 §3.3, 1", "Trained models decay faster than random initialisation", "By layer",
+            ("trained", "random"), True, "it needs a trained model and its random twin on the same part of the text",
+        ),
+        difference_claim(
+            blocks, "S1 §3.3, 1", "Fine-tuning raises α", "By layer", ("fine-tuned", "trained"), True,
+            "it needs a model before and after fine-tuning",
+        ),
+        split_claim(blocks, "S1 §3.3, 2", "Training and test text give nearly the same spectra", "By layer"),
+        _sublayers(ds),
+        loss_claim(ds, blocks, "S1 §4", "A larger α in late layers goes with a smaller loss", "α and loss", False),
+        Claim(
+            "S1 §3.3, 1", "More dropout or weight decay in training raises α",
+            "it needs the same model trained with several amounts of either; open them beside each other", "cannot say",
+            "α and loss",
+        ),
+        Claim(
+            "S1 §3.3, 3", "Shared query and key projections, or less diverse heads, raise α of attention outputs",
+            "it needs models trained with and without; open them beside each other", "cannot say", "Through sublayers",
+        ),
+    ]  # fmt: skip
+
+
+def _narrow(curves: Curves) -> Claim:
+    """The band of exponents that S1 found in GPT-2, without the last layer."""
+    low, high = NARROW
+    statement = f"Apart from embedding and last layer, α of trained models lies between {low} and {high:.2f}"
+    said, votes = [], []
+    for condition in curves.kinds("trained", "fine-tuned"):
+        inner = curves.mean(condition)[:-1]
+        inner = inner[np.isfinite(inner)]
+        if len(inner):
+            inside = int(np.sum((inner >= low) & (inner <= high)))
+            noise = float(np.nanmean(curves.noise[condition]))
+            said.append(
+                f"{condition.label}: {inner.min():.2f} to {inner.max():.2f}, {inside} of {len(inner)} layers inside "
+                f"(noise of the same shape: {noise:.2f})"
+            )
+            votes.append(inside == len(inner))
+    if not said:
+        return Claim("S1 §3.1", statement, "it needs a trained model", "cannot say", "By layer")
+    return Claim("S1 §3.1", statement, "; ".join(said), verdict_of(votes), "By layer")
+
+
+def _bowl(ds: "xr.Dataset") -> Claim:
+    """Fig. 2a: embedding and final layers have the largest exponents, with a bowl between."""
+    statement = "Through the sublayers α is a bowl: largest at the embedding and in the final layers"
+    ends, blocks = [Curves.of(ds, site) for site in ("embedding", "final_norm")], Curves.of(ds, "block")
+    said, votes = [], list[bool | None]()
+    for condition in blocks.kinds("trained", "fine-tuned"):
+        outer = [next((c.mean(k) for k in c.conditions if k.label == condition.label), None) for c in ends]
+        values = blocks.mean(condition)
+        if outer[0] is None or outer[1] is None or np.isfinite(values).sum() < 3:
+            continue
+        first, last = float(outer[0][0]), float(outer[1][np.isfinite(outer[1])][-1])
+        path = np.concatenate([[first], values[np.isfinite(values)][:-1], [last]])
+        found = trend(path)
+        inner = float(np.median(path[1:-1]))
+        said.append(
+            f"{condition.label}: embedding {first:.2f}, final {last:.2f}, median of the blocks between {inner:.2f}, "
+            f"p of a turn {found.turn_p:.3g}"
+        )
+        above = first > inner and last > inner
+        votes.append(False if not above else True if found.turn_p < 0.05 else None)
+    if not said:
+        return Claim("S1 §3.2", statement, NO_SUBLAYERS, "cannot say", "Through sublayers")
+    return Claim(
+        "S1 §3.2", statement, f"{'; '.join(said)} (null: a straight line)", verdict_of(votes), "Through sublayers"
+    )
+
+
+def _sublayers(ds: "xr.Dataset") -> Claim:
+    statement = "Attention outputs have shallower tails than MLP activations"
+    attention, mlp = Curves.of(ds, "attn_out"), Curves.of(ds, "mlp_act")
+    said, votes = [], list[bool | None]()
+    for condition in attention.kinds("trained", "fine-tuned"):
+        other = next((c for c in mlp.conditions if c.label == condition.label), None)
+        if other is None:
+            continue
+        low, mean, high, at, over = difference(attention.mean(condition), mlp.mean(other), larger=False)
+        if np.isfinite(low):
+            said.append(
+                f"{condition.label}: α of attention − α of MLP = {mean:+.2f}, 95 % interval over layers {low:+.2f} to "
+                f"{high:+.2f}, {at} of {over} layers below"
+            )
+            votes.append(mean < 0 if low > 0 or high < 0 else None)
+    if not said:
+        return Claim("S1 §3.3, 3", statement, NO_SUBLAYERS, "cannot say", "Through sublayers, All sublayers")
+    measured = f"{'; '.join(said)} (null: Δα = 0)"
+    return Claim("S1 §3.3, 3", statement, measured, verdict_of(votes), "Through sublayers, All sublayers")

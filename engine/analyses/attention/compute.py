@@ -1,0 +1,317 @@
+"""What the units of the attention analysis compute; the matrices of a layer are there only while it is measured."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from engine.analyses.attention.plan import (
+    CHUNK,
+    AttentionParams,
+    lengths_key,
+    planned_lengths,
+    sample_length,
+    shown_samples,
+    sweep_key,
+)
+from engine.analyses.base import Computation, Unit
+from engine.analyses.samples import draw
+from engine.data.tokens import frame
+from engine.errors import UserError
+from engine.models.attending import Attending, Attention
+from engine.models.memory import halve_on_oom
+from engine.request import DataSpec, Request
+from engine.spectra import attention as spectra
+from engine.spectra import power_law
+from engine.spectra.sparsify import DOSES, MEASURED, sweep
+
+if TYPE_CHECKING:
+    from engine.models.opening import OpenModel
+
+# One layer's matrices of a batch, and the arrays of their size that are made of them.
+BATCH_BYTES = 2**28
+# Rotary angles of these kinds depend on how long the text is, so that a cut text is not a part of the whole one.
+BY_LENGTH = {"dynamic", "longrope"}
+
+
+def measure_chunk(model: "OpenModel", tokens: np.ndarray, size: int, params: AttentionParams, shown: int) -> xr.Dataset:
+    """Every statistic of some samples; what is beyond their number, up to `size`, is NaN, as is padding."""
+    info = model.info
+    longest = tokens.shape[1]
+    head = (info.n_layers, info.n_heads)
+    names = [name for name in spectra.STATISTICS if params.singular_values or name not in spectra.SPECTRAL]
+    found = {name: np.full((*head, size), np.nan) for name in names}
+    kind = np.float32 if info.causal else np.complex64
+    curves = {"eigenvalues": np.full((*head, size, longest), np.nan, kind)}
+    if params.singular_values:
+        curves["singular_values"] = np.full((*head, size, longest), np.nan, np.float32)
+    kept = np.full((*head, shown, longest, longest), np.nan, np.float32)
+    lost: set[int] = set()
+    row_error = 0.0
+
+    def take(samples: Tensor, lengths: Tensor, at: Attention) -> None:
+        nonlocal row_error
+        matrices, bad = prepared(at, lengths, model)
+        row_error = max(row_error, _row_error(matrices, lengths))
+        lost.update(samples[bad].tolist())
+        eigen = spectra.eigenvalues(matrices, info.causal)
+        singular = spectra.singular_values(matrices) if params.singular_values else None
+        measured = spectra.statistics(
+            matrices, lengths.to(matrices.device), info.causal,
+            epsilon=params.sparsity_epsilon, window=at.window, eigen=eigen, singular=singular,
+        )  # fmt: skip
+        for name, values in measured.items():
+            found[name][at.layer][:, samples.numpy()] = _host(values).T
+        for row, (sample, length) in enumerate(zip(samples.tolist(), lengths.tolist(), strict=True)):
+            curves["eigenvalues"][at.layer, :, sample, :length] = _host(eigen[row, :, :length])
+            if singular is not None:
+                curves["singular_values"][at.layer, :, sample, :length] = _host(singular[row, :, :length])
+            if sample < shown:
+                kept[at.layer, :, sample, :length, :length] = _host(matrices[row, :, :length, :length])
+
+    through(model, tokens, take)
+    for values in (*found.values(), *curves.values()):
+        values[:, :, sorted(lost)] = np.nan
+    ds = xr.Dataset({name: (("layer", "head", "sample"), values) for name, values in found.items()})
+    ds = ds.assign({name: (("layer", "head", "sample", "mode"), values) for name, values in curves.items()})
+    if params.singular_values:
+        real = (tokens >= 0).sum(1).tolist()
+        ds = ds.assign(_fits(curves["singular_values"], real, params, _eps(model)))
+    texts, strings = _texts(model, tokens)
+    ds["sample_text"] = "sample", np.array(texts + [""] * (size - len(texts)))
+    ds["tokens"] = "sample", np.array([len(row) for row in strings] + [0] * (size - len(strings)))
+    if shown:
+        padded = [row + [""] * (longest - len(row)) for row in strings[:shown]]
+        padded += [[""] * longest] * (shown - len(padded))
+        ds["token"] = ("shown", "query"), np.array(padded)
+        ds["matrices"] = ("layer", "head", "shown", "query", "key"), kept
+    ds.attrs = {"lost": sorted(lost), "row_error": row_error}
+    return ds
+
+
+def measure_sweep(model: "OpenModel", tokens: np.ndarray) -> xr.Dataset:
+    """What each head loses when its smallest weights go: mean and standard deviation over the samples."""
+    info = model.info
+    names = (*MEASURED, "expressivity")
+    found = {name: np.full((info.n_layers, info.n_heads, len(tokens), len(DOSES)), np.nan) for name in names}
+
+    def take(samples: Tensor, lengths: Tensor, at: Attention) -> None:
+        matrices, bad = prepared(at, lengths, model)
+        n = lengths.to(matrices.device)
+        may = spectra.allowed(n, matrices.shape[-1], info.causal, at.window)
+        values = None if at.values is None else at.values.to(matrices.dtype)
+        measured = sweep(matrices, may, values)
+        measured["expressivity"] = measured["erank"] / n[:, None, None]
+        for name, array in measured.items():
+            array[bad] = torch.nan
+            found[name][at.layer][:, samples.numpy()] = _host(array.transpose(0, 1))
+
+    through(model, tokens, take, share=0.25)
+    ds = xr.Dataset(coords={"dose": list(DOSES)})
+    for name, values in found.items():
+        count = np.isfinite(values).sum(2)
+        mean = np.where(count > 0, np.nansum(values, 2) / np.maximum(count, 1), np.nan)
+        square = np.nansum((values - mean[:, :, None]) ** 2, 2) / np.maximum(count - 1, 1)
+        ds[f"sweep_{name}"] = ("layer", "head", "dose"), mean
+        ds[f"sweep_{name}_std"] = ("layer", "head", "dose"), np.where(count > 1, np.sqrt(square), np.nan)
+    ds.attrs = {"samples": len(tokens)}
+    return ds
+
+
+def measure_lengths(
+    model: "OpenModel", data: DataSpec, params: AttentionParams, lengths: Sequence[int], seed: int
+) -> xr.Dataset:
+    """‖A‖_F and ‖A‖₂ of the same texts cut to several lengths.
+
+    A causal token does not see what comes after it: the matrix of a text cut to n tokens is the leading n × n block of
+    the whole text's. Other models read every cut text anew, with its special tokens at the ends.
+    """
+    info = model.info
+    tokens, short = _long_texts(model, data, min(params.length_samples, data.samples), lengths, seed)
+    lengths = [n for n in lengths if n <= tokens.shape[1]]
+    size = (info.n_layers, info.n_heads, len(tokens), len(lengths))
+    found = {name: np.full(size, np.nan) for name in ("norm_frobenius", "norm_spectral")}
+    real = torch.from_numpy((tokens >= 0).sum(1))
+    closing = [] if data.source.endswith(".npy") else frame(model.tokenizer())[1]
+
+    def put(samples: Tensor, whole: Tensor, bad: Tensor, layer: int, column: int) -> None:
+        norms = {
+            "norm_frobenius": torch.linalg.vector_norm(whole, dim=(-2, -1)),
+            "norm_spectral": spectra.spectral_norms(whole),
+        }
+        for name, values in norms.items():
+            values[bad | (real[samples] < lengths[column]).to(bad.device)] = torch.nan
+            found[name][layer, :, samples.numpy(), column] = _host(values)
+
+    def nested(samples: Tensor, own: Tensor, at: Attention) -> None:
+        matrices, bad = prepared(at, own, model)
+        for column, n in enumerate(lengths):
+            if n <= matrices.shape[-1]:
+                put(samples, matrices[..., :n, :n].contiguous(), bad, at.layer, column)
+
+    if info.causal and not closing and not _by_length(model):
+        through(model, tokens, nested)
+    else:
+        for column, n in enumerate(lengths):
+            cut = np.concatenate([tokens[:, : n - len(closing)], np.tile(closing, (len(tokens), 1))], 1).astype(int)
+
+            def take(samples: Tensor, own: Tensor, at: Attention, column: int = column) -> None:
+                put(samples, *prepared(at, own, model), at.layer, column)
+
+            through(model, cut, take)
+    ds = xr.Dataset({name: (("layer", "head", "sample", "length"), values) for name, values in found.items()})
+    ds = ds.assign_coords(length=lengths)
+    ds["length_text"] = "sample", np.array(_texts(model, tokens)[0])
+    ds.attrs = {"short": short}
+    return ds
+
+
+def _by_length(model: "OpenModel") -> bool:
+    ropes = getattr(model.config.get_text_config(), "rope_parameters", None) or {}
+    kinds = [ropes.get("rope_type"), *(rope.get("rope_type") for rope in ropes.values() if isinstance(rope, dict))]
+    return bool(BY_LENGTH & set(kinds))
+
+
+def _long_texts(
+    model: "OpenModel", data: DataSpec, count: int, lengths: Sequence[int], seed: int
+) -> tuple[np.ndarray, int]:
+    """Texts of the greatest length of which the data have enough, and that length if it is not the one wanted, or 0."""
+    for length in reversed(lengths):
+        wanted = data.model_copy(update={"samples": count, "length": length})
+        try:
+            found = draw(wanted, "windows", model, seed)
+        except UserError:  # too short a text, most likely; whatever else it is, the shortest length says it
+            if length == lengths[0]:
+                raise
+            continue
+        return found, 0 if length == lengths[-1] else length
+    raise ValueError("no lengths")
+
+
+def through(
+    model: "OpenModel", tokens: np.ndarray, take: Callable[[Tensor, Tensor, Attention], None], share: float = 1.0
+) -> None:
+    """One forward pass over the samples, in batches of like length; `take` sees each layer of each batch.
+
+    It is called with the numbers of the samples, their lengths, and the layer's matrices. A batch that does not fit
+    into memory is gone through again in halves, so that `take` may see a sample twice.
+    """
+    attending = Attending(model.module(), model.info.label)
+    ids = torch.from_numpy(tokens)
+    lengths = (ids >= 0).sum(1)
+
+    def run(samples: Tensor) -> None:
+        own = lengths[samples]
+        attending.run(ids[samples, : int(own.max())], own, lambda at: take(samples, own, at))
+
+    def alone(sample: Tensor) -> str:
+        return f"The attention matrices of one sample of {int(lengths[sample].max())} tokens do"
+
+    order = lengths.argsort(descending=True, stable=True)
+    while len(order):
+        longest = int(lengths[order[0]])
+        each = 4 * 4 * max(model.info.n_heads, 1) * longest**2
+        size = max(1, int(share * BATCH_BYTES) // each)
+        for _ in halve_on_oom(run, order[:size], alone):
+            pass
+        order = order[size:]
+
+
+def prepared(at: Attention, lengths: Tensor, model: "OpenModel") -> tuple[Tensor, Tensor]:
+    """A layer's matrices in float32 or float64 without padding, and which samples' are not finite: those are zeros."""
+    info = model.info
+    if at.matrices.shape[1] != info.n_heads:
+        raise UserError(
+            f"Layer {at.layer} of {info.label} has {at.matrices.shape[1]} heads where its config says {info.n_heads}; "
+            "choose another model."
+        )
+    matrices = at.matrices if at.matrices.dtype == torch.float64 else at.matrices.float()
+    if info.causal and matrices[0].triu(1).any():
+        raise UserError(
+            f"{info.label} is said to be causal, and a token of layer {at.layer} reads what comes after it; its "
+            "eigenvalues would not be the diagonal. Choose another model."
+        )
+    matrices = spectra.without_padding(matrices, lengths.to(matrices.device))
+    bad = ~matrices.isfinite().all(3).all(2).all(1)
+    return (matrices.masked_fill(bad[:, None, None, None], 0) if bad.any() else matrices), bad
+
+
+def _row_error(matrices: Tensor, lengths: Tensor) -> float:
+    """How far a row's sum is from 1 at most."""
+    real = torch.arange(matrices.shape[-1]) < lengths[:, None]
+    off = (matrices.sum(-1) - 1).abs().amax(1).cpu()
+    return float(off.where(real & off.ne(1), 0).max())
+
+
+def _host(values: Tensor) -> np.ndarray:
+    return values.cpu().numpy()
+
+
+def _eps(model: "OpenModel") -> float:
+    return float(torch.finfo(next(model.module().parameters()).dtype).eps)
+
+
+def _fits(sigma: np.ndarray, lengths: list[int], params: AttentionParams, eps: float) -> dict[str, Any]:
+    """σ_i ∝ i^−α of every head and sample, over ranks up to T/2 unless the parameters say otherwise."""
+    names = ("alpha_rank", "alpha_rank_se", "r2")
+    found = {name: np.full(sigma.shape[:3], np.nan) for name in names}
+    for length in set(lengths):
+        rows = [row for row, own in enumerate(lengths) if own == length]
+        values = sigma[:, :, rows, :length].astype(float)
+        # What is below the rounding of the weights has no slope of its own: the window ends there.
+        values[values < max(eps, 1e-7) * length * values[..., :1]] = 0
+        try:
+            fitted = power_law.fit(values, params.fit_start, params.fit_stop or length // 2)
+        except UserError:  # fewer ranks than a fit needs
+            continue
+        for name, array in zip(names, (fitted.alpha, fitted.se, fitted.r2), strict=True):
+            found[name][:, :, rows] = array
+    return {name: (("layer", "head", "sample"), values) for name, values in found.items()}
+
+
+def _texts(model: "OpenModel", tokens: np.ndarray) -> tuple[list[str], list[list[str]]]:
+    """What each sample says, as a whole and token by token; a model without tokenizer gives the ids."""
+    rows = [row[row >= 0].tolist() for row in tokens]
+    try:
+        tokenizer = model.tokenizer()
+    except UserError:
+        strings = [[str(i) for i in row] for row in rows]
+        return [" ".join(row) for row in strings], strings
+    return [str(tokenizer.decode(row)) for row in rows], [[str(tokenizer.decode([i])) for i in row] for row in rows]
+
+
+class Compute(Computation[AttentionParams]):
+    """Chunks of samples, then the thinned samples and the texts of many lengths."""
+
+    def __init__(self) -> None:
+        self._drawn: WeakKeyDictionary[OpenModel, tuple[str, np.ndarray]] = WeakKeyDictionary()
+
+    def __call__(
+        self,
+        unit: Unit,
+        request: Request,
+        params: AttentionParams,
+        model: "OpenModel",
+        rng: np.random.Generator,
+        done: Mapping[str, "xr.Dataset"],
+    ) -> "xr.Dataset":
+        data = request.data or DataSpec()
+        seed = request.seeds[unit.model]
+        if unit.key == lengths_key(unit.model):
+            return measure_lengths(model, data, params, planned_lengths(params, model.info), seed)
+        key = f"{data!r} {seed} {params.samples}"
+        known, tokens = self._drawn.get(model, ("", None))
+        if tokens is None or known != key:
+            cut = data.model_copy(update={"length": sample_length(data, model.info)})
+            tokens = draw(cut, params.samples, model, seed)
+            self._drawn[model] = key, tokens
+        if unit.key == sweep_key(unit.model):
+            return measure_sweep(model, tokens[: params.sweep_samples])
+        first = CHUNK * int(unit.key[-3:])
+        size = min(CHUNK, data.samples - first)
+        shown = shown_samples(params, data, model.info) if first == 0 else 0
+        return measure_chunk(model, tokens[first : first + size], size, params, shown)

@@ -1,0 +1,289 @@
+"""From the committed units of the communities analysis to its Dataset: merge, layers compared, FDR, rates, notes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.analyses.base import Result
+from engine.analyses.communities.claims import claims
+from engine.analyses.communities.packing import NUMBERS, SITES, unpack
+from engine.analyses.communities.plan import CommunitiesParams, layer_key, resolution_key
+from engine.graphs import partitions
+from engine.request import DataSpec, Request
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from engine.models.info import ModelInfo
+
+# Of the two rate-level correlations and of self-alignment against d.
+RATE_PERMUTATIONS = 10_000
+SIGNIFICANT = 0.05
+HEAD = ("model", "site", "layer")
+SCALARS = (
+    "n_communities", "n_degenerate", "n_constant", "n_edges", "n_samples", "negative_share", "weakest_edge",
+    "significant_share", "significant_correlation", "quality", "cohens_d", "cohens_d_low", "cohens_d_high", "p_value",
+    "tail_top", "tail_bottom", "variance_captured", "mesoscale_sigma", "variance_null_mean", "variance_null_std",
+    "variance_z", "variance_p", "self_alignment", "sigma",
+)  # fmt: skip
+COMPARED = ("nmi_next", "ari_next", "disruption", "sigma_change", "variance_change")
+ARRAYS: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("membership", "participation", "within_degree_z", "degree", "column_norm"), ("unit",)),
+    "position": ("unit", "xy"),
+    "order": ("rank",),
+    **dict.fromkeys(("edge_source", "edge_target", "edge_weight"), ("edge",)),
+    "correlation_tiles": ("row", "column"),
+    "community_size": ("community",),
+    "community_correlation": ("community", "community_to"),
+    "restart_quality": ("restart",),
+    **dict.fromkeys((f"detector_{n}" for n in ("cohens_d", "p_value", "variance_z", "n_communities")), ("detector",)),
+}
+SINGLE = ("edge_weight", "correlation_tiles", "position")
+RATES = ("sigma", "variance")
+SPEARMAN = ("rho", "low", "high", "p", "n")
+
+
+def result(
+    request: Request, params: CommunitiesParams, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]
+) -> Result:
+    """Put all or some units together; what is absent, or beyond a smaller model's shape, is NaN (−1 for numbers)."""
+    import xarray as xr
+
+    found = {
+        (m, i): units[layer_key(m, i)]
+        for m, info in enumerate(models)
+        for i in range(info.n_layers)
+        if layer_key(m, i) in units
+    }
+    sizes = {"model": len(models), "site": len(SITES), "layer": max(info.n_layers for info in models)}
+    sizes |= {"unit": max(info.d_model for info in models), "xy": 2, "detector": len(params.detector)}
+    sizes["restart"] = params.restarts
+    for dim in ("rank", "edge", "row", "column", "community", "community_to"):
+        sizes[dim] = max((unit.sizes[dim] for unit in found.values()), default=0)
+    dims = {name: (*HEAD, *ARRAYS.get(name, ())) for name in (*SCALARS, *ARRAYS)}
+    values: dict[str, NDArray[Any]] = {
+        name: np.full([sizes[d] for d in of], -1 if name in NUMBERS else np.nan, _dtype(name))
+        for name, of in dims.items()
+    }
+    for (m, layer), packed in found.items():
+        unit = unpack(packed)
+        for s, site in enumerate(SITES):
+            if site not in unit["site"].values:
+                continue
+            one = unit.sel(site=site)
+            for name, array in values.items():
+                array[m, s, layer, ...][_corner(one[name].shape)] = one[name].values
+    ds = xr.Dataset(
+        {name: (dims[name], array) for name, array in values.items()},
+        coords={
+            "model": [info.label for info in models],
+            "condition": ("model", [spec.condition for spec in request.models]),
+            "seed": ("model", list(request.seeds)),
+            "site": list(SITES),
+            "layer": np.arange(sizes["layer"]),
+            "unit": np.arange(sizes["unit"]),
+            "xy": ["x", "y"],
+            "detector": list(params.detector),
+            "rate": list(RATES),
+        },
+    )
+    ds = ds.assign(_compared(values))
+    ds = ds.assign(_tests(ds, [info.n_layers for info in models], request.seed))
+    ds = ds.assign(_table(ds))
+    ds = ds.assign(_resolutions(models, units, params))
+    data = request.data or DataSpec()
+    ds["noise_correlation"] = "model", np.full(len(models), data.samples**-0.5)
+    ds["alignment_baseline"] = "model", np.array([min(params.k, info.d_model) / info.d_model for info in models])
+    return Result(
+        ds,
+        notes=_notes(ds, params, models, units),
+        settings={"context": params.context},
+        claims=partial(claims, steps=[info.step for info in models]),
+    )
+
+
+def _corner(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Where an array of this shape goes in one that is at least as large."""
+    return tuple(slice(n) for n in shape)
+
+
+def _dtype(name: str) -> type:
+    return np.int32 if name in NUMBERS else np.float32 if name in SINGLE else np.float64
+
+
+def _compared(values: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Each layer's partition beside that of the next, at the same site; communities followed through the layers."""
+    membership, sizes = values["membership"], values["community_size"]
+    head = membership.shape[:3]
+    made = {name: np.full(head, np.nan) for name in COMPARED}
+    lineage = np.full((*head, sizes.shape[-1]), np.nan)
+    flows: dict[tuple[int, ...], NDArray[np.int64]] = {}
+    for m, s in np.ndindex(*head[:2]):
+        lines: NDArray[np.int64] | None = None
+        last: NDArray[np.int64] | None = None
+        for layer in range(head[2]):
+            here = _proper(membership[m, s, layer])
+            count = int(np.isfinite(sizes[m, s, layer]).sum())
+            if here is None:
+                lines = last = None
+                continue
+            if lines is None or last is None:
+                lines = np.arange(count)
+            else:
+                both = np.stack([last, here])[:, (last > -2) & (here > -2)]
+                lines = partitions.lineage(both[0], both[1], lines)
+                # Communities all of whose units are new here.
+                lines = np.concatenate([lines, int(lines.max(initial=-1)) + 1 + np.arange(count - len(lines))])
+                flows[m, s, layer - 1] = np.stack(partitions.flow(both[0], both[1]))
+                a, b = both[:, (both >= 0).all(0)]
+                made["nmi_next"][m, s, layer - 1] = partitions.nmi(a, b)
+                made["ari_next"][m, s, layer - 1] = partitions.ari(a, b)
+            last = here
+            lineage[m, s, layer, :count] = lines
+    made["disruption"] = 1 - made["nmi_next"]
+    for name, of in (("sigma_change", "mesoscale_sigma"), ("variance_change", "variance_captured")):
+        made[name][..., :-1] = np.abs(np.diff(values[of], axis=-1))
+    result: dict[str, Any] = {name: (HEAD, array) for name, array in made.items()}
+    widest = max((one.shape[1] for one in flows.values()), default=0)
+    for row, name in enumerate(("flow_source", "flow_target", "flow_units")):
+        array = np.full((*head, widest), np.nan)
+        for at, one in flows.items():
+            array[at][: one.shape[1]] = one[row]
+        result[name] = (*HEAD, "flow"), array
+    result["lineage"] = (*HEAD, "community"), lineage
+    return result
+
+
+def _proper(membership: NDArray[np.float64]) -> NDArray[np.int64] | None:
+    """Labels with −1 in degenerate communities and −2 for units that are not there; None if none is."""
+    there = np.isfinite(membership)
+    if not there.any():
+        return None
+    labels = np.full(len(membership), -2, np.int64)
+    labels[there] = partitions.proper(membership[there].astype(np.int64))
+    return labels
+
+
+def _tests(ds: "xr.Dataset", depths: list[int], seed: int) -> dict[str, Any]:
+    """False discovery rates over layers, and correlations through the layers of each model and site."""
+    from engine.graphs.coupling import spearman
+    from engine.spectra.testing import benjamini_hochberg
+
+    made: dict[str, Any] = {}
+    for name, q in (("p_value", "q_value"), ("variance_p", "variance_q"), ("detector_p_value", "detector_q_value")):
+        p = np.moveaxis(ds[name].values, 2, -1)
+        adjusted = np.full(p.shape, np.nan)
+        for at in np.ndindex(*p.shape[:-1]):
+            # Layers that only a deeper model has are no tests of this one.
+            adjusted[at][: depths[at[0]]] = benjamini_hochberg(p[at][: depths[at[0]]])
+        made[q] = ds[name].dims, np.moveaxis(adjusted, -1, 2)
+    rates = {name: np.full((ds.sizes["model"], len(SITES), len(RATES)), np.nan) for name in SPEARMAN}
+    couplings = {name: np.full((ds.sizes["model"], len(SITES)), np.nan) for name in SPEARMAN}
+    for m, s in np.ndindex(ds.sizes["model"], len(SITES)):
+        one = {name: ds[name].values[m, s] for name in (*COMPARED, "self_alignment", "cohens_d")}
+        rng = np.random.default_rng([seed, m, s])
+        for r, rate in enumerate(RATES):
+            found = spearman(one["disruption"], one[f"{rate}_change"], RATE_PERMUTATIONS, rng)
+            for name in SPEARMAN:
+                rates[name][m, s, r] = getattr(found, name)
+        found = spearman(one["self_alignment"], one["cohens_d"], RATE_PERMUTATIONS, rng)
+        for name in SPEARMAN:
+            couplings[name][m, s] = getattr(found, name)
+    made |= {f"rate_{name}": (("model", "site", "rate"), array) for name, array in rates.items()}
+    made |= {f"coupling_{name}": (("model", "site"), array) for name, array in couplings.items()}
+    return made
+
+
+def _table(ds: "xr.Dataset") -> dict[str, Any]:
+    """Detectors by models, as S3's Table 1: the share of layers with q < 0.05, and the mean and median of d."""
+    d, q = ds["detector_cohens_d"].values, ds["detector_q_value"].values
+    tested = np.isfinite(q).sum(2)
+    share = np.where(tested > 0, (q < SIGNIFICANT).sum(2) / np.maximum(tested, 1), np.nan)
+    dims = ("model", "site", "detector")
+    middle, mean = (np.ma.filled(of(np.ma.masked_invalid(d), axis=2), np.nan) for of in (np.ma.median, np.ma.mean))
+    return {
+        "detector_significant_share": (dims, share),
+        "detector_mean_d": (dims, mean),
+        "detector_median_d": (dims, middle),
+    }
+
+
+def _resolutions(
+    models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"], params: CommunitiesParams
+) -> dict[str, Any]:
+    """The stability profiles, and each model's γ⁺ with its reason."""
+    found = {m: units[resolution_key(m)] for m in range(len(models)) if resolution_key(m) in units}
+    count, grid = (max((unit.sizes[dim] for unit in found.values()), default=0) for dim in ("profiled", "gamma"))
+    arrays = {f"gamma_{n}": np.full((len(models), count, grid), np.nan) for n in ("nmi", "communities", "covered")}
+    arrays |= {
+        "gamma_grid": np.full((len(models), grid), np.nan),
+        "profiled_layer": np.full((len(models), count), np.nan),
+    }
+    chosen = np.full(len(models), np.nan if params.gamma_positive is None else params.gamma_positive)
+    reasons = ["" if params.gamma_positive is None else "as the request says"] * len(models)
+    for m, unit in found.items():
+        for name, array in arrays.items():
+            array[m][_corner(unit[name].shape)] = unit[name].values
+        chosen[m], reasons[m] = float(unit["gamma_chosen"]), unit.attrs["gamma_reason"]
+    dims = {"gamma_grid": ("model", "gamma"), "profiled_layer": ("model", "profiled")}
+    made: dict[str, Any] = {n: (dims.get(n, ("model", "profiled", "gamma")), a) for n, a in arrays.items()}
+    profile = np.ma.filled(np.ma.masked_invalid(arrays["gamma_nmi"]).mean(1), np.nan)
+    made["gamma_profile"] = ("model", "gamma"), profile.reshape(len(models), grid)
+    made |= {"gamma_chosen": ("model", chosen), "gamma_reason": ("model", np.array(reasons, dtype=str))}
+    return made
+
+
+def _notes(
+    ds: "xr.Dataset", params: CommunitiesParams, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]
+) -> list[str]:
+    """Caveats that belong under every plot; places are named by layer."""
+    notes = []
+    for m, info in enumerate(models):
+        one = ds.isel(model=m)
+        layers = [units[key] for i in range(info.n_layers) if (key := layer_key(m, i)) in units]
+        if not layers:
+            continue
+
+        def where(places: "xr.DataArray", of: "xr.Dataset" = one) -> str:
+            """“before attention of layers 0, 3” for a condition (site, layer)."""
+            named = []
+            for site, title in (("attn", "attention"), ("mlp", "the MLP")):
+                at = [str(int(i)) for i in of["layer"].values[places.sel(site=site).values]]
+                if at:
+                    named.append(f"before {title} of layer{'s' if len(at) > 1 else ''} {', '.join(at)}")
+            return " and ".join(named)
+
+        def say(places: "xr.DataArray", text: str, label: str = info.label) -> None:
+            if bool(places.any()):
+                notes.append(f"{label}, {where(places)}: {text}")
+
+        samples = int(np.nanmin(one["n_samples"].values))
+        say(one["n_constant"] > 0, f"constant units are left out ({int(np.nanmax(one['n_constant'].values))} at most)")
+        say(
+            (one["significant_share"] == 0) | (one["n_samples"] < 10),
+            "too few samples for any edge to be significant "
+            f"(|r| above {float(one['significant_correlation'].max()):.2f} among so many pairs); "
+            f"the |r| of noise is about 1/√N = {samples**-0.5:.2f} with {samples} samples",
+        )
+        say(one["n_edges"] == 0, "no edges, so that every unit is alone")
+        edges = one["n_edges"] > 0
+        say(edges & (one["negative_share"] == 0), "no negative edges; positive ones alone make the communities")
+        say(edges & (one["negative_share"] == 1), "no positive edges, so that every unit is alone")
+        alone = one["n_communities"] == 0
+        say(alone, "no community of three units or more; what depends on communities means nothing there")
+        whole = (one["n_communities"] == 1) & (one["n_degenerate"] == 0)
+        say(whole, "one community of all units: participation is 0 and there is no boundary to test; try a larger γ⁺")
+        tails = one["n_communities"].notnull() & one["cohens_d"].isnull() & one["self_alignment"].notnull()
+        say(tails & ~alone & ~whole & edges, "too few different participations for a top and a bottom 10 %")
+        lost = max(len(json.loads(unit.attrs["lost"])) for unit in layers)
+        if lost:
+            notes.append(f"{info.label}: {lost} samples whose activations are not finite are left out")
+        if refusal := next((unit.attrs["refusal"] for unit in layers if unit.attrs["refusal"]), ""):
+            notes.append(f"{info.label}: {refusal} Only sites before attention have an operator here")
+        if params.gamma_positive is None and "cpm" in params.detector and (why := str(one["gamma_reason"].values)):
+            notes.append(f"{info.label}: γ⁺ = {float(one['gamma_chosen']):.3g}, because {why}")
+    return notes

@@ -1,0 +1,57 @@
+"""What S1 says about gradient spectra, put to the loaded models (methods §9)."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.analyses.claims import Claim
+from engine.analyses.power_law_claims import Curves, depth_claim, difference_claim, loss_claim, split_claim, verdict_of
+from engine.spectra.trends import trend, u_shape
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+def claims(ds: "xr.Dataset") -> list[Claim]:
+    """Every statement of S1 that this run bears on, then those that need models of another kind."""
+    curves = Curves.of(ds)
+    if not curves.conditions:
+        return []
+    return [
+        depth_claim(
+            curves, "S1 §3.3, 4", "Without fine-tuning, α of gradients falls almost monotonically with depth",
+            "By layer, Trends", False, ["trained"],
+        ),
+        difference_claim(
+            curves, "S1 §3.1", "Fine-tuned models have a smaller gradient α", "By layer", ("fine-tuned", "trained"),
+            False, "it needs a model before and after fine-tuning",
+        ),
+        _bowl(curves),
+        split_claim(curves, "S1 §3.3, 2", "Training and test text give nearly the same gradient spectra", "By layer"),
+        loss_claim(
+            ds, curves, "S1 §4", "Flatter gradient spectra in late layers go with a smaller loss", "α and loss", True
+        ),
+        Claim(
+            "S1 §3.3, 4", "Better optimisers, or more depth, flatten the gradients' tail",
+            "it needs the same model trained with several optimisers or depths; open them beside each other",
+            "cannot say", "By layer",
+        ),
+    ]  # fmt: skip
+
+
+def _bowl(curves: Curves) -> Claim:
+    statement = "In fine-tuned models gradient α is U-shaped: largest in the first and the last layers"
+    said, votes = [], list[bool | None]()
+    for condition in curves.kinds("fine-tuned"):
+        values = curves.mean(condition)
+        found = trend(values)
+        if found.layers >= 5:
+            u = float(u_shape(values[np.isfinite(values)]))
+            said.append(
+                f"{condition.label}: U index {u:.3f}, p of a turn {found.turn_p:.3g} over {found.layers} layers"
+            )
+            votes.append(found.curvature > 0 if found.turn_p < 0.05 else False if u < 1 else None)
+    if not said:
+        reason = "it needs a fine-tuned model of at least five layers"
+        return Claim("S1 §3.1", statement, reason, "cannot say", "Trends")
+    return Claim("S1 §3.1", statement, f"{'; '.join(said)} (null: a straight line, U = 1)", verdict_of(votes), "Trends")

@@ -1,0 +1,95 @@
+"""Spectra of per-sequence gradients: heavy tails by layer, condition and seed (methods §4)."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from engine.analyses.base import Params, Unit
+from engine.analyses.samples import Splits, require_readable, splits_of
+from engine.data.splits import Split
+from engine.gradients import ATTENTION_OUTPUT, LAYER, count
+from engine.request import DataSpec, Request
+from engine.spectra.power_law import window
+
+if TYPE_CHECKING:
+    from engine.models.info import ModelInfo
+
+CHUNK = 32  # sequences in one unit
+# Tokens that go through the model at a time; on a CPU more of them only leave its caches.
+BATCH_TOKENS = {"cpu": 2**10, "cuda": 2**14}
+# What gradients may take in memory before they go to the disk.
+MEMORY = 2**28
+
+
+class GradientsParams(Params):
+    """Of which weight, on which part of the text, and where the power law is fitted."""
+
+    weight: str = Field(
+        ATTENTION_OUTPUT,
+        title="Weight",
+        description=f"“{ATTENTION_OUTPUT}”, or a parameter's name as the model spells it, with {LAYER} for the layer's "
+        f"number: transformer.h.{LAYER}.mlp.c_fc.weight",
+        min_length=1,
+    )
+    route: Literal["gram", "svd"] = Field(
+        "gram",
+        title="Route",
+        description="From the Gram matrix of the gradients (fast; small σ are lost), or by orthogonal steps that keep "
+        "small σ",
+    )
+    splits: Splits = ("all",)
+    fit_start: int = Field(10, title="Fit from rank", description="First rank of the power law, from 1", ge=1)
+    fit_stop: int = Field(100, title="Fit to rank", description="Last rank of the power law", ge=1)
+
+
+def units(request: Request, params: GradientsParams, models: Sequence["ModelInfo"]) -> list[Unit]:
+    data = request.data or DataSpec()
+    window(data.samples, params.fit_start, params.fit_stop)
+    planned = []
+    for m, info in enumerate(models):
+        require_readable(info, data)
+        work = 6.0 * info.n_parameters * data.length
+        for split in splits_of(params.splits, info):
+            for chunk in range(-(-data.samples // CHUNK)):
+                first, last = chunk * CHUNK, min((chunk + 1) * CHUNK, data.samples)
+                title = f"Sequences {first + 1} to {last}{_of(split)}"
+                planned.append(Unit(chunk_key(m, split, chunk), title, m, None, work * (last - first)))
+            cost = 2.0 * data.samples**2 * info.d_model**2
+            weights = count(params.weight, info.n_layers)
+            for i in range(weights):
+                title = f"Layer {i}{_of(split)}" if weights > 1 else f"Spectrum{_of(split)}"
+                planned.append(Unit(weight_key(m, split, i), title, m, i, cost))
+    return planned
+
+
+def estimate_bytes(request: Request, params: GradientsParams, model: "ModelInfo") -> int:
+    data = request.data or DataSpec()
+    tokens = max(BATCH_TOKENS["cpu"], data.length)
+    # What a block's backward pass looks back at, attention weights included, and the logits three times.
+    kept = model.n_layers * (34 * model.d_model + 3 * model.n_heads * data.length) + 3 * model.vocab_size
+    return model.load_bytes + 4 * tokens * kept + 32 * data.samples**2 + MEMORY + (1 << 29)
+
+
+def check(request: Request, params: GradientsParams, models: Sequence["ModelInfo"], device: str) -> None:
+    from engine.gradients.weights import choose
+    from engine.models.checks import check
+
+    # Seeds, twins and fine-tuned forms of a checkpoint have its names.
+    checkpoints = {(spec.source, spec.revision): m for m, spec in enumerate(request.models)}
+    for m in checkpoints.values():
+        choose(check(request.models[m], weights=False).skeleton, params.weight, models[m].n_layers)
+
+
+def chunk_key(model: int, split: Split, chunk: int) -> str:
+    """Names the unit of some sequences' gradients."""
+    return f"m{model}-{split}-chunk-{chunk:04d}"
+
+
+def weight_key(model: int, split: Split, number: int) -> str:
+    """Names the unit of one weight's spectrum."""
+    return f"m{model}-{split}-weight-{number:03d}"
+
+
+def _of(split: Split) -> str:
+    return "" if split == "all" else f", {split} split"

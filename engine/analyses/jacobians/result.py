@@ -1,0 +1,148 @@
+"""From the committed units of the Jacobian analysis to its Dataset: merge, intervals, forward alignment, notes."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from engine.analyses.base import Result
+from engine.analyses.jacobians.plan import JacobiansParams, depth_key, layer_key
+from engine.request import DataSpec, Request
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+    from engine.models.info import ModelInfo
+
+SAMPLED = ("rho", "delta", "kappa", "pr", "frobenius")
+OPERATOR = (
+    "henrici", "self_alignment", "alignment_gap", "expanding_fraction", "complex_fraction", "spectral_radius",
+    "residual_norm", "mean_alpha_rank", "mean_alpha_rank_se", "mean_r2", "verified_error",
+)  # fmt: skip
+SPECTRA = {"mean_eigenvalues": "mode", "mean_singular_values": "mode", "column_norm": "unit"}
+DEPTH = ("cumulative_effective_rank", "cumulative_singular_values", "cumulative_exponents", "cumulative_discarded")
+BOUNDS = ("low", "mean", "high")
+
+
+def result(
+    request: Request, params: JacobiansParams, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]
+) -> Result:
+    """Put all or some units together; what is absent, or beyond a smaller model's shape, is NaN."""
+    import xarray as xr
+
+    data = request.data or DataSpec()
+    sizes = {
+        "model": len(models),
+        "component": len(params.components),
+        "layer": max(info.n_layers for info in models),
+        "sample": data.samples,
+        "mode": max(info.d_model for info in models),
+        "unit": max(info.d_model for info in models),
+        "bound": len(BOUNDS),
+    }
+    ds = xr.Dataset(
+        coords={
+            "model": [info.label for info in models],
+            "component": list(params.components),
+            "layer": np.arange(sizes["layer"]),
+            "sample": np.arange(sizes["sample"]),
+            "bound": list(BOUNDS),
+        }
+    )
+    head = ("model", "component", "layer")
+    dims: dict[str, tuple[str, ...]] = {name: (*head, "sample") for name in SAMPLED if name != "kappa" or params.kappa}
+    dims |= dict.fromkeys((*OPERATOR, "forward_alignment"), head)
+    dims |= {name: (*head, last) for name, last in SPECTRA.items()}
+    if params.spectra:
+        dims["singular_values"] = (*head, "sample", "mode")
+    values = {
+        name: np.full([sizes[d] for d in of], np.nan, complex if name == "mean_eigenvalues" else float)
+        for name, of in dims.items()
+    }
+    positions = np.full((len(models), data.samples), np.nan)
+    text = {name: np.full((len(models), data.samples), "", dtype=object) for name in ("sample_text", "sample_token")}
+    baseline = np.array([min(params.k, info.d_model) / info.d_model for info in models])
+    for m, info in enumerate(models):
+        layers = {i: units[layer_key(m, i)] for i in range(info.n_layers) if layer_key(m, i) in units}
+        for layer, unit in layers.items():
+            for name, array in values.items():
+                if name in unit:
+                    found = unit[name].values
+                    array[m, :, layer][(slice(None), *map(slice, found.shape[1:]))] = found
+            if "sample_text" in unit:
+                positions[m] = unit["sample_position"].values
+                for name, strings in text.items():
+                    strings[m] = unit[name].values
+            if layer + 1 in layers:
+                values["forward_alignment"][m, :, layer] = _forward(unit, layers[layer + 1])
+    ds = ds.assign({name: (dims[name], array) for name, array in values.items()})
+    ds = ds.assign({name: (("model", "sample"), strings.astype(str)) for name, strings in text.items()})
+    ds["sample_position"] = ("model", "sample"), positions
+    ds["alignment_baseline"] = "model", baseline
+    for name in SAMPLED:
+        if name in ds:
+            ds[f"{name}_interval"] = (*head, "bound"), _intervals(ds[name].values, request.seed)
+    _add_depth(ds, models, units, sizes["layer"])
+    return Result(ds, notes=_notes(params, models, units), settings={"context": params.context})
+
+
+def _forward(unit: "xr.Dataset", following: "xr.Dataset") -> np.ndarray:
+    """What a layer writes against what the next one reads, for each component."""
+    from engine.spectra.nonnormal import forward_alignment
+
+    pairs = zip(unit["mean_left"].values, following["mean_right"].values, strict=True)
+    return np.array([forward_alignment(left, right) for left, right in pairs])
+
+
+def _intervals(samples: np.ndarray, seed: int) -> np.ndarray:
+    """Mean over samples between the ends of its bootstrap 95 % interval."""
+    from engine.spectra.bootstrap import interval
+
+    ends = interval(samples, np.random.default_rng(seed), draws=500)
+    counts = np.isfinite(samples).sum(-1)
+    mean = np.where(counts > 0, np.nansum(samples, -1) / np.maximum(counts, 1), np.nan)
+    return np.stack([ends[..., 0], mean, ends[..., 1]], axis=-1)
+
+
+def _add_depth(
+    ds: "xr.Dataset", models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"], n_layers: int
+) -> None:
+    """What the products of all layers gave, padded to the deepest model."""
+    import xarray as xr
+
+    found = {m: units[depth_key(m)] for m in range(len(models)) if depth_key(m) in units}
+    if not found:
+        return
+    blank = next(iter(found.values()))
+    parts = [found.get(m, xr.full_like(blank, np.nan)) for m in range(len(models))]
+    joined = xr.concat(parts, dim="model", join="outer", combine_attrs="drop").reindex(layer=np.arange(n_layers))
+    for name, variable in joined.data_vars.items():
+        renamed = variable.rename({"mode": "depth_mode"}) if "mode" in variable.dims else variable
+        ds[name] = renamed.transpose("model", ...).drop_vars("model", errors="ignore")
+
+
+def _notes(params: JacobiansParams, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]) -> list[str]:
+    """Caveats that belong under every plot."""
+    notes = []
+    for m, info in enumerate(models):
+        layers = [units[key] for i in range(info.n_layers) if (key := layer_key(m, i)) in units]
+        lost = max((len(json.loads(unit.attrs["lost"])) for unit in layers), default=0)
+        if lost:
+            first = sorted(map(int, json.loads(layers[-1].attrs["lost"])))[:5]
+            which = ", ".join(map(str, first))
+            notes.append(f"{info.label}: {lost} samples whose activations are not finite are left out (first: {which})")
+        if singular := sum(int(np.isinf(unit["kappa"].values).sum()) for unit in layers if "kappa" in unit):
+            notes.append(f"{info.label}: {singular} Jacobians are singular, as behind a LayerNorm: their κ is infinite")
+        if refusal := next((unit.attrs["refusal"] for unit in layers if unit.attrs["refusal"]), ""):
+            notes.append(f"{info.label}: {refusal} These Jacobians come from automatic differentiation")
+        worst = max(
+            (float(np.nanmax(unit["verified_error"].values)) for unit in layers if _verified(unit)), default=None
+        )
+        if worst is not None:
+            notes.append(f"{info.label}: closed form and autograd differ by at most {worst:.1e} (relative)")
+    return notes
+
+
+def _verified(unit: "xr.Dataset") -> bool:
+    return bool(np.isfinite(unit["verified_error"].values).any())

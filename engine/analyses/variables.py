@@ -1,0 +1,82 @@
+"""How an analysis declares the variables of its results: once, for the engine, the views, the reports and the help."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Role = Literal["statistic", "spectrum", "null", "test", "error", "detail"]
+Reduction = Literal["mean", "median", "sum", "significant"]
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One variable of a result.
+
+    Parameters
+    ----------
+    name : str
+        Its name on disk, which never changes.
+    dims : tuple of str
+    symbol : str
+        As formulas and narrow columns write it.
+    long_name : str
+        As axes and tables write it: a noun phrase.
+    unit : str
+        ``nats``, ``tokens`` …; empty for a pure number.
+    log : bool
+        Whether its axis is logarithmic.
+    role : str
+        ``statistic``: a number of a layer, head, sample or model that is worth following; ``spectrum``: values along
+        `mode`; ``null``, ``test`` (p, q, verdicts) and ``error`` (standard errors, intervals) belong to another
+        variable; ``detail``: everything else that views need.
+    samples, heads, models : str
+        How it is reduced over samples, over heads, and over the models of one condition.
+    summary : str, optional
+        How the short table of a finished run takes it over heads and samples: their mean, median or sum, or how many
+        are below 0.05; None leaves it out.
+    when : callable, optional
+        Whether a run with these parameters has it; None: every run has.
+    """
+
+    name: str
+    dims: tuple[str, ...]
+    symbol: str
+    long_name: str
+    unit: str = ""
+    log: bool = False
+    role: Role = "statistic"
+    samples: Reduction = "median"
+    heads: Reduction = "mean"
+    models: Reduction = "mean"
+    summary: Reduction | None = None
+    when: Callable[[Any], bool] | None = None
+
+    @property
+    def label(self) -> str:
+        """The long name with its symbol and unit, for an axis."""
+        symbol = f" {self.symbol}" if self.symbol and self.symbol not in self.long_name else ""
+        return f"{self.long_name}{symbol}{f' ({self.unit})' if self.unit else ''}"
+
+
+def declared(variables: Iterable[Variable], params: Any) -> dict[str, Variable]:
+    """The variables that the result of a run with these parameters has, by name."""
+    return {v.name: v for v in variables if v.when is None or v.when(params)}
+
+
+def describe(ds: "xr.Dataset", variables: Iterable[Variable], params: Any) -> None:
+    """Write the declarations into the variables of `ds` as xarray's ``long_name`` and ``units``.
+
+    Raises
+    ------
+    KeyError
+        If `ds` has a variable that is not declared.
+    """
+    known = declared(variables, params)
+    for name, array in ds.data_vars.items():
+        variable = known[str(name)]
+        array.attrs["long_name"] = variable.long_name
+        if variable.unit:
+            array.attrs["units"] = variable.unit

@@ -1,0 +1,55 @@
+"""One unit of the weights analysis: the heads of a layer, or a part of the null."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import xarray as xr
+
+from engine.analyses.base import Computation, Unit
+from engine.analyses.weights.plan import WeightsParams, folded_draws, null_chunks
+from engine.models.opening import OpenModel
+from engine.request import Request
+from engine.spectra import factored, heads, random_matrix
+
+
+class Compute(Computation[WeightsParams]):
+    """Heads by layer, and the null in chunks."""
+
+    def __call__(
+        self,
+        unit: Unit,
+        request: Request,
+        params: WeightsParams,
+        model: OpenModel,
+        rng: np.random.Generator,
+        done: Mapping[str, xr.Dataset],
+    ) -> xr.Dataset:
+        info = model.info
+        if unit.layer is None:
+            draws = null_chunks(params, info)[int(unit.key.rsplit("-", 1)[1])]
+            values = random_matrix.null_eigenvalues(rng, draws, info.d_head, info.d_model)
+            return xr.Dataset({"null_eigenvalues": (("draw", "mode"), values)})
+
+        block = model.block(unit.layer)
+        h = block.heads
+        norm = block.attn_norm if params.fold_norm else None
+        fold = factored.Fold(norm.gain, norm.kind == "layernorm") if norm else None
+        rotation = block.rotary.rotation(params.offset) if block.rotary and params.offset else None
+        seed = int(rng.integers(2**63))
+        found = heads.measure(
+            h.w_q, h.w_k, h.w_v, h.w_o, fold=fold, rotation=rotation, shuffle=params.shuffled, seed=seed
+        )
+        ds = xr.Dataset({name: (("head", *_more_dims(name)), values) for name, values in found.items()})
+        ds.attrs = {"softcap": block.softcap or 0.0, "folded": fold is not None}
+        if params.fold_norm:
+            draws = folded_draws(params, info)
+            for which, left in (("qk", fold), ("ov", None)):
+                values = random_matrix.null_eigenvalues(rng, draws, info.d_head, info.d_model, (left, fold))
+                ds[f"{which}_null_eigenvalues"] = ("draw", "mode"), values
+        return ds
+
+
+def _more_dims(name: str) -> tuple[str, ...]:
+    if name.endswith("eigenvalues"):
+        return ("mode",)
+    return ("probability",) if name.endswith("quantiles") else ()
