@@ -210,7 +210,7 @@ def test_layers_in_other_words(session, model):
 def test_a_width_beyond_patience_offers_a_gpu_or_some_layers_with_their_time(session, model, monkeypatch):
     from engine.spectra import cost
 
-    monkeypatch.setattr("engine.analyses.jacobians.VERIFIED_WIDTH", D - 1)
+    monkeypatch.setattr("engine.analyses.jacobians.plan.VERIFIED_WIDTH", D - 1)
     monkeypatch.setattr(cost, "seconds", lambda work, d, device="cpu": {"eigenvalues": 600, "svd": 300, "lu": 0}[work])
     with pytest.raises(UserError, match=r"would take about 3.0 hours on this CPU, 60 minutes a layer. Choose a GPU"):
         start(session, request_for(model))
