@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import xarray as xr
 from session_examples import models_attr
-from trajectory_parts import LAYERS, ORDER, STEPS, TAU, TRAINING, info, make
+from trajectory_parts import EXAMPLE, LAYERS, ORDER, STEPS, TAU, TRAINING, info, make
 
+from engine.analyses.registry import ANALYSES
 from engine.resources import RESOURCES
 from gui.plots.figure import Figure, Line, Points, Rule
 from gui.plots.selection import Pick, Selection
@@ -13,6 +14,11 @@ from gui.views.trajectories.data import Trajectory, spectra, statistics
 from gui.views.trajectories.views import trajectory_views
 
 VIEW = {view.name: view for view in trajectory_views("x")}
+
+
+@pytest.fixture(autouse=True)
+def _declared(monkeypatch):
+    monkeypatch.setitem(ANALYSES, "x", EXAMPLE)
 
 
 def draw(name: str, dataset: xr.Dataset = TRAINING, selection: Selection | None = None, **options: object) -> Figure:
@@ -29,8 +35,8 @@ def marks(figure: Figure, kind: type, label: str = "", panel: tuple[int, int] = 
 
 
 def test_what_can_be_followed_is_found_in_the_dataset_itself():
-    assert statistics(TRAINING) == ("npr", "rho")
-    assert spectra(TRAINING) == ("cloud", "eigenvalues")
+    assert tuple(statistics(TRAINING)) == ("npr", "rho")
+    assert tuple(spectra(TRAINING)) == ("cloud", "eigenvalues")
     fields = VIEW["training"].options_of(TRAINING).model_fields
     assert list(fields) == ["statistic", "component", "curves", "change_points", "axis"]
     assert VIEW["training"].options_of(TRAINING) is VIEW["training"].options_of(make([info(0), info(1)]))
