@@ -158,8 +158,8 @@ class ViewPanel(QWidget):
 
     def step(self, by: int) -> None:
         """Go to the next or the previous view, round and round."""
-        there = [index for index in range(self.tabs.count()) if self.tabs.isTabVisible(index)]
-        self.tabs.setCurrentIndex(there[(there.index(self.tabs.currentIndex()) + by) % len(there)])
+        offered = [index for index in range(self.tabs.count()) if self.tabs.isTabVisible(index)]
+        self.tabs.setCurrentIndex(offered[(offered.index(self.tabs.currentIndex()) + by) % len(offered)])
 
     def options(self) -> Options:
         return self._form(self.view).value()
@@ -229,12 +229,12 @@ class ViewPanel(QWidget):
         """Set what was kept of this view's options, as far as there is such a choice here."""
         if view.name not in self._kept:
             return
-        known = {k: v for k, v in self._kept[view.name].items() if k in form.model.model_fields}
+        options = {k: v for k, v in self._kept[view.name].items() if k in form.model.model_fields}
         try:
-            form.set_value(form.model(**known))
+            form.set_value(form.model(**options))
         except ValueError:
             return
-        if len(known) == len(self._kept[view.name]):
+        if len(options) == len(self._kept[view.name]):
             self._kept.pop(view.name)
 
     @Slot()
@@ -272,9 +272,9 @@ class ViewPanel(QWidget):
     @Slot()
     def _set_options(self) -> None:
         form = self._form(self.view)
-        known = {name: value for name, value in self._setting.options if name in form.editors}
-        if known and form.valid:
-            form.set_value(form.value().model_copy(update=known))
+        options = {name: value for name, value in self._setting.options if name in form.editors}
+        if options and form.valid:
+            form.set_value(form.value().model_copy(update=options))
 
     @Slot()
     def _ask_help(self) -> None:

@@ -68,7 +68,9 @@ def units(request: Request, params: WeightsParams, models: Sequence["ModelInfo"]
             shapes.add((info.d_head, info.d_model))
             keys, chunks = null_keys(params, info), null_chunks(params, info)
             also = tuple(
-                n for n, one in enumerate(models) if n > m and (one.d_head, one.d_model) == (info.d_head, info.d_model)
+                n
+                for n, other in enumerate(models)
+                if n > m and (other.d_head, other.d_model) == (info.d_head, info.d_model)
             )
             null = [
                 Unit(key, f"Null {i} of {len(keys)}", m, None, draws * _draw_cost(info.d_head), also)

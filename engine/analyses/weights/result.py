@@ -166,8 +166,8 @@ def _densities(tables: Tables, models: Sequence["ModelInfo"]) -> None:
     edges = log_edges(both, floor, DENSITY_BINS)
     tables["bin_edges"] = ("bin_edge",), edges
     for which, values in zip(("qk", "ov"), both, strict=True):
-        found = [density(values[m], edges, info.d_model) for m, info in enumerate(models)]
-        tables[f"{which}_density"] = ("model", "layer", "head", "bin"), np.stack(found)
+        densities = [density(values[m], edges, info.d_model) for m, info in enumerate(models)]
+        tables[f"{which}_density"] = ("model", "layer", "head", "bin"), np.stack(densities)
 
 
 def _notes(params: WeightsParams, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]) -> list[str]:

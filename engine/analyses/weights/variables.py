@@ -75,15 +75,28 @@ def _statistics(prefix: str, product: str) -> tuple[Variable, ...]:
 def _nulls(prefix: str, statistics: Mapping[str, Variable]) -> Iterator[Variable]:
     """Null levels, p- and q-values of the tested statistics; with a folded norm every layer has a null of its own."""
     tested = {name: statistics[prefix + name] for name in TESTED}
-    for name, variable in tested.items():
-        what = f"null quantiles of {variable.symbol}"
-        for dims, when in ((("model", "quantile"), _shared), (("model", "layer", "quantile"), _folded)):
+    product = tested["leading"].of
+    for place, when in ((("model",), _shared), (("model", "layer"), _folded)):
+        for name, variable in tested.items():
             yield Variable(
-                f"{prefix}null_{name}", dims, variable.symbol, what, variable.unit, variable.of, role="null", when=when
+                f"{prefix}null_{name}",
+                (*place, "quantile"),
+                variable.symbol,
+                f"null quantiles of {variable.symbol}",
+                variable.unit,
+                product,
+                role="null",
+                when=when,
             )
-    what, product = "null quantiles of λ by rank", tested["leading"].of
-    for dims, when in ((("model", "quantile", "mode"), _shared), (("model", "layer", "quantile", "mode"), _folded)):
-        yield Variable(f"{prefix}null_quantiles", dims, "λ", what, of=product, role="null", when=when)
+        yield Variable(
+            f"{prefix}null_quantiles",
+            (*place, "quantile", "mode"),
+            "λ",
+            "null quantiles of λ by rank",
+            of=product,
+            role="null",
+            when=when,
+        )
     for name, variable in tested.items():
         for test, title in (("p", "two-sided p"), ("q", "Benjamini–Hochberg q")):
             counted = not prefix and test == "q" and name in ("leading", "npr")

@@ -91,12 +91,12 @@ class CheckpointSeries:
 
     def note(self) -> str:
         """Why models of the dataset are not connected with these."""
-        said = []
+        remarks = []
         for labels, why in ((self.otherwise, "another architecture"), (self.elsewhere, "another training")):
             if labels:
                 more = f" and {len(labels) - 2} more" if len(labels) > 2 else ""
-                said.append(f"Not connected, as of {why}: {', '.join(labels[:2])}{more}")
-        return "  ·  ".join(said)
+                remarks.append(f"Not connected, as of {why}: {', '.join(labels[:2])}{more}")
+        return "  ·  ".join(remarks)
 
 
 def names(labels: Sequence[str]) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ def curves(dataset: "xr.Dataset", selection: Selection, options: Any) -> Figure:
     if not np.isfinite(values).any():
         return Figure(empty=WAITING)
     by_head = values.ndim == 3 and getattr(options, "curves", "layers") == "heads"
-    title = f"{variable.full_name}{trajectory.of(name)} over training"
+    title = f"{variable.full_name}{trajectory.places(name)} over training"
     if by_head:
         shown, title = values[:, trajectory.layer], f"{title}, heads of layer {trajectory.layer}"
     elif values.ndim == 3:
@@ -173,7 +173,7 @@ def against_loss(dataset: "xr.Dataset", selection: Selection, options: Any) -> F
     panel = Panel(
         Axis("held-out loss (nats a token)"), Axis(variable.label, log=variable.log or is_log(shown)), tuple(marks)
     )
-    title = f"{variable.full_name}{trajectory.of(name)} against held-out loss"
+    title = f"{variable.full_name}{trajectory.places(name)} against held-out loss"
     return Figure(((panel,),), title=_capital(title), note=noted(trajectory, note))
 
 

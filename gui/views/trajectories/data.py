@@ -84,7 +84,7 @@ class Trajectory:
         """Which checkpoint of the series is selected."""
         return self.checkpoints.models.index(self.at)
 
-    def of(self, name: str) -> str:
+    def places(self, name: str) -> str:
         """The chosen component, site … of a variable, for titles."""
         chosen = [value for dim, value in self._chosen.items() if dim in self.dataset[name].dims]
         return f", {', '.join(chosen)}" if chosen else ""
@@ -118,7 +118,7 @@ class Trajectory:
     def where(self, name: str) -> str:
         """Layer and head of a variable, for titles."""
         head = f", head {self.head}" if "head" in self.dataset[name].dims else ""
-        return f"layer {self.layer}{head}{self.of(name)}"
+        return f"layer {self.layer}{head}{self.places(name)}"
 
     def losses(self) -> Floats:
         """Loss of every checkpoint: held out in training, else what the analysis measured; NaN where unknown."""

@@ -26,8 +26,8 @@ class SpectrumOptions(Options):
 
 
 def _spectrum_marks(weights: WeightsSlice, layer: int, head: int, options: SpectrumOptions) -> tuple[Mark, ...]:
-    def unit(of: WeightsSlice) -> float:
-        return of.scale(layer, head) if options.units == "relative" else 1.0
+    def unit(model: WeightsSlice) -> float:
+        return model.scale(layer, head) if options.units == "relative" else 1.0
 
     eigenvalues = weights.spectrum(layer, head) / unit(weights)
     rank = np.arange(1, len(eigenvalues) + 1, dtype=float)
