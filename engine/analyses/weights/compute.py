@@ -13,7 +13,7 @@ from engine.spectra import factored, heads, random_matrix
 
 
 class Compute(Computation[WeightsParams]):
-    """Heads by layer, and the null in chunks."""
+    """Computes the heads of a layer, or a chunk of null draws."""
 
     def __call__(
         self,

@@ -1,4 +1,4 @@
-"""Statistics over training: by step with their phases, and against the loss; what all views over training share."""
+"""Statistics over training, by step with their phases and against the loss; parts shared by all views over training."""
 
 from functools import lru_cache
 from itertools import pairwise
@@ -19,7 +19,7 @@ WAITING = "No checkpoint has arrived yet: the first one is drawn as soon as it i
 
 
 def begin(dataset: "xr.Dataset", selection: Selection, options: Any, what: str) -> Trajectory | Figure:
-    """The trajectory, or the figure that says why there is none."""
+    """The trajectory, or a figure that says why there is none."""
     if not hasattr(options, what):
         return Figure(empty=NOTHING)
     dims = {dim: str(getattr(options, dim)) for dim in named(dataset) if hasattr(options, dim)}
@@ -76,7 +76,7 @@ def curve(
 
 
 def marked(x: float, y: float) -> list[Mark]:
-    """Where the selected checkpoint stands."""
+    """Marks of the selected checkpoint."""
     return [
         Rule("x", float(x), "selected checkpoint", "muted"),
         Points(np.array([x]), np.array([y]), "", "ink", size=15, filled=False),
@@ -182,5 +182,5 @@ def _capital(text: str) -> str:
 
 
 def noted(trajectory: Trajectory, *more: str) -> str:
-    """`more`, then what is not connected with these checkpoints."""
+    """The remarks, followed by the models that are not connected with these checkpoints."""
     return "  ·  ".join(filter(None, (*more, trajectory.checkpoints.note())))

@@ -1,4 +1,4 @@
-"""What of a dataset can be followed over training, whatever the analysis: its statistics, its spectra, their axis."""
+"""What can be followed over training in a dataset of any analysis: its statistics, its spectra and their axis."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     import xarray as xr
 
 PLACES = ("model", "layer", "head", "sample", "mode")
-"""Dimensions along which the selection, a curve or a spectrum runs; of any other a view chooses one place by name."""
+"""Dimensions that the selection, a curve or a spectrum covers; along any other the user chooses one place by name."""
 TRAIL = 12
-"""At most so many checkpoints are drawn in one cloud."""
+"""Most checkpoints that one cloud shows."""
 Scale = Literal["log", "linear", "order"]
 
 
 def followed(dataset: "xr.Dataset", role: Role) -> dict[str, Variable]:
-    """Declared variables of a role that this dataset has for each layer, in the order of their declaration."""
+    """Variables of a role that this dataset has for each layer, in the order of their declaration."""
     return {
         name: variable
         for name, variable in variables_of(Header.of(dataset).analysis).items()
@@ -33,23 +33,23 @@ def followed(dataset: "xr.Dataset", role: Role) -> dict[str, Variable]:
 
 
 def statistics(dataset: "xr.Dataset") -> dict[str, Variable]:
-    """What has one number for each layer, or for each head or sample of it."""
+    """Variables with one number for each layer, or for each of its heads or samples."""
     return followed(dataset, "statistic")
 
 
 def spectra(dataset: "xr.Dataset") -> dict[str, Variable]:
-    """What has one spectrum for each layer, head or sample."""
+    """Variables with one spectrum for each layer, head or sample."""
     return followed(dataset, "spectrum")
 
 
 def named(dataset: "xr.Dataset") -> dict[str, tuple[str, ...]]:
-    """Dimensions whose places have names, such as `component` and `site`, with these names."""
+    """Names of the places along each further dimension, such as `component` and `site`."""
     dims = (dim for v in (*statistics(dataset).values(), *spectra(dataset).values()) for dim in v.dims)
     return {dim: tuple(map(str, dataset[dim].values.tolist())) for dim in dict.fromkeys(dims) if dim not in PLACES}
 
 
 class Trajectory:
-    """The checkpoints that belong with the selected model, and what a dataset holds of them."""
+    """The checkpoints of the selected model's training, with their values in a dataset."""
 
     def __init__(self, dataset: "xr.Dataset", selection: Selection, chosen: Mapping[str, str]) -> None:
         self.dataset, self.selection = dataset, selection
@@ -70,7 +70,7 @@ class Trajectory:
 
     @property
     def why_not(self) -> str:
-        """Why there is nothing to follow; empty where there is."""
+        """Why there is no trajectory; empty if there is one."""
         if len(self.checkpoints.models) > 1:
             return ""
         note = f"{apart}. " if (apart := self.checkpoints.note()) else ""
@@ -81,7 +81,7 @@ class Trajectory:
 
     @property
     def now(self) -> int:
-        """Which checkpoint of the series is selected."""
+        """Index of the selected checkpoint in the series."""
         return self.checkpoints.models.index(self.at)
 
     def places(self, name: str) -> str:
@@ -104,7 +104,7 @@ class Trajectory:
         return np.asarray(values.transpose(*dims).values, float)
 
     def over_heads(self, name: str, values: Floats) -> Floats:
-        """A statistic (…, layer, head) brought to (…, layer) as it is declared."""
+        """A statistic (…, layer, head) reduced to (…, layer) as declared."""
         return np.asarray(getattr(np, self.variable(name).heads)(values, axis=-1))
 
     def spectrum(self, name: str) -> np.ndarray:
@@ -138,7 +138,7 @@ class Trajectory:
         return values.isel(places)
 
     def axis(self, scale: Scale) -> tuple[Floats, Axis]:
-        """Where the checkpoints stand, and their axis. Step 0, which has no logarithm, stands before the first one."""
+        """Positions of the checkpoints, and their axis. On a log axis step 0 stands before the first positive step."""
         checkpoints = self.checkpoints
         order = np.arange(len(checkpoints.models), dtype=float)
         if scale == "order" or not checkpoints.known:
@@ -154,18 +154,18 @@ class Trajectory:
 
     @property
     def zero(self) -> float:
-        """Where step 0 stands on a logarithmic axis."""
+        """Position of step 0 on a logarithmic axis."""
         positive = self.checkpoints.steps[self.checkpoints.steps > 0]
         return float(positive.min()) / 2 if positive.size else 1.0
 
 
 def between(x: Floats, start: int, log: bool) -> float:
-    """The middle between two checkpoints, the second of which is `start`."""
+    """Midpoint between checkpoint `start` and the one before it."""
     return float(np.sqrt(x[start - 1] * x[start]) if log else (x[start - 1] + x[start]) / 2)
 
 
 def is_log(values: Floats) -> bool:
-    """Whether a statistic spans so much that its axis is logarithmic."""
+    """Whether positive values span more than a factor of 20, so that their logarithm is shown and segmented."""
     finite = values[np.isfinite(values)]
     return bool(finite.size and (finite > 0).all() and finite.max() > 20 * finite.min())
 

@@ -54,7 +54,7 @@ def evolution(dataset: "xr.Dataset", selection: Selection, options: Any) -> Figu
 
 
 def _trail(trajectory: Trajectory) -> list[int]:
-    """The checkpoints besides the selected one, at most so many, evenly."""
+    """Other checkpoints than the selected one, evenly spaced, at most `TRAIL`."""
     count = len(trajectory.checkpoints.models)
     chosen = np.unique(np.linspace(0, count - 1, min(count, TRAIL)).round().astype(int))
     return [int(i) for i in chosen if i != trajectory.now]
@@ -151,14 +151,14 @@ def _relax(steps: tuple[float, ...], modes: tuple[tuple[float, ...], ...]) -> Re
 
 
 def _dense(trajectory: Trajectory, x: Floats, axis: Axis) -> tuple[Floats, Floats]:
-    """Times close enough for a smooth curve, and where they stand on the axis."""
+    """Times dense enough for a smooth curve, and their positions on the axis."""
     steps = trajectory.checkpoints.steps
     along = np.geomspace(x[0], x[-1], 160) if axis.log else np.linspace(x[0], x[-1], 160)
     return np.interp(along, x, steps), along
 
 
 def _taus(fit: Relaxation) -> Panel:
-    """τ of every mode with one standard error; what is not sure is a ring."""
+    """τ of every mode with one standard error; rings mark uncertain ones."""
     mode = np.arange(1, len(fit.tau) + 1, dtype=float)
     sure = np.array([not why for why in fit.why])
     low, high = np.maximum(fit.tau - fit.tau_se, fit.tau * 0.02), fit.tau + fit.tau_se

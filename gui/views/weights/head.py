@@ -162,7 +162,7 @@ def cloud(dataset: "xr.Dataset", selection: Selection, options: CloudOptions) ->
 
 
 class QQOptions(Options):
-    """A Q-Q plot has nothing to choose: its three matrices stand side by side."""
+    """No options: the three matrices stand side by side."""
 
 
 def gaussian_qq(dataset: "xr.Dataset", selection: Selection, options: QQOptions) -> Figure:
