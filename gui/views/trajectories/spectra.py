@@ -48,7 +48,7 @@ def evolution(dataset: "xr.Dataset", selection: Selection, options: Any) -> Figu
     if np.iscomplexobj(values):
         spectrum = _cloud(trajectory, values, options.trail)
     else:
-        spectrum = _ranks(trajectory, values, options.trail, Axis(variable.label, log=variable.log))
+        spectrum = _ranks(trajectory, values, options.trail, Axis(variable.short_label, log=variable.log))
     rows = ((spectrum, panels[0]), (panels[1], panels[2]))
     return Figure(rows, title=title, note=noted(trajectory, note, formulas))
 

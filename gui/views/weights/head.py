@@ -182,8 +182,8 @@ def gaussian_qq(dataset: "xr.Dataset", selection: Selection, options: QQOptions)
             Line(normal, normal, "Gaussian", "null", dash=True),
             Points(normal, values, "entries", "data", size=5),
         )
-        title = f"{variable.of}: skewness {skew:.2f}, excess kurtosis {kurtosis:.2f}"
-        panels.append(Panel(Axis("Gaussian quantile"), Axis(variable.label), marks, title=title))
+        title = f"{variable.of}: skew {skew:.2f}, excess kurtosis {kurtosis:.2f}"
+        panels.append(Panel(Axis("Gaussian quantile"), Axis(variable.short_label), marks, title=title))
     title = f"{weights.label}: entries against a Gaussian, layer {layer}, head {head}"
     return Figure((tuple(panels),), title=title, note=weights.note)
 

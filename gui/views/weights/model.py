@@ -240,9 +240,11 @@ def against_sigma(dataset: "xr.Dataset", selection: Selection, options: SigmaOpt
         values = weights.heads(name)
         marks = (_by_layer_points(weights, sigma, values), _ring(weights, selection, sigma, values))
         x, y = (weights.variable(each) for each in ("wqk_std", name))
-        panels.append(Panel(Axis(x.label, log=x.log), Axis(y.label, log=y.log), marks))
+        panels.append(Panel(Axis(x.label, log=x.log), Axis(y.short_label, log=y.log), marks))
     rows = (tuple(panels[:2]), tuple(panels[2:]))
-    return Figure(rows, title=f"{weights.label}: eigenvalue statistics against element-wise σ", note=weights.note)
+    return Figure(
+        rows, title=f"{weights.label}: eigenvalue statistics of W_QK against element-wise σ", note=weights.note
+    )
 
 
 class CompareOptions(Options):
@@ -274,6 +276,6 @@ def compare(dataset: "xr.Dataset", selection: Selection, options: CompareOptions
                 )
             )
         variable = models[0].variable(name)
-        panels.append(Panel(Axis("relative depth"), Axis(variable.label, log=variable.log), tuple(marks)))
+        panels.append(Panel(Axis("relative depth"), Axis(variable.short_label, log=variable.log), tuple(marks)))
     rows = (tuple(panels[:2]), tuple(panels[2:]))
     return Figure(rows, title=f"Layer means of W_{options.matrix} against relative depth", note=models[0].note)
