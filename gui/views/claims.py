@@ -18,13 +18,13 @@ class ClaimOptions(Options):
 
 def claims(dataset: "xr.Dataset", selection: Selection, options: ClaimOptions) -> Figure:
     """Every statement, its verdict on the loaded models, and the numbers that it rests on."""
-    judged = Header.of(dataset).claims
-    if not judged:
+    found = Header.of(dataset).claims
+    if not found:
         return Figure(empty="The claims are tested when the run is complete; let it finish, or resume it.")
-    counts = Counter(claim.verdict for claim in judged)
-    summary = f"{counts['holds']} hold, {counts['fails']} fail, {counts['cannot say']} cannot be said from this run"
-    rows = tuple((c.source, c.statement, c.verdict, c.measurement, c.evidence) for c in judged)
+    counts = Counter(claim.verdict for claim in found)
+    said = f"{counts['holds']} hold, {counts['fails']} fail, {counts['cannot say']} cannot be said from this run"
+    rows = tuple((c.source, c.statement, c.verdict, c.measurement, c.evidence) for c in found)
     return Figure(
-        title=f"Published statements on these models: {summary}",
+        title=f"Published statements on these models: {said}",
         table=Table(("source", "statement", "verdict", "measured", "see"), rows),
     )
