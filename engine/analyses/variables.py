@@ -24,6 +24,8 @@ class Variable:
         As formulas and narrow columns write it.
     long_name : str
         As axes and tables write it: a noun phrase.
+    of : str
+        What it belongs to, where several things of a result have one: ``W_QK``.
     unit : str
         ``nats``, ``tokens`` …; empty for a pure number.
     log : bool
@@ -37,6 +39,8 @@ class Variable:
     summary : str, optional
         How the short table of a finished run takes it over heads and samples: their mean, median or sum, or how many
         are below 0.05; None leaves it out.
+    reading : str
+        How to read its values, for a tooltip: “1 when all are equal”.
     when : callable, optional
         Whether a run with these parameters has it; None: every run has.
     """
@@ -46,19 +50,35 @@ class Variable:
     symbol: str
     long_name: str
     unit: str = ""
+    of: str = ""
     log: bool = False
     role: Role = "statistic"
     samples: Reduction = "median"
     heads: Reduction = "mean"
     models: Reduction = "mean"
     summary: Reduction | None = None
+    reading: str = ""
     when: Callable[[Any], bool] | None = None
 
     @property
+    def full_name(self) -> str:
+        """The long name with what it belongs to."""
+        return f"{self.long_name} of {self.of}" if self.of else self.long_name
+
+    @property
     def label(self) -> str:
-        """The long name with its symbol and unit, for an axis."""
-        symbol = f" {self.symbol}" if self.symbol and self.symbol not in self.long_name else ""
-        return f"{self.long_name}{symbol}{f' ({self.unit})' if self.unit else ''}"
+        """The full name with its symbol and unit, for an axis."""
+        return self.full_name + self._suffix
+
+    @property
+    def short_label(self) -> str:
+        """The label without what the variable belongs to, for small panels under a title that says it."""
+        return self.long_name + self._suffix
+
+    @property
+    def _suffix(self) -> str:
+        symbol = f", {self.symbol}" if self.symbol and self.symbol not in self.long_name else ""
+        return symbol + (f" ({self.unit})" if self.unit else "")
 
 
 def declared(variables: Iterable[Variable], params: Any) -> dict[str, Variable]:
@@ -77,6 +97,6 @@ def describe(ds: "xr.Dataset", variables: Iterable[Variable], params: Any) -> No
     known = declared(variables, params)
     for name, array in ds.data_vars.items():
         variable = known[str(name)]
-        array.attrs["long_name"] = variable.long_name
+        array.attrs["long_name"] = variable.full_name
         if variable.unit:
             array.attrs["units"] = variable.unit

@@ -1,13 +1,14 @@
 """The variables of a result of the weights analysis."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
-from engine.analyses.variables import Variable
+from engine.analyses.variables import Reduction, Variable
 from engine.analyses.weights.plan import WeightsParams
 
 HEAD = ("model", "layer", "head")
 MODE = (*HEAD, "mode")
-TESTED = {"leading": "λ₁", "npr": "NPR", "entropy": "entropy", "kappa": "κ"}
+TESTED = ("leading", "npr", "entropy", "kappa")
+"""Statistics of a spectrum that have a Monte Carlo null, p and q."""
 
 
 def _folded(params: WeightsParams) -> bool:
@@ -22,116 +23,152 @@ def _shuffled(params: WeightsParams) -> bool:
     return params.shuffled
 
 
-def _statistics(prefix: str, product: str) -> Iterator[Variable]:
+def _statistics(prefix: str, product: str) -> tuple[Variable, ...]:
     """Statistics of the spectrum of W_QK (no prefix) or of W_OV."""
-    qk = not prefix
-    yield Variable(
-        f"{prefix}leading", HEAD, "λ₁", f"leading eigenvalue λ₁ of {product}", log=True, summary="mean" if qk else None
-    )
-    yield Variable(f"{prefix}npr", HEAD, "NPR", f"NPR (PR / d_h) of {product}", summary="mean" if qk else None)
-    yield Variable(
-        f"{prefix}entropy", HEAD, "H", f"spectral entropy of {product}", "nats", summary="mean" if qk else None
-    )
-    yield Variable(
-        f"{prefix}kappa", HEAD, "κ", f"condition number κ of {product}", log=True, summary="mean" if qk else None
-    )
-    yield Variable(f"{prefix}pr", HEAD, "PR", f"participation ratio of {product}")
-    yield Variable(f"{prefix}lambda_sum", HEAD, "Σλ", f"Σλ of {product}", log=True)
-    yield Variable(f"{prefix}lambda_sq_sum", HEAD, "Σλ²", f"Σλ² of {product}", log=True)
-    for law, title in (("naive", "Marchenko–Pastur"), ("law", "product-law")):
-        yield Variable(
-            f"{prefix}outside_{law}",
+
+    def statistic(
+        name: str, symbol: str, title: str, unit: str = "", *, log: bool = False, table: bool = False, reading: str = ""
+    ) -> Variable:
+        summary: Reduction | None = "mean" if table and not prefix else None
+        return Variable(prefix + name, HEAD, symbol, title, unit, of=product, log=log, summary=summary, reading=reading)
+
+    def outside(name: str, law: str) -> Variable:
+        return Variable(
+            f"{prefix}outside_{name}",
             HEAD,
-            f"n outside {law}",
-            f"eigenvalues of {product} outside the {title} edges",
+            f"outside {law}",
+            f"eigenvalues outside {law} edges",
+            of=product,
             heads="sum",
-            summary="sum" if qk else None,
+            summary=None if prefix else "sum",
         )
-    yield Variable(
-        f"{prefix}unit_scale",
-        HEAD,
-        "d²σ₁²σ₂²",
-        f"unit of the null of {product}: d² times both entry variances",
-        log=True,
+
+    return (
+        statistic(
+            "leading", "λ₁", "leading eigenvalue λ₁", log=True, table=True, reading="in the units of the weights"
+        ),
+        statistic(
+            "npr",
+            "NPR",
+            "NPR (PR / d_h)",
+            table=True,
+            reading="normalised participation ratio: 1 when all eigenvalues are equal, 1/d_h when one dominates",
+        ),
+        statistic(
+            "entropy",
+            "H",
+            "spectral entropy H",
+            "nats",
+            table=True,
+            reading="ln d_h when all eigenvalues are equal, 0 when one dominates",
+        ),
+        statistic("kappa", "κ", "condition number κ", log=True, table=True, reading="λ₁ over the smallest, λ_dh"),
+        statistic("pr", "PR", "participation ratio PR"),
+        statistic("lambda_sum", "Σλ", "Σλ", log=True),
+        statistic("lambda_sq_sum", "Σλ²", "Σλ²", log=True),
+        outside("naive", "MP"),
+        outside("law", "product law"),
+        statistic("unit_scale", "d²σ²σ′²", "null unit d²σ²σ′²", log=True),
     )
 
 
-def _nulls(prefix: str, product: str) -> Iterator[Variable]:
+def _nulls(prefix: str, statistics: Mapping[str, Variable]) -> Iterator[Variable]:
     """Null levels, p- and q-values of the tested statistics; with a folded norm every layer has a null of its own."""
-    for name, symbol in TESTED.items():
-        what = f"null quantiles of {symbol} of {product}"
-        yield Variable(f"{prefix}null_{name}", ("model", "quantile"), symbol, what, role="null", when=_shared)
-        yield Variable(f"{prefix}null_{name}", ("model", "layer", "quantile"), symbol, what, role="null", when=_folded)
-    what = f"null quantiles of the eigenvalues of {product} by rank"
-    yield Variable(f"{prefix}null_quantiles", ("model", "quantile", "mode"), "λ", what, role="null", when=_shared)
-    dims = ("model", "layer", "quantile", "mode")
-    yield Variable(f"{prefix}null_quantiles", dims, "λ", what, role="null", when=_folded)
-    for name, symbol in TESTED.items():
+    tested = {name: statistics[prefix + name] for name in TESTED}
+    product = tested["leading"].of
+    for place, when in ((("model",), _shared), (("model", "layer"), _folded)):
+        for name, variable in tested.items():
+            yield Variable(
+                f"{prefix}null_{name}",
+                (*place, "quantile"),
+                variable.symbol,
+                f"null quantiles of {variable.symbol}",
+                variable.unit,
+                product,
+                role="null",
+                when=when,
+            )
+        yield Variable(
+            f"{prefix}null_quantiles",
+            (*place, "quantile", "mode"),
+            "λ",
+            "null quantiles of λ by rank",
+            of=product,
+            role="null",
+            when=when,
+        )
+    for name, variable in tested.items():
         for test, title in (("p", "two-sided p"), ("q", "Benjamini–Hochberg q")):
             counted = not prefix and test == "q" and name in ("leading", "npr")
             yield Variable(
                 f"{prefix}{test}_{name}",
                 HEAD,
-                f"{test}({symbol})",
-                f"{title} of {symbol} of {product}",
+                f"{test}({variable.symbol})",
+                f"{title} of {variable.symbol}",
+                of=product,
                 role="test",
                 heads="significant",
                 summary="significant" if counted else None,
             )
-    yield Variable(f"{prefix}null_radius", HEAD, "r", f"radius of the null disc of {product}", role="null")
+    yield Variable(f"{prefix}null_radius", HEAD, "√(d·d_h) σσ′", "radius of the null disc", of=product, role="null")
 
 
-def _spectra(which: str, product: str) -> Iterator[Variable]:
-    yield Variable(f"{which}_complex_eigenvalues", MODE, "λ", f"λ of {product}", role="spectrum")
-    yield Variable(f"{which}_eigenvalues", MODE, "σ²", f"σ² of {product}", log=True, role="spectrum")
-    yield Variable(
-        f"{which}_density", (*HEAD, "bin"), "P(λ)", f"density of the eigenvalues of {product}", log=True, role="detail"
+def _spectra(which: str, product: str) -> tuple[Variable, ...]:
+    return (
+        Variable(f"{which}_complex_eigenvalues", MODE, "λ", "complex eigenvalues λ", of=product, role="spectrum"),
+        Variable(f"{which}_eigenvalues", MODE, "λ", "eigenvalues λ = σ²", of=product, log=True, role="spectrum"),
+        Variable(f"{which}_density", (*HEAD, "bin"), "P(λ)", "density P(λ)", of=product, log=True, role="detail"),
     )
 
 
-def _entries(weight: str, product: str) -> Iterator[Variable]:
+def _entries(weight: str, matrix: str) -> Iterator[Variable]:
     """Moments and quantiles of the entries of one matrix."""
-    for moment, title in (
-        ("mean", "mean"),
-        ("std", "standard deviation σ"),
-        ("skew", "skewness"),
-        ("kurtosis", "excess kurtosis"),
+    for moment, symbol, title in (
+        ("mean", "mean", "mean"),
+        ("std", "σ", "standard deviation σ"),
+        ("skew", "skewness", "skewness"),
+        ("kurtosis", "excess kurtosis", "excess kurtosis"),
     ):
-        yield Variable(
-            f"{weight}_{moment}",
-            HEAD,
-            f"{moment} {product}",
-            f"{title} of the entries of {product}",
-            log=moment == "std",
-        )
+        yield Variable(f"{weight}_{moment}", HEAD, symbol, f"{title} of the entries", of=matrix, log=moment == "std")
     yield Variable(
         f"{weight}_quantiles",
         (*HEAD, "probability"),
-        f"quantiles {product}",
-        f"quantiles of the standardised entries of {product}",
+        "quantile",
+        "quantile of the entries",
+        "σ",
+        of=matrix,
         role="detail",
     )
 
 
+_QK, _OV = _statistics("", "W_QK"), _statistics("ov_", "W_OV")
+
 VARIABLES = (
-    *_statistics("", "W_QK"),
-    *_statistics("ov_", "W_OV"),
+    *_QK,
+    *_OV,
     *_spectra("qk", "W_QK"),
     *_spectra("ov", "W_OV"),
     Variable(
-        "shuffled_qk_eigenvalues", MODE, "σ²", "σ² of W_QK with shuffled entries", log=True, role="null", when=_shuffled
+        "shuffled_qk_eigenvalues",
+        MODE,
+        "λ",
+        "eigenvalues λ = σ² with shuffled entries",
+        of="W_QK",
+        log=True,
+        role="null",
+        when=_shuffled,
     ),
-    *_nulls("", "W_QK"),
-    *_nulls("ov_", "W_OV"),
+    *_nulls("", {variable.name: variable for variable in _QK}),
+    *_nulls("ov_", {variable.name: variable for variable in _OV}),
     *_entries("wq", "W_Q"),
     *_entries("wk", "W_K"),
     *_entries("wqk", "W_QK"),
     Variable("bin_edges", ("bin_edge",), "λ", "edges of the density's bins", log=True, role="detail"),
-    Variable("law_x", ("model", "law_point"), "x", "eigenvalue in units of the null", log=True, role="null"),
-    Variable("law_density", ("model", "law_point"), "P(x)", "density of the product law", role="null"),
-    Variable("naive_density", ("model", "law_point"), "P(x)", "density of the Marchenko–Pastur law", role="null"),
-    Variable("law_edges", ("model", "edge"), "x±", "edges of the product law", role="null"),
-    Variable("naive_edges", ("model", "edge"), "x±", "edges of the Marchenko–Pastur law", role="null"),
+    Variable("law_x", ("model", "law_point"), "λ / d²σ²σ′²", "eigenvalue in units of the null", log=True, role="null"),
+    Variable("law_density", ("model", "law_point"), "P(λ)", "product law (two matrices)", role="null"),
+    Variable("naive_density", ("model", "law_point"), "P(λ)", "Marchenko–Pastur (naive: one matrix)", role="null"),
+    Variable("law_edges", ("model", "edge"), "λ±", "edges of the product law", role="null"),
+    Variable("naive_edges", ("model", "edge"), "λ±", "edges of the Marchenko–Pastur law", role="null"),
     Variable(
         "storage_floor", ("model",), "ε", "share of λ₁ below which stored rounding decides", log=True, role="detail"
     ),

@@ -1,10 +1,12 @@
-"""Slices of the weights dataset that its views share. Nothing here computes a result; it finds and labels them."""
+"""Slices of the weights dataset and their declarations, shared by its views."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from engine.analyses.registry import variables_of
+from engine.analyses.variables import Variable
 from gui.plots.figure import Floats
 from gui.plots.selection import Pick, Selection
 from gui.views.model_slice import ModelSlice
@@ -15,45 +17,21 @@ if TYPE_CHECKING:
 Matrix = Literal["QK", "OV"]
 
 
-@dataclass(frozen=True)
-class Statistic:
-    """How a per-head statistic is named on axes, and whether its axis is logarithmic."""
-
-    label: str
-    log: bool = False
-
-
-STATISTICS: dict[str, Statistic] = {
-    "leading": Statistic("leading eigenvalue λ₁", log=True),
-    "lambda_sum": Statistic("Σλ", log=True),
-    "lambda_sq_sum": Statistic("Σλ²", log=True),
-    "pr": Statistic("participation ratio"),
-    "npr": Statistic("NPR (PR / d_h)"),
-    "entropy": Statistic("spectral entropy (nats)"),
-    "kappa": Statistic("condition number κ", log=True),
-}
-ELEMENTWISE: dict[str, Statistic] = {
-    f"{weight}_{moment}": Statistic(f"{label} of the entries of {name}", log=moment == "std")
-    for weight, name in (("wq", "W_Q"), ("wk", "W_K"), ("wqk", "W_QK"))
-    for moment, label in (
-        ("mean", "mean"),
-        ("std", "standard deviation σ"),
-        ("skew", "skewness"),
-        ("kurtosis", "excess kurtosis"),
-    )
-}
+SIGNIFICANT = 0.05
+VARIABLES = variables_of("weights")
+STATISTICS = tuple(name for name, v in VARIABLES.items() if v.role == "statistic" and not name.startswith("ov_"))
+"""Statistics of a head that a view can show; most exist for both W_QK and W_OV."""
 
 
 def stored(matrix: Matrix, name: str) -> str:
-    """The variable that holds `name` for W_QK or W_OV."""
-    if name.endswith(("eigenvalues", "density")):
-        return f"{matrix.lower()}_{name}"
-    return name if matrix == "QK" else f"ov_{name}"
+    """Name of the variable that holds `name` for W_QK or W_OV; moments of entries have one variable only."""
+    own = f"{matrix.lower()}_{name}"
+    return own if own in VARIABLES else name
 
 
 @dataclass(frozen=True)
 class WeightsSlice(ModelSlice):
-    """One model of a weights dataset, looked at for one of its two matrices."""
+    """One model of a weights dataset, seen through W_QK or W_OV."""
 
     matrix: Matrix = "QK"
 
@@ -70,6 +48,10 @@ class WeightsSlice(ModelSlice):
     def d_head(self) -> int:
         return self.info.d_head
 
+    def variable(self, name: str) -> Variable:
+        """The declaration of `name`, for its labels."""
+        return VARIABLES[stored(self.matrix, name)]
+
     def has(self, name: str) -> bool:
         return stored(self.matrix, name) in self.dataset
 
@@ -83,7 +65,7 @@ class WeightsSlice(ModelSlice):
         return self.array(stored(self.matrix, name))[self.model, layer, head, : self.d_head]
 
     def scale(self, layer: int, head: int) -> float:
-        """The head's unit d²σ_Q²σ_K², in which its null stands."""
+        """The head's null unit d²σ_Q²σ_K²."""
         return float(self.heads("unit_scale")[layer, head])
 
     def null(self, name: str, layer: int) -> Floats:
@@ -101,7 +83,7 @@ class WeightsSlice(ModelSlice):
 
 
 def clamp(weights: WeightsSlice, selection: Selection) -> tuple[int, int]:
-    """The selected layer and head, inside this model's shape."""
+    """The selected layer and head, clamped to this model's shape."""
     layers, heads = weights.shape
     return min(selection.layer, layers - 1), min(selection.head, heads - 1)
 

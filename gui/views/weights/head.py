@@ -9,7 +9,7 @@ from pydantic import Field
 from gui.plots.figure import Axis, Band, Figure, Line, Mark, Panel, Points, Rule, Steps
 from gui.plots.selection import Selection
 from gui.views.base import Options
-from gui.views.weights.data import Matrix, WeightsSlice, clamp, waiting
+from gui.views.weights.data import VARIABLES, Matrix, WeightsSlice, clamp, waiting
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -26,8 +26,8 @@ class SpectrumOptions(Options):
 
 
 def _spectrum_marks(weights: WeightsSlice, layer: int, head: int, options: SpectrumOptions) -> tuple[Mark, ...]:
-    def unit(of: WeightsSlice) -> float:
-        return of.scale(layer, head) if options.units == "relative" else 1.0
+    def unit(model: WeightsSlice) -> float:
+        return model.scale(layer, head) if options.units == "relative" else 1.0
 
     eigenvalues = weights.spectrum(layer, head) / unit(weights)
     rank = np.arange(1, len(eigenvalues) + 1, dtype=float)
@@ -55,10 +55,11 @@ def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptio
     layer, head = clamp(weights, selection)
     if not weights.arrived(layer):
         return Figure(empty=waiting(layer))
-    unit = " / d²σ²σ′²" if options.units == "relative" else ""
+    variable = weights.variable("eigenvalues")
+    unit = f" / {VARIABLES['unit_scale'].symbol}" if options.units == "relative" else ""
     panel = Panel(
         Axis("index k", log=options.log_rank),
-        Axis(f"λₖ of W_{options.matrix}{unit}", log=True),
+        Axis(f"{variable.symbol}ₖ of {variable.of}{unit}", log=variable.log),
         _spectrum_marks(weights, layer, head, options),
     )
     title = f"{weights.label}: spectrum of W_{options.matrix}, layer {layer}, head {head}"
@@ -90,8 +91,8 @@ def _density_marks(weights: WeightsSlice, values: np.ndarray, bins: int, log: bo
     height = np.histogram(values, edges)[0] / len(values) / np.diff(np.log(edges) if log else edges)
     return (
         Steps(edges, height, "measured", "data"),
-        Line(law_x, laws[0] * law_x if log else laws[0], "product law MP ⊠ MP", "law", width=2),
-        Line(law_x, laws[1] * law_x if log else laws[1], "Marchenko–Pastur (naive: one matrix)", "naive", 2, dash=True),
+        Line(law_x, laws[0] * law_x if log else laws[0], VARIABLES["law_density"].long_name, "law", width=2),
+        Line(law_x, laws[1] * law_x if log else laws[1], VARIABLES["naive_density"].long_name, "naive", 2, dash=True),
     )
 
 
@@ -116,7 +117,9 @@ def density(dataset: "xr.Dataset", selection: Selection, options: DensityOptions
     }[options.pool]
     values = np.concatenate([_in_units(weights, i, h) for i, h in pooled])
     log = options.axis == "log"
-    panel = Panel(Axis("λ / d²σ²σ′²", log=log), Axis(DENSITY[log]), _density_marks(weights, values, options.bins, log))
+    panel = Panel(
+        Axis(VARIABLES["law_x"].symbol, log=log), Axis(DENSITY[log]), _density_marks(weights, values, options.bins, log)
+    )
     note = "The d − d_h structural zeros are left out. σ², σ′²: mean squares of the two factors' entries."
     title = f"{weights.label}: density of W_{options.matrix}, {what}"
     return Figure(((panel,),), title=title, note="  ·  ".join(filter(None, (note, weights.note))))
@@ -139,7 +142,7 @@ def cloud(dataset: "xr.Dataset", selection: Selection, options: CloudOptions) ->
         Line(
             radius * np.cos(angle),
             radius * np.sin(angle),
-            "null disc, radius √(d·d_h) σσ′",
+            f"null disc, radius {VARIABLES['null_radius'].symbol}",
             "null",
             dash=True,
         )
@@ -159,7 +162,7 @@ def cloud(dataset: "xr.Dataset", selection: Selection, options: CloudOptions) ->
 
 
 class QQOptions(Options):
-    """A Q-Q plot has nothing to choose: its three matrices stand side by side."""
+    """No options: the three matrices stand side by side."""
 
 
 def gaussian_qq(dataset: "xr.Dataset", selection: Selection, options: QQOptions) -> Figure:
@@ -170,16 +173,17 @@ def gaussian_qq(dataset: "xr.Dataset", selection: Selection, options: QQOptions)
         return Figure(empty=waiting(layer))
     normal = np.array([NormalDist().inv_cdf(p) for p in dataset["probability"].values])
     panels = []
-    for weight, name in (("wq", "W_Q"), ("wk", "W_K"), ("wqk", "W_QK")):
-        values = dataset[f"{weight}_quantiles"].values[weights.model, layer, head]
+    for weight in ("wq", "wk", "wqk"):
+        variable = VARIABLES[f"{weight}_quantiles"]
+        values = dataset[variable.name].values[weights.model, layer, head]
         kurtosis = float(weights.heads(f"{weight}_kurtosis")[layer, head])
         skew = float(weights.heads(f"{weight}_skew")[layer, head])
         marks = (
             Line(normal, normal, "Gaussian", "null", dash=True),
             Points(normal, values, "entries", "data", size=5),
         )
-        title = f"{name}: skew {skew:.2f}, excess kurtosis {kurtosis:.2f}"
-        panels.append(Panel(Axis("Gaussian quantile"), Axis("quantile of the entries (in σ)"), marks, title=title))
+        title = f"{variable.of}: skew {skew:.2f}, excess kurtosis {kurtosis:.2f}"
+        panels.append(Panel(Axis("Gaussian quantile"), Axis(variable.short_label), marks, title=title))
     title = f"{weights.label}: entries against a Gaussian, layer {layer}, head {head}"
     return Figure((tuple(panels),), title=title, note=weights.note)
 
@@ -210,7 +214,7 @@ def grid(dataset: "xr.Dataset", selection: Selection, options: GridOptions) -> F
             x, y = Axis("index k"), Axis("λₖ", log=True)
         else:
             marks = _density_marks(weights, _in_units(weights, layer, head), 20, log=True)
-            x, y = Axis("λ / d²σ²σ′²", log=True), Axis(DENSITY[True])
+            x, y = Axis(VARIABLES["law_x"].symbol, log=True), Axis(DENSITY[True])
         pick = weights.pick(layer, head)
         panels.append(Panel(x, y, marks, title=f"head {head}", pick=pick, current=head == current))
     rows = tuple(tuple(panels[i : i + columns]) for i in range(0, heads, columns))

@@ -1,38 +1,33 @@
-"""The selected head in numbers and in one plain sentence, for the inspector."""
+"""The selected head for the inspector: its numbers and one plain sentence."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.analyses.weights.variables import TESTED
 from gui.plots.selection import Selection
 from gui.views.inspection import Inspection, Row
-from gui.views.weights.data import Matrix, WeightsSlice, clamp, stored
+from gui.views.weights.data import SIGNIFICANT, Matrix, WeightsSlice, clamp, stored
 
 if TYPE_CHECKING:
     import xarray as xr
 
-SIGNIFICANT = 0.05
-TESTED = (
-    ("leading", "λ₁", "leading eigenvalue, in units of the weights"),
-    ("npr", "NPR", "normalised participation ratio: 1 when all eigenvalues are equal, 1/d_h when one dominates"),
-    ("entropy", "entropy", "spectral entropy in nats: ln d_h when all eigenvalues are equal, 0 when one dominates"),
-    ("kappa", "κ", "condition number λ₁/λ_dh"),
-)
-
 
 def inspect_head(dataset: "xr.Dataset", selection: Selection, matrix: Matrix = "QK") -> Inspection:
-    """The statistics of the selected head beside their null, and which law its eigenvalues leave."""
+    """Statistics of the selected head beside their null, and the laws that its eigenvalues leave."""
     weights = WeightsSlice.of(dataset, selection, matrix)
     layer, head = clamp(weights, selection)
     title, subtitle = f"Layer {layer}, head {head}", weights.label
     if not weights.arrived(layer):
         return Inspection(title, subtitle, verdict="This layer has not been computed yet.", help="weights")
     rows = []
-    for name, symbol, meaning in TESTED:
+    for name in TESTED:
+        variable = weights.variable(name)
         null = float(weights.null(name, layer)[1]) if f"null_{name}" in dataset else float("nan")
         unit = weights.scale(layer, head) if name == "leading" else 1.0
         p, q = (_at(weights, f"{test}_{name}", layer, head) for test in ("p", "q"))
-        rows.append(Row(symbol, meaning, _at(weights, name, layer, head), null * unit, p, q))
+        meaning = f"{variable.full_name}: {variable.reading}"
+        rows.append(Row(variable.symbol, meaning, _at(weights, name, layer, head), null * unit, p, q))
     law, naive = (_at(weights, name, layer, head) for name in ("outside_law", "outside_naive"))
     smallest = min((row.q for row in rows if np.isfinite(row.q)), default=float("nan"))
     return Inspection(

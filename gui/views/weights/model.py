@@ -5,33 +5,28 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from engine.analyses.weights.variables import TESTED
 from gui.plots.figure import Axis, Band, Figure, Floats, Image, Line, Mark, Panel, Points
 from gui.plots.selection import Selection
 from gui.views.base import Options
 from gui.views.model_slice import colors
-from gui.views.weights.data import ELEMENTWISE, STATISTICS, Matrix, WeightsSlice, clamp
+from gui.views.weights.data import SIGNIFICANT, STATISTICS, VARIABLES, Matrix, WeightsSlice, clamp, stored
 
 if TYPE_CHECKING:
     import xarray as xr
 
-SpectralName = Literal["leading", "lambda_sum", "lambda_sq_sum", "pr", "npr", "entropy", "kappa"]
-StatisticName = Literal[
-    "leading", "lambda_sum", "lambda_sq_sum", "pr", "npr", "entropy", "kappa",
-    "wq_mean", "wq_std", "wq_skew", "wq_kurtosis",
-    "wk_mean", "wk_std", "wk_skew", "wk_kurtosis",
-    "wqk_mean", "wqk_std", "wqk_skew", "wqk_kurtosis",
-]  # fmt: skip
-LABELS: dict[str, Any] = {"labels": {name: kind.label for name, kind in {**STATISTICS, **ELEMENTWISE}.items()}}
+if TYPE_CHECKING:
+    StatisticName = str
+else:
+    StatisticName = Literal[STATISTICS]
+# Where both W_QK and W_OV have a statistic, another option chooses the matrix.
+LABELS: dict[str, Any] = {
+    "labels": {
+        name: VARIABLES[name].long_name if stored("OV", name) != name else VARIABLES[name].full_name
+        for name in STATISTICS
+    }
+}
 NOTHING = "No layer has arrived yet: the first one is drawn as soon as it is computed."
-SIGNIFICANT = 0.05
-
-
-def _statistic(weights: WeightsSlice, name: str) -> Floats:
-    """A spectral statistic of the chosen matrix, or an element-wise one, (layers, heads)."""
-    layers, heads = weights.shape
-    if name in ELEMENTWISE:
-        return weights.dataset[name].values[weights.model, :layers, :heads]
-    return weights.heads(name)
 
 
 def _layer_mean(values: Floats) -> Floats:
@@ -53,16 +48,16 @@ def navigator(dataset: "xr.Dataset", selection: Selection, options: NavigatorOpt
     """The layer × head grid coloured by one statistic; the current head is outlined."""
     weights = WeightsSlice.of(dataset, selection, options.matrix)
     layers, heads = weights.shape
-    values = _statistic(weights, options.statistic)
+    values = weights.heads(options.statistic)
     if not np.isfinite(values).any():
         return Figure(empty=NOTHING)
-    kind = {**STATISTICS, **ELEMENTWISE}[options.statistic]
+    variable = weights.variable(options.statistic)
     image = Image(
         values.T,
         np.arange(layers + 1) - 0.5,
         np.arange(heads + 1) - 0.5,
-        label=kind.label,
-        log=kind.log,
+        label=variable.label,
+        log=variable.log,
         picks=tuple(tuple(weights.pick(i, h) for i in range(layers)) for h in range(heads)),
         marked=((clamp(weights, selection)[1], clamp(weights, selection)[0]),),
     )
@@ -114,7 +109,7 @@ def heatmap(dataset: "xr.Dataset", selection: Selection, options: HeatmapOptions
 
 
 def _bin_axis(edges: np.ndarray) -> tuple[Axis, np.ndarray]:
-    """An axis of equal cells for log-spaced bins whose first one reaches down to zero."""
+    """An axis of equal cells for log-spaced bins, the first of which reaches down to zero."""
     position = np.arange(len(edges), dtype=float)
     decades = np.arange(np.ceil(np.log10(edges[1])), np.floor(np.log10(edges[-1])) + 1)
     at = np.interp(decades, np.log10(edges[1:]), position[1:])
@@ -130,17 +125,15 @@ class LayersOptions(Options):
 def by_layer(dataset: "xr.Dataset", selection: Selection, options: LayersOptions) -> Figure:
     """One statistic of every head by layer, with layer means, null level and twin (S4 figs 7–10)."""
     weights = WeightsSlice.of(dataset, selection, options.matrix)
-    values = _statistic(weights, options.statistic)
+    values = weights.heads(options.statistic)
     if not np.isfinite(values).any():
         return Figure(empty=NOTHING)
     layers, heads = weights.shape
-    kind = {**STATISTICS, **ELEMENTWISE}[options.statistic]
+    variable = weights.variable(options.statistic)
     depth = np.arange(layers, dtype=float)
     marks: list[Mark] = _null_level(weights, options.statistic, depth)
     if (twin := weights.twin) is not None:
-        marks.append(
-            Line(depth, _layer_mean(_statistic(twin, options.statistic)), "twin, layer mean", "twin", dash=True)
-        )
+        marks.append(Line(depth, _layer_mean(twin.heads(options.statistic)), "twin, layer mean", "twin", dash=True))
     layer, head = _cells(layers, heads)
     x = layer + 0.7 * ((head + 0.5) / heads - 0.5)
     flat = values.ravel()
@@ -152,17 +145,16 @@ def by_layer(dataset: "xr.Dataset", selection: Selection, options: LayersOptions
     marks.append(_ring(weights, selection, x.reshape(layers, heads), values))
     panel = Panel(
         Axis("layer", ticks=_integer_ticks(layers), limits=(-0.6, layers - 0.4)),
-        Axis(kind.label, log=kind.log),
+        Axis(variable.label, log=variable.log),
         tuple(marks),
     )
-    of = "" if options.statistic in ELEMENTWISE else f" of W_{options.matrix}"
-    return Figure(((panel,),), title=f"{weights.label}: {kind.label}{of} by layer", note=weights.note)
+    return Figure(((panel,),), title=f"{weights.label}: {variable.full_name} by layer", note=weights.note)
 
 
 def _verdicts(weights: WeightsSlice, statistic: str) -> list[tuple[np.ndarray, str, str]]:
-    """Heads by what they leave: the product null, only the naive law, or neither (where the statistic is tested)."""
+    """Heads grouped by what they leave: the product null, only the naive law, or neither; one group if untested."""
     tested = f"q_{statistic}"
-    if statistic in ELEMENTWISE or not weights.has(tested):
+    if not weights.has(tested):
         return [(np.ones(weights.shape, bool), "heads", "data")]
     outside = weights.heads(tested) < SIGNIFICANT
     naive = weights.heads("outside_naive") > 0
@@ -175,7 +167,7 @@ def _verdicts(weights: WeightsSlice, statistic: str) -> list[tuple[np.ndarray, s
 
 def _null_level(weights: WeightsSlice, statistic: str, depth: Floats) -> list[Mark]:
     """The Monte Carlo null of a statistic by layer; λ₁ in each head's own unit, averaged over the layer."""
-    if statistic in ELEMENTWISE or not weights.has(f"null_{statistic}"):
+    if not weights.has(f"null_{statistic}"):
         return []
     level = np.array([weights.null(statistic, int(layer)) for layer in depth]).T
     if statistic == "leading":
@@ -229,7 +221,7 @@ def entropy_npr(dataset: "xr.Dataset", selection: Selection, options: ScatterOpt
     if not np.isfinite(x).any():
         return Figure(empty=NOTHING)
     marks = (_by_layer_points(weights, x, y), _ring(weights, selection, x, y))
-    panel = Panel(Axis(STATISTICS["npr"].label), Axis(STATISTICS["entropy"].label), marks)
+    panel = Panel(Axis(weights.variable("npr").label), Axis(weights.variable("entropy").label), marks)
     return Figure(((panel,),), title=f"{weights.label}: entropy against NPR of W_{options.matrix}", note=weights.note)
 
 
@@ -240,17 +232,19 @@ class SigmaOptions(Options):
 def against_sigma(dataset: "xr.Dataset", selection: Selection, options: SigmaOptions) -> Figure:
     """λ₁, Σλ, Σλ² and entropy against the standard deviation of the entries of W_QK (S4 fig. 12)."""
     weights = WeightsSlice.of(dataset, selection)
-    sigma = _statistic(weights, "wqk_std")
+    sigma = weights.heads("wqk_std")
     if not np.isfinite(sigma).any():
         return Figure(empty=NOTHING)
     panels = []
     for name in ("leading", "lambda_sum", "lambda_sq_sum", "entropy"):
         values = weights.heads(name)
         marks = (_by_layer_points(weights, sigma, values), _ring(weights, selection, sigma, values))
-        kind = STATISTICS[name]
-        panels.append(Panel(Axis("σ of the entries of W_QK", log=True), Axis(kind.label, log=kind.log), marks))
+        x, y = (weights.variable(each) for each in ("wqk_std", name))
+        panels.append(Panel(Axis(x.label, log=x.log), Axis(y.short_label, log=y.log), marks))
     rows = (tuple(panels[:2]), tuple(panels[2:]))
-    return Figure(rows, title=f"{weights.label}: eigenvalue statistics against element-wise σ", note=weights.note)
+    return Figure(
+        rows, title=f"{weights.label}: eigenvalue statistics of W_QK against element-wise σ", note=weights.note
+    )
 
 
 class CompareOptions(Options):
@@ -261,7 +255,7 @@ def compare(dataset: "xr.Dataset", selection: Selection, options: CompareOptions
     """Layer means of λ₁, NPR, entropy and κ against relative depth, one line for each model (S4 figs 13–16)."""
     models = [WeightsSlice(dataset, index, options.matrix) for index in range(dataset.sizes["model"])]
     panels = []
-    for name in ("leading", "npr", "entropy", "kappa"):
+    for name in TESTED:
         marks: list[Mark] = []
         for weights, colour in zip(models, colors(models[0].infos), strict=True):
             layers = weights.shape[0]
@@ -281,7 +275,7 @@ def compare(dataset: "xr.Dataset", selection: Selection, options: CompareOptions
                     picks=picks,
                 )
             )
-        kind = STATISTICS[name]
-        panels.append(Panel(Axis("relative depth"), Axis(kind.label, log=kind.log), tuple(marks)))
+        variable = models[0].variable(name)
+        panels.append(Panel(Axis("relative depth"), Axis(variable.short_label, log=variable.log), tuple(marks)))
     rows = (tuple(panels[:2]), tuple(panels[2:]))
     return Figure(rows, title=f"Layer means of W_{options.matrix} against relative depth", note=models[0].note)
