@@ -68,8 +68,17 @@ class Variable:
     @property
     def label(self) -> str:
         """The full name with its symbol and unit, for an axis."""
+        return self.full_name + self._suffix
+
+    @property
+    def short_label(self) -> str:
+        """The label without what the variable belongs to, for small panels under a title that says it."""
+        return self.long_name + self._suffix
+
+    @property
+    def _suffix(self) -> str:
         symbol = f", {self.symbol}" if self.symbol and self.symbol not in self.long_name else ""
-        return f"{self.full_name}{symbol}{f' ({self.unit})' if self.unit else ''}"
+        return symbol + (f" ({self.unit})" if self.unit else "")
 
 
 def declared(variables: Iterable[Variable], params: Any) -> dict[str, Variable]:

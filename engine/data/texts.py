@@ -4,6 +4,8 @@ import json
 import re
 from collections.abc import Sequence
 from difflib import get_close_matches
+from functools import partial
+from hashlib import blake2b, file_digest
 from pathlib import Path
 
 from engine.data.builtin import builtin_documents
@@ -32,6 +34,24 @@ def load_documents(spec: DataSpec, split: Split = "all") -> Sequence[str]:
     if not any(text and not text.isspace() for text in documents):
         raise UserError(f"“{source}” has no text in it; choose another.")
     return part(documents, split)
+
+
+def source_hash(spec: DataSpec) -> str | None:
+    """BLAKE2b of the file that `spec` names; None where it names none: the built-in text, or one from the hub.
+
+    Raises
+    ------
+    UserError
+        If there is no such file, or it cannot be read.
+    """
+    if spec.source == "builtin" or spec.source.startswith("hub:"):
+        return None
+    path = existing_file(Path(spec.source).expanduser())
+    try:
+        with path.open("rb") as stream:
+            return file_digest(stream, partial(blake2b, digest_size=16)).hexdigest()
+    except OSError as error:
+        raise UserError(f"“{path.name}” could not be read: {error.strerror or error}.", str(error)) from None
 
 
 def existing_file(path: Path) -> Path:

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from engine.errors import UserError
 from engine.models.adapters import Adapter, Block, Parts
-from engine.models.checkpoint import digest, read_tensor
+from engine.models.checkpoint import digest, read_tensor, stamp
 from engine.models.checks import CheckedModel, check
 from engine.models.info import ModelInfo
 from engine.models.loading import load_module
@@ -121,6 +121,13 @@ class OpenModel:
         if self.adapter is None:
             return f"Eigenscope has no adapter for {self.info.architecture}."
         return self.adapter.closed_form_refusal(self.config)
+
+    def stamp(self) -> str:
+        """Hash of parts of every tensor as it is on disk now; empty for a twin, which has no files of weights.
+
+        It costs a few milliseconds, so that weights that were overwritten in the middle of a run are noticed.
+        """
+        return stamp(self._checked.tensors) if self._checked.tensors else ""
 
     def layer_hash(self, layer: int) -> str:
         """BLAKE2b over names, dtypes, shapes and bytes of the tensors that `block` read of this layer the last time."""

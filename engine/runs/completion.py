@@ -9,6 +9,7 @@ from engine.analyses.base import Unit, unit_rng
 from engine.analyses.header import assemble
 from engine.analyses.parameters import validate
 from engine.analyses.registry import get_analysis
+from engine.data.texts import source_hash
 from engine.errors import Cancelled, UserError
 from engine.events import Event, Notice, Progress, Snapshot, Started
 from engine.models.opening import OpenModel
@@ -54,9 +55,11 @@ def complete(run: Run, emit: Emit, cancelled: Callable[[], bool], cache: ModelCa
 
     waiting = [unit for unit in units if unit.key not in done]
     before = len(done)
+    if waiting:
+        _require_same_text(run)
     reporter = Reporter(run.id, emit, units, done)
     device = resolve_device(request.device) if waiting else "cpu"
-    models = RunModels(run, device, cache, reporter, cancelled)
+    models = RunModels(run, device, cache, reporter, cancelled, _stamps(run, units, done) if waiting else {})
     assembled = partial(assemble, analysis, request, params, run.models)
     snapshots = Snapshots(run.id, emit, lambda: assembled(done))
 
@@ -107,6 +110,16 @@ def _require_same_plan(run: Run, units: Sequence[Unit]) -> None:
         )
 
 
+def _require_same_text(run: Run) -> None:
+    """Refuse to go on with another text under the same name; older versions did not write down which it was."""
+    data, known = run.request.data, run.provenance.get("text_hash")
+    if data is not None and known is not None and source_hash(data) != known:
+        raise UserError(
+            f"“{data.source}” is not the text that this run began with: the file has changed since. Bring the old file "
+            "back to resume the run, or start a new run."
+        )
+
+
 def _read_committed(run: Run, units: Sequence[Unit], emit: Emit) -> dict[str, "xr.Dataset"]:
     """Read what an earlier session committed; damaged units are set aside, to be computed again."""
     committed = run.committed()
@@ -119,6 +132,17 @@ def _read_committed(run: Run, units: Sequence[Unit], emit: Emit) -> dict[str, "x
                 run.set_aside(unit.key)
                 emit(Notice(run.id, f"{damage.message} That is done now."))
     return done
+
+
+def _stamps(run: Run, units: Sequence[Unit], done: Mapping[str, "xr.Dataset"]) -> dict[int, str]:
+    """The stamp of the weights that each model's committed units were computed from; older versions wrote none."""
+    stamps: dict[int, str] = {}
+    for unit in units:
+        if unit.key in done and unit.model not in stamps and not unit.also:
+            stamp = run.unit_meta(unit.key).get("weights_stamp")
+            if stamp is not None:
+                stamps[unit.model] = str(stamp)
+    return stamps
 
 
 def _announce(run: Run, left_out: Sequence[str], emit: Emit) -> None:
@@ -137,6 +161,7 @@ def _measured(
     began = time.monotonic()
     with PeakMemory(models.device) as peak:
         dataset = compute(unit, model)
+    stamp = models.require_unchanged()  # again: files that change under a unit would leave it half of each
     weights_hash = model.layer_hash(unit.layer) if unit.layer is not None else None
     record = {
         "seconds": time.monotonic() - began,
@@ -144,6 +169,7 @@ def _measured(
         "peak_bytes": peak.bytes,
         "peak_gpu_bytes": peak.gpu_bytes,
         "weights_hash": weights_hash,
+        "weights_stamp": stamp,
     }
     return dataset, record | ({"tuned": models.tuned.name} if models.tuned is not None else {})
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from engine.analyses.parameters import validate
 from engine.analyses.registry import get_analysis
+from engine.data.texts import source_hash
 from engine.errors import Cancelled, UserError
 from engine.events import Event, Failed, Finished, Stopped
 from engine.models.info import ModelInfo
@@ -55,6 +56,8 @@ def start(session: Session, request: Request) -> Run:
     record = collect() | device_record(device)
     if left_out:
         record["left_out"] = left_out
+    if request.data is not None and (text := source_hash(request.data)) is not None:
+        record["text_hash"] = text
     return session.new_run(request, models, [unit.key for unit in units], record)
 
 

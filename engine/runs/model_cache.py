@@ -14,6 +14,7 @@ class ModelCache:
     def __init__(self) -> None:
         self._key: tuple[ModelSpec, int, str, Path | None] | None = None
         self._model: OpenModel | None = None
+        self._stamp = ""
 
     def get(self, spec: ModelSpec, seed: int, device: str, planned: ModelInfo, tuned: Path | None = None) -> OpenModel:
         """Open a model, or return it if it is the open one.
@@ -36,18 +37,30 @@ class ModelCache:
             If the model cannot be opened, or its files are no longer those that the run was planned with.
         """
         key = (spec, seed, device, tuned)
-        if self._model is None or self._key != key or describe(spec).identity != self._model.info.identity:
+        model = self._model
+        if (
+            model is None
+            or self._key != key
+            or describe(spec).identity != model.info.identity
+            or model.stamp() != self._stamp
+        ):
             self.close()
-            self._model, self._key = open_model(spec, seed=seed, device=device, tuned=tuned), key
-        if self._model.info.identity != planned.identity:
-            raise UserError(
-                f"{planned.label} is not the model that this run began with: its files have changed since. "
-                "Bring the old files back to resume the run, or start a new run."
-            )
-        return self._model
+            model = self._model = open_model(spec, seed=seed, device=device, tuned=tuned)
+            self._key, self._stamp = key, model.stamp()
+        if model.info.identity != planned.identity:
+            raise UserError(changed(planned))
+        return model
 
     def close(self) -> None:
         """Let the model go."""
         if self._model is not None:
             self._model.close()
         self._model = self._key = None
+
+
+def changed(planned: ModelInfo) -> str:
+    """What to say where a model's files are no longer those that a run began with."""
+    return (
+        f"{planned.label} is not the model that this run began with: its files have changed since. Bring the old files "
+        "back to resume the run, or start a new run."
+    )

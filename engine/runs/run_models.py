@@ -1,6 +1,6 @@
 """The models of one run: opened one at a time, fine-tuned first where that is asked, passed over where they fail."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from engine.analyses.base import Unit
@@ -9,7 +9,7 @@ from engine.events import Failed
 from engine.models.memory import is_out_of_memory
 from engine.models.opening import OpenModel
 from engine.runs.failure import describe_failure
-from engine.runs.model_cache import ModelCache
+from engine.runs.model_cache import ModelCache, changed
 from engine.runs.reporting import Reporter
 from engine.runs.tuning import fine_tuned
 from engine.sessions.store import Run
@@ -17,6 +17,8 @@ from engine.sessions.store import Run
 
 class RunModels:
     """Opens the models of a run by their index, and remembers which of them have failed.
+
+    `stamps` are those of the weights that committed units were computed from, by model.
 
     Attributes
     ----------
@@ -27,12 +29,19 @@ class RunModels:
     """
 
     def __init__(
-        self, run: Run, device: str, cache: ModelCache, reporter: Reporter, cancelled: Callable[[], bool]
+        self,
+        run: Run,
+        device: str,
+        cache: ModelCache,
+        reporter: Reporter,
+        cancelled: Callable[[], bool],
+        stamps: Mapping[int, str],
     ) -> None:
         self.device = device
         self.tuned: Path | None = None
         self._run, self._cache, self._reporter, self._cancelled = run, cache, reporter, cancelled
         self._open: tuple[int, OpenModel] | None = None
+        self._stamps = dict(stamps)
         self._failed: dict[int, Failed] = {}
 
     def able(self, unit: Unit) -> Iterator[int]:
@@ -61,7 +70,23 @@ class RunModels:
                 self._cache.close()  # one model is in memory at a time
                 self.tuned = fine_tuned(self._run, spec, self.device, tell, self._cancelled)
             self._open = index, self._cache.get(spec, self._run.request.seed, self.device, planned, self.tuned)
+            self.require_unchanged()
         return self._open[1]
+
+    def require_unchanged(self) -> str:
+        """Return the stamp of the open model's weights.
+
+        Raises
+        ------
+        UserError
+            If units of this run were computed from other weights: two models must not mix in one result.
+        """
+        assert self._open is not None
+        index, model = self._open
+        stamp = model.stamp()
+        if stamp != self._stamps.setdefault(index, stamp):
+            raise UserError(changed(self._run.models[index]))
+        return stamp
 
     def pass_over(self, index: int, error: Exception) -> bool:
         """Go on without a model that failed; False if the run cannot, for lack of other models or of memory."""

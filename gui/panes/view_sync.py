@@ -1,4 +1,4 @@
-"""Brings what is shown and what is selected to everything that draws it."""
+"""Keeps workspace, navigator and inspector in step with the shown result and the selection."""
 
 from importlib import import_module
 
@@ -12,7 +12,7 @@ from gui.state.selection import SelectionModel
 
 
 class ViewSync(QObject):
-    """Feeds the views, the navigator and the inspector from one dataset and one selection."""
+    """Passes the shown dataset and the selection to the views, the navigator and the inspector."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class ViewSync(QObject):
 
     @Slot()
     def present(self) -> None:
-        """Draw the dataset that is shown now, or say why there is none."""
+        """Draw the current dataset, or say why there is none."""
         row = self._results.row
         dataset, empty = self._results.dataset, self._results.empty
         if dataset is not None:
@@ -45,7 +45,7 @@ class ViewSync(QObject):
 
     @Slot()
     def read(self) -> None:
-        """Read the selected head for the inspector."""
+        """Show the selected head, layer or site in the inspector."""
         if (dataset := self._results.dataset) is None:
             self._inspector.show_inspection(None)
             return

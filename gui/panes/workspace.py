@@ -1,4 +1,4 @@
-"""The middle of the window: one tab for each analysis, in it one or two panels of linked views."""
+"""The central area of the window: a tab for each analysis, holding one or two panels of linked views."""
 
 from dataclasses import replace
 from importlib import import_module
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 
 
 BUTTONS_WIDTH = 150
-"""What the figure's own buttons take, in pixels, with a little room for what is under the mouse."""
+"""Width in pixels of the figure's own buttons, with room for the readout under the mouse."""
 DRAG_MS = 40
-"""Between two drawings while a window is dragged."""
+"""Minimum time between two redraws while a fit window is dragged."""
 
 
 def navigators() -> tuple[View, ...]:
-    """The navigator of every analysis, called like its analysis."""
+    """The navigator of every analysis, under the analysis's name."""
     return tuple(replace(import_module(f"gui.views.{name}.views").NAVIGATOR, name=name) for name in ANALYSES)
 
 
 def views_of(analysis: str) -> tuple[View, ...]:
-    """The views that draw `analysis`, in the order of their tabs; those over training come last."""
+    """The views of `analysis`, in the order of their tabs; those over training come last."""
     own: tuple[View, ...] = import_module(f"gui.views.{analysis}.views").VIEWS
     return own + trajectory_views(analysis)
 
 
 class FigureArea(QWidget):
-    """Where a figure will be: empty until the plotting library is loaded, right after the window is on screen.
+    """Placeholder for a figure, empty until the plotting library is loaded, right after the window is shown.
 
     `tools` stand above it, in one row with the figure's own buttons where there is room for both.
     """
@@ -61,7 +61,7 @@ class FigureArea(QWidget):
         self._layout.addWidget(tools, 0, Qt.AlignmentFlag.AlignTop)
 
     def load(self) -> None:
-        """Make the plot widget (imports the plotting library)."""
+        """Create the plot widget; imports the plotting library."""
         if self.plot is None:
             from gui.plots.figure_widget import FigureWidget
 
@@ -95,7 +95,7 @@ class FigureArea(QWidget):
 
 
 def _shared(form: Form[Any]) -> list[str]:
-    """The options of a view that other views of the panel have too, and mean the same by them."""
+    """Names of a view's options that other views of the panel share; they follow the user from view to view."""
     fields = form.model.model_fields.items()
     return [name for name, field in fields if isinstance(e := field.json_schema_extra, dict) and e.get("shared")]
 
@@ -122,11 +122,11 @@ class ViewPanel(QWidget):
             self.tabs.setTabVisible(index, view.offered is None)
         self.tabs.currentChanged.connect(self._view_chosen)
         self.forms: dict[str, Form[Any]] = {}
-        self._kept: dict[str, dict[str, Any]] = {}  # options that no form has taken up yet
-        self._shared: dict[str, Any] = {}  # options that go along from view to view, as they were last
+        self._kept: dict[str, dict[str, Any]] = {}  # saved options that no form has applied yet
+        self._shared: dict[str, Any] = {}  # latest values of the options that views share
         tools = QWidget()
         tools.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
-        tools.setMinimumWidth(1)  # a panel may become narrower than this: then the tools get a row of their own
+        tools.setMinimumWidth(1)  # in a panel narrower than the tools they get a row of their own
         self._options = QStackedLayout(tools)
         self._options.setContentsMargins(4, 2, 4, 2)
         self.figure_area = FigureArea(tools)
@@ -157,9 +157,9 @@ class ViewPanel(QWidget):
                 self.tabs.setCurrentIndex(index)
 
     def step(self, by: int) -> None:
-        """Go to the next or the previous view, round and round."""
-        there = [index for index in range(self.tabs.count()) if self.tabs.isTabVisible(index)]
-        self.tabs.setCurrentIndex(there[(there.index(self.tabs.currentIndex()) + by) % len(there)])
+        """Go to the next or the previous view; the last is followed by the first."""
+        offered = [index for index in range(self.tabs.count()) if self.tabs.isTabVisible(index)]
+        self.tabs.setCurrentIndex(offered[(offered.index(self.tabs.currentIndex()) + by) % len(offered)])
 
     def options(self) -> Options:
         return self._form(self.view).value()
@@ -171,7 +171,7 @@ class ViewPanel(QWidget):
         self.refresh()
 
     def _offer(self, dataset: "xr.Dataset") -> None:
-        """Show the tabs of the views that are for this dataset, with what there is to choose in it."""
+        """Show the tabs of the views that apply to this dataset, with the choices it offers."""
         for index, view in enumerate(self.views.values()):
             if view.offered is not None:
                 self.tabs.setTabVisible(index, view.offered(dataset))
@@ -187,7 +187,7 @@ class ViewPanel(QWidget):
 
     @Slot()
     def refresh(self) -> None:
-        """Draw now if anybody can see it, else when it is next shown."""
+        """Draw now if the panel is visible, otherwise when it is next shown."""
         self._stale = not self.isVisible()
         if self._stale:
             return
@@ -197,7 +197,7 @@ class ViewPanel(QWidget):
             self.figure_area.show_figure(self.view.draw(self.dataset, self.selection.current, form.value()))
 
     def state(self) -> dict[str, Any]:
-        """What a session keeps of this panel: the view, and the options of every view that was opened."""
+        """State that a session keeps: the current view, and the options of every view that was opened."""
         options = dict(self._kept)
         for name, form in self.forms.items():
             if form.valid:
@@ -205,7 +205,7 @@ class ViewPanel(QWidget):
         return {"view": self.view.name, "options": options}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up `state`; a view or an option that no longer exists is passed over."""
+        """Restore `state`; views and options that no longer exist are ignored."""
         self._shared.clear()
         for name, values in state.get("options", {}).items():
             if view := self.views.get(name):
@@ -226,15 +226,15 @@ class ViewPanel(QWidget):
         return self.forms[view.name]
 
     def _take_up(self, view: View, form: Form[Any]) -> None:
-        """Set what was kept of this view's options, as far as there is such a choice here."""
+        """Set the saved options of this view, as far as the form offers them."""
         if view.name not in self._kept:
             return
-        known = {k: v for k, v in self._kept[view.name].items() if k in form.model.model_fields}
+        options = {k: v for k, v in self._kept[view.name].items() if k in form.model.model_fields}
         try:
-            form.set_value(form.model(**known))
+            form.set_value(form.model(**options))
         except ValueError:
             return
-        if len(known) == len(self._kept[view.name]):
+        if len(options) == len(self._kept[view.name]):
             self._kept.pop(view.name)
 
     @Slot()
@@ -264,7 +264,7 @@ class ViewPanel(QWidget):
 
     @Slot(object)
     def _dragged(self, setting: Setting) -> None:
-        """Draw the latest of what the mouse says, no more often than the eye can see."""
+        """Remember the latest dragged setting, and redraw at most every `DRAG_MS`."""
         self._setting = setting
         if not self._throttle.isActive():
             self._throttle.start()
@@ -272,9 +272,9 @@ class ViewPanel(QWidget):
     @Slot()
     def _set_options(self) -> None:
         form = self._form(self.view)
-        known = {name: value for name, value in self._setting.options if name in form.editors}
-        if known and form.valid:
-            form.set_value(form.value().model_copy(update=known))
+        options = {name: value for name, value in self._setting.options if name in form.editors}
+        if options and form.valid:
+            form.set_value(form.value().model_copy(update=options))
 
     @Slot()
     def _ask_help(self) -> None:
@@ -316,7 +316,7 @@ class AnalysisPage(QSplitter):
 
 
 class Workspace(QTabWidget):
-    """One tab for each analysis there is."""
+    """One tab for each registered analysis."""
 
     changed = Signal()
     turned = Signal()
@@ -345,12 +345,12 @@ class Workspace(QTabWidget):
 
     @property
     def panel(self) -> ViewPanel:
-        """The panel that menu actions act on: the one with the focus, else the first."""
+        """The panel that menu actions apply to: the focused one, otherwise the first."""
         second = self.page.panels[1]
         return second if second.isVisible() and second.isAncestorOf(self.focusWidget() or self) else self.page.panels[0]
 
     def load(self) -> None:
-        """Make the plots of every panel."""
+        """Create the plot widgets of every panel."""
         for page in self.pages.values():
             for panel in page.panels:
                 panel.figure_area.load()

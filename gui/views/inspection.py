@@ -1,4 +1,4 @@
-"""What the inspector shows, as data: an analysis's views module makes one from the dataset and the selection."""
+"""What the inspector shows, as plain data that an analysis makes from its dataset and the selection."""
 
 from dataclasses import dataclass
 

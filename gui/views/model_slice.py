@@ -1,4 +1,4 @@
-"""What the views of every analysis need to know of a dataset: its models, their twins, and the caveats to print."""
+"""One model of a dataset, for the views of every analysis: its facts, its random twin, the notes to print."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -57,7 +57,7 @@ class ModelSlice:
 
     @property
     def note(self) -> str:
-        """The caveats that belong under every plot of this model."""
+        """The notes of the result, for the line under a plot."""
         return "  ·  ".join(self.header.notes)
 
 

@@ -1,9 +1,13 @@
-"""A dataset of one training whose every number is known."""
+"""A dataset of one training whose every number is known, of an analysis that declares what it has."""
+
+from dataclasses import replace
 
 import numpy as np
 import xarray as xr
 from session_examples import INFO, models_attr
 
+from engine.analyses.variables import Variable
+from engine.analyses.weights.analysis import WEIGHTS
 from engine.models.info import ModelInfo
 
 STEPS = (0, 10, 20, 40, 80, 160, 320, 640)
@@ -51,4 +55,22 @@ def make(infos: list[ModelInfo], seed: int = 0) -> xr.Dataset:
     )
 
 
+HEAD = ("model", "layer", "head")
+SAMPLED = ("model", "component", "layer")
+EXAMPLE = replace(
+    WEIGHTS,
+    name="x",
+    variables=(
+        Variable("npr", HEAD, "NPR", "NPR"),
+        Variable("rho", (*SAMPLED, "sample"), "σ₁", "spectral norm σ₁", log=True),
+        Variable("rho_interval", (*SAMPLED, "bound"), "σ₁", "interval of σ₁", role="error"),
+        Variable("p_npr", HEAD, "p", "p of NPR", role="test"),
+        Variable("extra", HEAD, "", "another statistic"),
+        Variable("cloud", (*HEAD, "mode"), "λ", "complex eigenvalues λ", role="spectrum"),
+        Variable("eigenvalues", (*HEAD, "mode"), "λ", "eigenvalues λ", log=True, role="spectrum"),
+        Variable("bin_edges", ("bin_edge",), "λ", "edges of bins", role="detail"),
+        Variable("loss", ("model",), "loss", "loss", role="detail"),
+    ),
+)
+"""Stands in the registry as the analysis of these datasets, while a test needs it."""
 TRAINING = make([info(STEPS[i]) for i in ORDER])

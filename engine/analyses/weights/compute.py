@@ -13,7 +13,7 @@ from engine.spectra import factored, heads, random_matrix
 
 
 class Compute(Computation[WeightsParams]):
-    """Heads by layer, and the null in chunks."""
+    """Computes the heads of a layer, or a chunk of null draws."""
 
     def __call__(
         self,
@@ -36,10 +36,10 @@ class Compute(Computation[WeightsParams]):
         fold = factored.Fold(norm.gain, norm.kind == "layernorm") if norm else None
         rotation = block.rotary.rotation(params.offset) if block.rotary and params.offset else None
         seed = int(rng.integers(2**63))
-        found = heads.measure(
+        arrays = heads.measure(
             h.w_q, h.w_k, h.w_v, h.w_o, fold=fold, rotation=rotation, shuffle=params.shuffled, seed=seed
         )
-        ds = xr.Dataset({name: (("head", *_more_dims(name)), values) for name, values in found.items()})
+        ds = xr.Dataset({name: (("head", *_more_dims(name)), values) for name, values in arrays.items()})
         ds.attrs = {"softcap": block.softcap or 0.0, "folded": fold is not None}
         if params.fold_norm:
             draws = folded_draws(params, info)

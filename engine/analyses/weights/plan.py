@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class WeightsParams(Params):
-    """What of the heads' weights is measured, and against how many null draws."""
+    """Treatment of the heads' weights, and the number of null draws."""
 
     fold_norm: bool = Field(
         False,
@@ -68,7 +68,9 @@ def units(request: Request, params: WeightsParams, models: Sequence["ModelInfo"]
             shapes.add((info.d_head, info.d_model))
             keys, chunks = null_keys(params, info), null_chunks(params, info)
             also = tuple(
-                n for n, one in enumerate(models) if n > m and (one.d_head, one.d_model) == (info.d_head, info.d_model)
+                n
+                for n, other in enumerate(models)
+                if n > m and (other.d_head, other.d_model) == (info.d_head, info.d_model)
             )
             null = [
                 Unit(key, f"Null {i} of {len(keys)}", m, None, draws * _draw_cost(info.d_head), also)
@@ -97,19 +99,19 @@ def layer_key(model: int, layer: int) -> str:
 
 
 def null_keys(params: WeightsParams, info: "ModelInfo") -> list[str]:
-    """Units that hold the null of models of this shape, when no norm is folded."""
+    """Keys of the units that hold the null for models of this shape, if no norm is folded."""
     return [f"null-{info.d_head}x{info.d_model}-{i}" for i in range(len(null_chunks(params, info)))]
 
 
 def null_chunks(params: WeightsParams, info: "ModelInfo") -> list[int]:
-    """How many draws each null unit makes: about a second's work, so that cancelling stays quick."""
+    """Draws of each null unit: about a second of work, so that cancelling stays quick."""
     most = max(100, int(1 / _draw_cost(info.d_head)))
     whole, rest = divmod(params.null_draws, most)
     return [most] * whole + [rest] * (rest > 0)
 
 
 def folded_draws(params: WeightsParams, info: "ModelInfo") -> int:
-    """Draws for one layer with a folded norm, where each needs whole matrices: a few seconds' work, at least 200."""
+    """Null draws for one layer with a folded norm, at least 200; each takes whole matrices, all a few seconds."""
     return min(params.null_draws, max(200, 50_000_000 // (info.d_head * info.d_model)))
 
 

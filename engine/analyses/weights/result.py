@@ -26,14 +26,14 @@ STORAGE_FLOORS = {"bfloat16": 1e-6, "float16": 1e-8, "float32": 2e-16, "float64"
 
 
 class Tables:
-    """Arrays by name with their dimensions; a blank one is NaN throughout. One Dataset is made of them at the end."""
+    """Arrays by name with their dimensions, to become one Dataset; a blank array is NaN throughout."""
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
         self.sizes = sizes
         self.variables: dict[str, tuple[tuple[str, ...], NDArray[Any]]] = {}
 
     def blank(self, name: str, *dims: str, dtype: Any = np.float64) -> NDArray[Any]:
-        """The array called `name`, made if it is not there."""
+        """The array called `name`, created as NaN if missing."""
         if name not in self.variables:
             self.variables[name] = dims, np.full([self.sizes[dim] for dim in dims], np.nan, dtype)
         return self.variables[name][1]
@@ -80,7 +80,7 @@ def result(
 
 
 def _layers(model: int, info: "ModelInfo", units: Mapping[str, "xr.Dataset"]) -> list[tuple[int, "xr.Dataset"]]:
-    """The layers of a model that are there."""
+    """The committed layers of a model."""
     keys = ((layer, layer_key(model, layer)) for layer in range(info.n_layers))
     return [(layer, units[key]) for layer, key in keys if key in units]
 
@@ -147,7 +147,7 @@ def _nulls(
 
 
 class Null:
-    """What random weights give: pointwise bands of λ by rank (quantile, mode), and draws of the tested statistics."""
+    """Monte Carlo null: pointwise bands of λ by rank (quantile, mode), and draws of the tested statistics."""
 
     def __init__(self, eigenvalues: Array) -> None:
         from engine.spectra.heads import STATISTICS
@@ -166,12 +166,12 @@ def _densities(tables: Tables, models: Sequence["ModelInfo"]) -> None:
     edges = log_edges(both, floor, DENSITY_BINS)
     tables["bin_edges"] = ("bin_edge",), edges
     for which, values in zip(("qk", "ov"), both, strict=True):
-        found = [density(values[m], edges, info.d_model) for m, info in enumerate(models)]
-        tables[f"{which}_density"] = ("model", "layer", "head", "bin"), np.stack(found)
+        densities = [density(values[m], edges, info.d_model) for m, info in enumerate(models)]
+        tables[f"{which}_density"] = ("model", "layer", "head", "bin"), np.stack(densities)
 
 
 def _notes(params: WeightsParams, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]) -> list[str]:
-    """What a reader of the plots must know; each names its model where there are several."""
+    """Notes for readers of the plots; each names its model where there are several."""
     from engine.spectra.heads import MOMENT_ENTRIES
     from engine.spectra.testing import draws_for_one, smallest_p
 

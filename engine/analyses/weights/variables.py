@@ -32,12 +32,12 @@ def _statistics(prefix: str, product: str) -> tuple[Variable, ...]:
         summary: Reduction | None = "mean" if table and not prefix else None
         return Variable(prefix + name, HEAD, symbol, title, unit, of=product, log=log, summary=summary, reading=reading)
 
-    def outside(law: str, symbol: str, title: str) -> Variable:
+    def outside(name: str, law: str) -> Variable:
         return Variable(
-            f"{prefix}outside_{law}",
+            f"{prefix}outside_{name}",
             HEAD,
-            f"outside {symbol}",
-            f"eigenvalues outside {symbol} ({title})",
+            f"outside {law}",
+            f"eigenvalues outside {law} edges",
             of=product,
             heads="sum",
             summary=None if prefix else "sum",
@@ -66,8 +66,8 @@ def _statistics(prefix: str, product: str) -> tuple[Variable, ...]:
         statistic("pr", "PR", "participation ratio PR"),
         statistic("lambda_sum", "Σλ", "Σλ", log=True),
         statistic("lambda_sq_sum", "Σλ²", "Σλ²", log=True),
-        outside("naive", "MP", "naive law"),
-        outside("law", "MP⊠MP", "product law"),
+        outside("naive", "MP"),
+        outside("law", "product law"),
         statistic("unit_scale", "d²σ²σ′²", "null unit d²σ²σ′²", log=True),
     )
 
@@ -75,15 +75,28 @@ def _statistics(prefix: str, product: str) -> tuple[Variable, ...]:
 def _nulls(prefix: str, statistics: Mapping[str, Variable]) -> Iterator[Variable]:
     """Null levels, p- and q-values of the tested statistics; with a folded norm every layer has a null of its own."""
     tested = {name: statistics[prefix + name] for name in TESTED}
-    for name, variable in tested.items():
-        what = f"null quantiles of {variable.symbol}"
-        for dims, when in ((("model", "quantile"), _shared), (("model", "layer", "quantile"), _folded)):
+    product = tested["leading"].of
+    for place, when in ((("model",), _shared), (("model", "layer"), _folded)):
+        for name, variable in tested.items():
             yield Variable(
-                f"{prefix}null_{name}", dims, variable.symbol, what, variable.unit, variable.of, role="null", when=when
+                f"{prefix}null_{name}",
+                (*place, "quantile"),
+                variable.symbol,
+                f"null quantiles of {variable.symbol}",
+                variable.unit,
+                product,
+                role="null",
+                when=when,
             )
-    what, product = "null quantiles of λ by rank", tested["leading"].of
-    for dims, when in ((("model", "quantile", "mode"), _shared), (("model", "layer", "quantile", "mode"), _folded)):
-        yield Variable(f"{prefix}null_quantiles", dims, "λ", what, of=product, role="null", when=when)
+        yield Variable(
+            f"{prefix}null_quantiles",
+            (*place, "quantile", "mode"),
+            "λ",
+            "null quantiles of λ by rank",
+            of=product,
+            role="null",
+            when=when,
+        )
     for name, variable in tested.items():
         for test, title in (("p", "two-sided p"), ("q", "Benjamini–Hochberg q")):
             counted = not prefix and test == "q" and name in ("leading", "npr")
@@ -152,7 +165,7 @@ VARIABLES = (
     *_entries("wqk", "W_QK"),
     Variable("bin_edges", ("bin_edge",), "λ", "edges of the density's bins", log=True, role="detail"),
     Variable("law_x", ("model", "law_point"), "λ / d²σ²σ′²", "eigenvalue in units of the null", log=True, role="null"),
-    Variable("law_density", ("model", "law_point"), "P(λ)", "product law MP⊠MP", role="null"),
+    Variable("law_density", ("model", "law_point"), "P(λ)", "product law (two matrices)", role="null"),
     Variable("naive_density", ("model", "law_point"), "P(λ)", "Marchenko–Pastur (naive: one matrix)", role="null"),
     Variable("law_edges", ("model", "edge"), "λ±", "edges of the product law", role="null"),
     Variable("naive_edges", ("model", "edge"), "λ±", "edges of the Marchenko–Pastur law", role="null"),

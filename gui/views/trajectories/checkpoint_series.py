@@ -1,4 +1,4 @@
-"""The models of a dataset in order: how a slider plays them, and which of them are checkpoints of one training."""
+"""The models of a dataset in training order: the frames of the timeline, and the checkpoints of one training."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,9 +33,9 @@ class Models:
         return self.infos[at].step
 
     def frames(self, at: int) -> list[int]:
-        """The models that a slider goes through: those like `at`, trained or twin, by training and then by step.
+        """The frames of the timeline: the models that are trained, or twins, like `at`, by training and then by step.
 
-        A single twin is no frame: the slider then still has the trained ones.
+        A single twin is no frame; the timeline then keeps the trained models.
         """
         alike = [i for i, info in enumerate(self.infos) if info.twin == self.infos[at].twin]
         if len(alike) < 2:
@@ -66,7 +66,7 @@ class Models:
         )
 
     def _training(self, at: int) -> tuple[Any, ...]:
-        """What checkpoints of one training have in common: where they lie, and what was done with them."""
+        """What the checkpoints of one training share: their place, and how they were treated."""
         info, spec = self.infos[at], self.specs[at]
         where = info.source if info.revision else info.source.rstrip("/").rpartition("/")[0]
         return where, info.twin, spec.tuning is not None, spec.seed
@@ -78,7 +78,7 @@ class Models:
 
 @dataclass(frozen=True, eq=False)
 class CheckpointSeries:
-    """Checkpoints that a curve may connect. `steps` are training steps, or places in the order where one is unknown."""
+    """Checkpoints that a curve may connect. `steps` are training steps, or ranks in order where a step is unknown."""
 
     models: tuple[int, ...]
     steps: Floats
@@ -91,15 +91,15 @@ class CheckpointSeries:
 
     def note(self) -> str:
         """Why models of the dataset are not connected with these."""
-        said = []
+        remarks = []
         for labels, why in ((self.otherwise, "another architecture"), (self.elsewhere, "another training")):
             if labels:
                 more = f" and {len(labels) - 2} more" if len(labels) > 2 else ""
-                said.append(f"Not connected, as of {why}: {', '.join(labels[:2])}{more}")
-        return "  ·  ".join(said)
+                remarks.append(f"Not connected, as of {why}: {', '.join(labels[:2])}{more}")
+        return "  ·  ".join(remarks)
 
 
 def names(labels: Sequence[str]) -> tuple[str, ...]:
-    """Labels without what they all begin with: ``step0`` of ``builtin@step0``."""
+    """Labels without their common beginning: ``step0`` for ``builtin@step0``."""
     short = [label.rpartition("@")[2] for label in labels]
     return tuple(short) if len(set(short)) == len(set(labels)) else tuple(labels)

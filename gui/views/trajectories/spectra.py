@@ -11,7 +11,7 @@ from engine.studies import cited
 from gui.plots.figure import Axis, Figure, Floats, Line, Mark, Panel, Points, Rule
 from gui.plots.selection import Pick, Selection
 from gui.views.trajectories.curves import WAITING, begin, curve, marked, noted, phase_marks, phases_of, phrase
-from gui.views.trajectories.data import TRAIL, Trajectory, is_log, label
+from gui.views.trajectories.data import TRAIL, Trajectory, is_log
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -19,48 +19,53 @@ if TYPE_CHECKING:
 
 def evolution(dataset: "xr.Dataset", selection: Selection, options: Any) -> Figure:
     """The selected spectrum in motion, with top |λ|, effective rank, concentration and phase (S2 fig. 1)."""
-    if isinstance(found := begin(dataset, selection, options, "spectrum"), Figure):
-        return found
-    name = options.spectrum
-    values = found.spectrum(name)
-    now = found.now
+    if isinstance(trajectory := begin(dataset, selection, options, "spectrum"), Figure):
+        return trajectory
+    variable = trajectory.variable(options.spectrum)
+    values = trajectory.spectrum(variable.name)
+    now = trajectory.now
     if not values.size or not np.isfinite(values[now]).any():
-        return Figure(empty=f"{found.checkpoints.labels[now]} has no such spectrum here, or it has not arrived yet.")
+        return Figure(
+            empty=f"{trajectory.checkpoints.labels[now]} has no such spectrum here, or it has not arrived yet."
+        )
     size = np.sort(np.abs(values), axis=1)[:, ::-1]  # NaN first, and only in rows that are absent
     total = np.nansum(size, axis=1)
     squares = np.nansum(size**2, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         top = np.where(squares > 0, np.nanmax(np.where(np.isnan(size), -np.inf, size), axis=1), np.nan)
         rank, concentration = total**2 / squares, top**2 / squares
-    draw = _cloud if np.iscomplexobj(values) else _ranks
-    x, axis = found.axis(options.axis)
+    x, axis = trajectory.axis(options.axis)
     fit = phases_of(concentration)
     phase = fit[1][now] if fit is not None else "not known"
-    sign = "σ" if "singular" in name else "λ"
-    tops = [
-        _small(found, x, axis, top, f"top |{sign}|"),
-        _small(found, x, axis, rank, "effective rank"),
-        _small(found, x, axis, concentration, "concentration", fit),
+    sign = variable.symbol
+    panels = [
+        _small(trajectory, x, axis, top, f"top |{sign}|"),
+        _small(trajectory, x, axis, rank, "effective rank"),
+        _small(trajectory, x, axis, concentration, "concentration", fit),
     ]
-    title = f"{found.checkpoints.labels[now]}: {label(name)}, {found.where(name)}"
+    title = f"{trajectory.checkpoints.labels[now]}: {variable.full_name}, {trajectory.where(variable.name)}"
     note = f"Phase by the change points of concentration: {phase}" + (f"; {phrase(fit)}" if fit else "")
     formulas = f"Effective rank (Σ|{sign}|)²/Σ|{sign}|², concentration |{sign}₁|²/Σ|{sign}|²"
-    rows = ((draw(found, values, options.trail), tops[0]), (tops[1], tops[2]))
-    return Figure(rows, title=title, note=noted(found, note, formulas))
+    if np.iscomplexobj(values):
+        spectrum = _cloud(trajectory, values, options.trail)
+    else:
+        spectrum = _ranks(trajectory, values, options.trail, Axis(variable.short_label, log=variable.log))
+    rows = ((spectrum, panels[0]), (panels[1], panels[2]))
+    return Figure(rows, title=title, note=noted(trajectory, note, formulas))
 
 
-def _trail(found: Trajectory) -> list[int]:
-    """The checkpoints besides the selected one, at most so many, evenly."""
-    count = len(found.checkpoints.models)
+def _trail(trajectory: Trajectory) -> list[int]:
+    """Other checkpoints than the selected one, evenly spaced, at most `TRAIL`."""
+    count = len(trajectory.checkpoints.models)
     chosen = np.unique(np.linspace(0, count - 1, min(count, TRAIL)).round().astype(int))
-    return [int(i) for i in chosen if i != found.now]
+    return [int(i) for i in chosen if i != trajectory.now]
 
 
-def _cloud(found: Trajectory, values: np.ndarray, trail: bool) -> Panel:
+def _cloud(trajectory: Trajectory, values: np.ndarray, trail: bool) -> Panel:
     """Eigenvalues in the complex plane with the unit circle; the other checkpoints behind, coloured by their order."""
     angle = np.linspace(0, 2 * np.pi, 121)
     marks: list[Mark] = [Line(np.cos(angle), np.sin(angle), "unit circle", "null", dash=True)]
-    if trail and (others := _trail(found)):
+    if trail and (others := _trail(trajectory)):
         z = values[others]
         order = np.repeat(np.array(others, float), z.shape[1])
         cloud = z.ravel()
@@ -69,29 +74,29 @@ def _cloud(found: Trajectory, values: np.ndarray, trail: bool) -> Panel:
                 cloud.real, cloud.imag, "all checkpoints", size=3.5, values=order, values_label="checkpoint, in order"
             )
         )
-    now = values[found.now]
+    now = values[trajectory.now]
     hover = tuple(f"|λ| = {abs(z):.4g}" for z in now)
     marks.append(Points(now.real, now.imag, "selected checkpoint", "accent", size=6, hover=hover))
-    there = np.abs(values[np.isfinite(values)])
-    reach = 1.05 * float(max(there.max(), 1.0 if there.max() > 0.5 else 0.0))
+    largest = np.abs(values[np.isfinite(values)]).max()
+    reach = 1.05 * float(max(largest, 1.0 if largest > 0.5 else 0.0))
     limits = (-reach, reach)
     return Panel(Axis("Re λ", limits=limits), Axis("Im λ", limits=limits), tuple(marks), equal=True)
 
 
-def _ranks(found: Trajectory, values: np.ndarray, trail: bool) -> Panel:
-    """A sorted spectrum on log-log axes; the other checkpoints behind, coloured by their order."""
+def _ranks(trajectory: Trajectory, values: np.ndarray, trail: bool, y_axis: Axis) -> Panel:
+    """A sorted spectrum by rank; the other checkpoints behind, coloured by their order."""
     rank = np.arange(1, values.shape[1] + 1, dtype=float)
     marks: list[Mark] = []
-    if trail and (others := _trail(found)):
+    if trail and (others := _trail(trajectory)):
         order = np.repeat(np.array(others, float), len(rank))
         x, y = np.tile(rank, len(others)), values[others].ravel()
         marks.append(Points(x, y, "all checkpoints", size=3.0, values=order, values_label="checkpoint, in order"))
-    marks.append(Line(rank, values[found.now], "selected checkpoint", "accent", 2, markers=True))
-    return Panel(Axis("rank i", log=True), Axis("value", log=True), tuple(marks))
+    marks.append(Line(rank, values[trajectory.now], "selected checkpoint", "accent", 2, markers=True))
+    return Panel(Axis("rank i", log=True), y_axis, tuple(marks))
 
 
 def _small(
-    found: Trajectory,
+    trajectory: Trajectory,
     x: Floats,
     axis: Axis,
     y: Floats,
@@ -99,45 +104,46 @@ def _small(
     fit: tuple[Regimes, tuple[str, ...]] | None = None,
 ) -> Panel:
     """One quantity by step; a click selects the checkpoint."""
-    marks: list[Mark] = [curve(found, x, y, "", "data", 2.0, (found.layer, found.head))]
+    marks: list[Mark] = [curve(trajectory, x, y, "", "data", 2.0, (trajectory.layer, trajectory.head))]
     if fit is not None:
         marks += phase_marks(fit[0], x, axis.log, is_log(y))
-    marks += marked(x[found.now], y[found.now])
+    marks += marked(x[trajectory.now], y[trajectory.now])
     return Panel(axis, Axis(text, log=is_log(y)), tuple(marks))
 
 
 def relaxation(dataset: "xr.Dataset", selection: Selection, options: Any) -> Figure:
     """S2's λ(t) = λ(∞)(1 − e^(−t/τ)) + λ(0)e^(−t/τ) fitted to each of the first modes, and τ with its error."""
-    if isinstance(found := begin(dataset, selection, options, "spectrum"), Figure):
-        return found
-    if not found.checkpoints.known:
+    if isinstance(trajectory := begin(dataset, selection, options, "spectrum"), Figure):
+        return trajectory
+    if not trajectory.checkpoints.known:
         return Figure(empty="Relaxation needs training steps, which neither names nor records of these models say.")
-    name = options.spectrum
-    values = np.sort(np.abs(found.spectrum(name)), axis=1)[:, ::-1]
+    variable = trajectory.variable(options.spectrum)
+    values = np.sort(np.abs(trajectory.spectrum(variable.name)), axis=1)[:, ::-1]
     modes = values[:, : options.modes].T
     if not np.isfinite(modes).any():
         return Figure(empty=WAITING)
-    fit = _relax(tuple(map(float, found.checkpoints.steps)), tuple(tuple(map(float, mode)) for mode in modes))
-    x, axis = found.axis(options.axis)
-    times, along = _dense(found, x, axis)
+    fit = _relax(tuple(map(float, trajectory.checkpoints.steps)), tuple(tuple(map(float, mode)) for mode in modes))
+    x, axis = trajectory.axis(options.axis)
+    times, along = _dense(trajectory, x, axis)
     curves = fit.curves(np.asarray(times, np.float64))
     marks: list[Mark] = []
-    sign = "σ" if "singular" in name else "λ"
-    picks = tuple(Pick(model=m) for m in found.checkpoints.models)
+    sign = variable.symbol
+    picks = tuple(Pick(model=m) for m in trajectory.checkpoints.models)
     for i, mode in enumerate(modes):
         color = f"c{i}" if i < 8 else "muted"
         text = f"|{sign}{_subscript(i + 1)}|"
         marks.append(Points(x, mode, text, color, size=6, picks=picks))
         if np.isfinite(curves[i]).all():
             marks.append(Line(along, curves[i], "" if i else "fit", color, 1.5, dash=bool(fit.why[i])))
-    marks.append(Rule("x", float(x[found.now]), "selected checkpoint", "muted"))
+    marks.append(Rule("x", float(x[trajectory.now]), "selected checkpoint", "muted"))
     left = Panel(axis, Axis(f"|{sign}|", log=is_log(modes)), tuple(marks))
     notes = [_order(fit)]
     for why in dict.fromkeys(filter(None, fit.why)):
-        those = ", ".join(str(i + 1) for i, one in enumerate(fit.why) if one == why)
-        notes.append(f"No sure τ for mode{'s' if ',' in those else ''} {those}: {why}")
-    title = f"Relaxation of {label(name)}, {found.where(name)}"
-    return Figure(((left, _taus(fit)),), title=title, note=noted(found, *notes))
+        modes_without = [str(i + 1) for i, reason in enumerate(fit.why) if reason == why]
+        plural = "s" if len(modes_without) > 1 else ""
+        notes.append(f"No sure τ for mode{plural} {', '.join(modes_without)}: {why}")
+    title = f"Relaxation of {variable.full_name}, {trajectory.where(variable.name)}"
+    return Figure(((left, _taus(fit)),), title=title, note=noted(trajectory, *notes))
 
 
 @lru_cache(maxsize=64)
@@ -145,15 +151,15 @@ def _relax(steps: tuple[float, ...], modes: tuple[tuple[float, ...], ...]) -> Re
     return relax(np.array(steps), np.array(modes))
 
 
-def _dense(found: Trajectory, x: Floats, axis: Axis) -> tuple[Floats, Floats]:
-    """Times close enough for a smooth curve, and where they stand on the axis."""
-    steps = found.checkpoints.steps
+def _dense(trajectory: Trajectory, x: Floats, axis: Axis) -> tuple[Floats, Floats]:
+    """Times dense enough for a smooth curve, and their positions on the axis."""
+    steps = trajectory.checkpoints.steps
     along = np.geomspace(x[0], x[-1], 160) if axis.log else np.linspace(x[0], x[-1], 160)
     return np.interp(along, x, steps), along
 
 
 def _taus(fit: Relaxation) -> Panel:
-    """τ of every mode with one standard error; what is not sure is a ring."""
+    """τ of every mode with one standard error; rings mark uncertain ones."""
     mode = np.arange(1, len(fit.tau) + 1, dtype=float)
     sure = np.array([not why for why in fit.why])
     low, high = np.maximum(fit.tau - fit.tau_se, fit.tau * 0.02), fit.tau + fit.tau_se

@@ -1,24 +1,30 @@
 """Views over training, offered by every analysis: statistics by step, spectra in motion, relaxation, against loss."""
 
+from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, create_model
 
+from engine.analyses.variables import Variable
 from gui.views.base import Options, View
 from gui.views.trajectories.curves import against_loss, curves
-from gui.views.trajectories.data import Scale, label, named, spectra, statistics
+from gui.views.trajectories.data import Scale, named, spectra, statistics
 from gui.views.trajectories.spectra import evolution, relaxation
 
 if TYPE_CHECKING:
     import xarray as xr
 
 HELP = "trajectories"
+Choices = tuple[tuple[str, str], ...]
+"""Names of variables, each with its full name."""
+Dims = tuple[tuple[str, tuple[str, ...]], ...]
+"""Dimensions, each with the names of its places."""
 
 
 def trajectory_views(analysis: str) -> tuple[View, ...]:
     """The views of `analysis` over training."""
-    made = (
+    views = (
         ("training", "Training", curves, curve_options),
         ("training_spectrum", "Evolution", evolution, evolution_options),
         ("training_relaxation", "Relaxation", relaxation, relaxation_options),
@@ -26,7 +32,7 @@ def trajectory_views(analysis: str) -> tuple[View, ...]:
     )
     return tuple(
         View(name, title, analysis, HELP, Options, draw, offered=several, options_of=options_of)
-        for name, title, draw, options_of in made
+        for name, title, draw, options_of in views
     )
 
 
@@ -35,34 +41,36 @@ def several(dataset: "xr.Dataset") -> bool:
 
 
 def curve_options(dataset: "xr.Dataset") -> type[Options]:
-    return _options("curves", "statistic", statistics(dataset), _named(dataset), "head" in dataset.dims)
+    return _options("curves", "statistic", _names(statistics(dataset)), _named(dataset), "head" in dataset.dims)
 
 
 def evolution_options(dataset: "xr.Dataset") -> type[Options]:
-    return _options("evolution", "spectrum", spectra(dataset), _named(dataset))
+    return _options("evolution", "spectrum", _names(spectra(dataset)), _named(dataset))
 
 
 def relaxation_options(dataset: "xr.Dataset") -> type[Options]:
-    return _options("relaxation", "spectrum", spectra(dataset), _named(dataset))
+    return _options("relaxation", "spectrum", _names(spectra(dataset)), _named(dataset))
 
 
 def loss_options(dataset: "xr.Dataset") -> type[Options]:
-    return _options("loss", "statistic", statistics(dataset), _named(dataset))
+    return _options("loss", "statistic", _names(statistics(dataset)), _named(dataset))
 
 
-def _named(dataset: "xr.Dataset") -> tuple[tuple[str, tuple[str, ...]], ...]:
-    used = {dim for name in (*statistics(dataset), *spectra(dataset)) for dim in dataset[name].dims}
-    return tuple((dim, names) for dim, names in named(dataset).items() if dim in used)
+def _names(variables: Mapping[str, Variable]) -> Choices:
+    return tuple((name, variable.full_name) for name, variable in variables.items())
+
+
+def _named(dataset: "xr.Dataset") -> Dims:
+    return tuple(named(dataset).items())
 
 
 @cache
-def _options(
-    view: str, what: str, names: tuple[str, ...], dims: tuple[tuple[str, tuple[str, ...]], ...], heads: bool = False
-) -> type[Options]:
+def _options(view: str, what: str, choices: Choices, dims: Dims, heads: bool = False) -> type[Options]:
     """Options of one view: which variable, which component or site, and what else it lets one choose."""
     fields: dict[str, Any] = {}
-    if names:
-        labels: Any = {"labels": {name: label(name) for name in names}}
+    if choices:
+        names = tuple(name for name, _ in choices)
+        labels: Any = {"labels": dict(choices)}
         fields[what] = (Literal[names], Field(names[0], title=what.capitalize(), json_schema_extra=labels))
     for dim, values in dims:
         fields[dim] = (Literal[values], Field(values[0], title=dim.capitalize()))
@@ -80,5 +88,5 @@ def _options(
     if view != "loss":
         scale: Any = {"labels": {"log": "log steps", "linear": "steps", "order": "in order"}}
         fields["axis"] = (Scale, Field("log", title="Axis", json_schema_extra=scale))
-    made: type[Options] = create_model(f"{view.capitalize()}Options", __base__=Options, **fields)
-    return made
+    options: type[Options] = create_model(f"{view.capitalize()}Options", __base__=Options, **fields)
+    return options

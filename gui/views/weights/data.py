@@ -1,4 +1,4 @@
-"""Slices of the weights dataset that its views share. Nothing here computes a result; it finds and labels them."""
+"""Slices of the weights dataset and their declarations, shared by its views."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -20,18 +20,18 @@ Matrix = Literal["QK", "OV"]
 SIGNIFICANT = 0.05
 VARIABLES = variables_of("weights")
 STATISTICS = tuple(name for name, v in VARIABLES.items() if v.role == "statistic" and not name.startswith("ov_"))
-"""Statistics of a head, each of W_QK and W_OV or of one matrix's entries."""
+"""Statistics of a head that a view can show; most exist for both W_QK and W_OV."""
 
 
 def stored(matrix: Matrix, name: str) -> str:
-    """The variable that holds `name` for W_QK or W_OV; what is said of other matrices has one variable only."""
+    """Name of the variable that holds `name` for W_QK or W_OV; moments of entries have one variable only."""
     own = f"{matrix.lower()}_{name}"
     return own if own in VARIABLES else name
 
 
 @dataclass(frozen=True)
 class WeightsSlice(ModelSlice):
-    """One model of a weights dataset, looked at for one of its two matrices."""
+    """One model of a weights dataset, seen through W_QK or W_OV."""
 
     matrix: Matrix = "QK"
 
@@ -65,7 +65,7 @@ class WeightsSlice(ModelSlice):
         return self.array(stored(self.matrix, name))[self.model, layer, head, : self.d_head]
 
     def scale(self, layer: int, head: int) -> float:
-        """The head's unit d²σ_Q²σ_K², in which its null stands."""
+        """The head's null unit d²σ_Q²σ_K²."""
         return float(self.heads("unit_scale")[layer, head])
 
     def null(self, name: str, layer: int) -> Floats:
@@ -83,7 +83,7 @@ class WeightsSlice(ModelSlice):
 
 
 def clamp(weights: WeightsSlice, selection: Selection) -> tuple[int, int]:
-    """The selected layer and head, inside this model's shape."""
+    """The selected layer and head, clamped to this model's shape."""
     layers, heads = weights.shape
     return min(selection.layer, layers - 1), min(selection.head, heads - 1)
 

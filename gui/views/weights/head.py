@@ -26,8 +26,8 @@ class SpectrumOptions(Options):
 
 
 def _spectrum_marks(weights: WeightsSlice, layer: int, head: int, options: SpectrumOptions) -> tuple[Mark, ...]:
-    def unit(of: WeightsSlice) -> float:
-        return of.scale(layer, head) if options.units == "relative" else 1.0
+    def unit(model: WeightsSlice) -> float:
+        return model.scale(layer, head) if options.units == "relative" else 1.0
 
     eigenvalues = weights.spectrum(layer, head) / unit(weights)
     rank = np.arange(1, len(eigenvalues) + 1, dtype=float)
@@ -162,7 +162,7 @@ def cloud(dataset: "xr.Dataset", selection: Selection, options: CloudOptions) ->
 
 
 class QQOptions(Options):
-    """A Q-Q plot has nothing to choose: its three matrices stand side by side."""
+    """No options: the three matrices stand side by side."""
 
 
 def gaussian_qq(dataset: "xr.Dataset", selection: Selection, options: QQOptions) -> Figure:
@@ -182,8 +182,8 @@ def gaussian_qq(dataset: "xr.Dataset", selection: Selection, options: QQOptions)
             Line(normal, normal, "Gaussian", "null", dash=True),
             Points(normal, values, "entries", "data", size=5),
         )
-        title = f"{variable.of}: skewness {skew:.2f}, excess kurtosis {kurtosis:.2f}"
-        panels.append(Panel(Axis("Gaussian quantile"), Axis(variable.label), marks, title=title))
+        title = f"{variable.of}: skew {skew:.2f}, excess kurtosis {kurtosis:.2f}"
+        panels.append(Panel(Axis("Gaussian quantile"), Axis(variable.short_label), marks, title=title))
     title = f"{weights.label}: entries against a Gaussian, layer {layer}, head {head}"
     return Figure((tuple(panels),), title=title, note=weights.note)
 

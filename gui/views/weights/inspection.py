@@ -1,4 +1,4 @@
-"""The selected head in numbers and in one plain sentence, for the inspector."""
+"""The selected head for the inspector: its numbers and one plain sentence."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def inspect_head(dataset: "xr.Dataset", selection: Selection, matrix: Matrix = "QK") -> Inspection:
-    """The statistics of the selected head beside their null, and which law its eigenvalues leave."""
+    """Statistics of the selected head beside their null, and the laws that its eigenvalues leave."""
     weights = WeightsSlice.of(dataset, selection, matrix)
     layer, head = clamp(weights, selection)
     title, subtitle = f"Layer {layer}, head {head}", weights.label

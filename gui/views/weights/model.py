@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     StatisticName = str
 else:
     StatisticName = Literal[STATISTICS]
-# The matrix of a statistic that W_QK and W_OV both have is chosen apart.
+# Where both W_QK and W_OV have a statistic, another option chooses the matrix.
 LABELS: dict[str, Any] = {
     "labels": {
         name: VARIABLES[name].long_name if stored("OV", name) != name else VARIABLES[name].full_name
@@ -109,7 +109,7 @@ def heatmap(dataset: "xr.Dataset", selection: Selection, options: HeatmapOptions
 
 
 def _bin_axis(edges: np.ndarray) -> tuple[Axis, np.ndarray]:
-    """An axis of equal cells for log-spaced bins whose first one reaches down to zero."""
+    """An axis of equal cells for log-spaced bins, the first of which reaches down to zero."""
     position = np.arange(len(edges), dtype=float)
     decades = np.arange(np.ceil(np.log10(edges[1])), np.floor(np.log10(edges[-1])) + 1)
     at = np.interp(decades, np.log10(edges[1:]), position[1:])
@@ -152,7 +152,7 @@ def by_layer(dataset: "xr.Dataset", selection: Selection, options: LayersOptions
 
 
 def _verdicts(weights: WeightsSlice, statistic: str) -> list[tuple[np.ndarray, str, str]]:
-    """Heads by what they leave: the product null, only the naive law, or neither (where the statistic is tested)."""
+    """Heads grouped by what they leave: the product null, only the naive law, or neither; one group if untested."""
     tested = f"q_{statistic}"
     if not weights.has(tested):
         return [(np.ones(weights.shape, bool), "heads", "data")]
@@ -240,9 +240,11 @@ def against_sigma(dataset: "xr.Dataset", selection: Selection, options: SigmaOpt
         values = weights.heads(name)
         marks = (_by_layer_points(weights, sigma, values), _ring(weights, selection, sigma, values))
         x, y = (weights.variable(each) for each in ("wqk_std", name))
-        panels.append(Panel(Axis(x.label, log=x.log), Axis(y.label, log=y.log), marks))
+        panels.append(Panel(Axis(x.label, log=x.log), Axis(y.short_label, log=y.log), marks))
     rows = (tuple(panels[:2]), tuple(panels[2:]))
-    return Figure(rows, title=f"{weights.label}: eigenvalue statistics against element-wise σ", note=weights.note)
+    return Figure(
+        rows, title=f"{weights.label}: eigenvalue statistics of W_QK against element-wise σ", note=weights.note
+    )
 
 
 class CompareOptions(Options):
@@ -274,6 +276,6 @@ def compare(dataset: "xr.Dataset", selection: Selection, options: CompareOptions
                 )
             )
         variable = models[0].variable(name)
-        panels.append(Panel(Axis("relative depth"), Axis(variable.label, log=variable.log), tuple(marks)))
+        panels.append(Panel(Axis("relative depth"), Axis(variable.short_label, log=variable.log), tuple(marks)))
     rows = (tuple(panels[:2]), tuple(panels[2:]))
     return Figure(rows, title=f"Layer means of W_{options.matrix} against relative depth", note=models[0].note)

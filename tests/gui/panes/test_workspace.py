@@ -4,8 +4,9 @@ import json
 
 import pytest
 import xarray as xr
-from trajectory_parts import TRAINING
+from trajectory_parts import EXAMPLE, TRAINING
 
+from engine.analyses.registry import ANALYSES
 from gui.panes.workspace import ViewPanel, views_of
 from gui.plots.figure import Figure
 from gui.plots.selection import Pick, Selection
@@ -14,6 +15,11 @@ from gui.views.base import Options, View
 from gui.views.trajectories.views import trajectory_views
 
 PLAIN = View("plain", "Plain", "x", "weights", Options, lambda *_: Figure(empty="plain"))
+
+
+@pytest.fixture(autouse=True)
+def _declared(monkeypatch):
+    monkeypatch.setitem(ANALYSES, "x", EXAMPLE)
 
 
 @pytest.fixture

@@ -1,11 +1,14 @@
 """Views over training on a dataset whose every number is known."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import xarray as xr
 from session_examples import models_attr
-from trajectory_parts import LAYERS, ORDER, STEPS, TAU, TRAINING, info, make
+from trajectory_parts import EXAMPLE, LAYERS, ORDER, STEPS, TAU, TRAINING, info, make
 
+from engine.analyses.registry import ANALYSES
 from engine.resources import RESOURCES
 from gui.plots.figure import Figure, Line, Points, Rule
 from gui.plots.selection import Pick, Selection
@@ -13,6 +16,11 @@ from gui.views.trajectories.data import Trajectory, spectra, statistics
 from gui.views.trajectories.views import trajectory_views
 
 VIEW = {view.name: view for view in trajectory_views("x")}
+
+
+@pytest.fixture(autouse=True)
+def _declared(monkeypatch):
+    monkeypatch.setitem(ANALYSES, "x", EXAMPLE)
 
 
 def draw(name: str, dataset: xr.Dataset = TRAINING, selection: Selection | None = None, **options: object) -> Figure:
@@ -29,8 +37,8 @@ def marks(figure: Figure, kind: type, label: str = "", panel: tuple[int, int] = 
 
 
 def test_what_can_be_followed_is_found_in_the_dataset_itself():
-    assert statistics(TRAINING) == ("npr", "rho")
-    assert spectra(TRAINING) == ("cloud", "eigenvalues")
+    assert tuple(statistics(TRAINING)) == ("npr", "rho")
+    assert tuple(spectra(TRAINING)) == ("cloud", "eigenvalues")
     fields = VIEW["training"].options_of(TRAINING).model_fields
     assert list(fields) == ["statistic", "component", "curves", "change_points", "axis"]
     assert VIEW["training"].options_of(TRAINING) is VIEW["training"].options_of(make([info(0), info(1)]))
@@ -68,6 +76,23 @@ def test_heads_of_the_selected_layer_and_other_axes():
 def test_of_samples_the_median_is_taken():
     line = marks(draw("training", statistic="rho", component="mlp"), Line, "layer 0")[0]
     np.testing.assert_array_equal(line.y, STEPS)
+
+
+def test_labels_scale_and_reductions_are_those_of_the_declaration(monkeypatch):
+    variables = tuple(
+        replace(v, heads="sum") if v.name == "npr" else replace(v, samples="mean") if v.name == "rho" else v
+        for v in EXAMPLE.variables
+    )
+    monkeypatch.setitem(ANALYSES, "x", replace(EXAMPLE, variables=variables))
+    figure = draw("training", statistic="npr")
+    expected = TRAINING.npr.values[np.argsort([STEPS[i] for i in ORDER]), 0].sum(-1)
+    np.testing.assert_allclose(marks(figure, Line, "layer 0")[0].y, expected)
+    assert figure.title == "NPR over training, sum over heads"
+    finite = TRAINING.assign(rho=TRAINING.rho.where(np.isfinite(TRAINING.rho), 0.0))
+    figure = draw("training", finite, statistic="rho", component="mlp")
+    np.testing.assert_allclose(marks(figure, Line, "layer 0")[0].y, 0.8 * np.array(STEPS))
+    axis = figure.rows[0][0].y
+    assert (axis.label, axis.log) == ("spectral norm σ₁", True)
 
 
 def test_a_twin_is_a_level_and_no_checkpoint():

@@ -1,6 +1,7 @@
 """The weights views draw what the dataset holds, for every head, also while layers are still missing."""
 
 import json
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -8,14 +9,17 @@ import torch
 import xarray as xr
 
 from engine.analyses.header import assemble
+from engine.analyses.registry import variables_of
 from engine.analyses.weights.analysis import WEIGHTS
 from engine.analyses.weights.plan import WeightsParams
+from engine.analyses.weights.variables import TESTED
 from engine.models.adapters.block import Block, Heads
 from engine.models.info import ModelInfo
 from engine.request import ModelSpec, Request
 from gui.plots.figure import Band, Image, Line, Points, Steps
 from gui.plots.selection import Pick, Selection
 from gui.views.weights.head import DensityOptions, SpectrumOptions
+from gui.views.weights.inspection import inspect_head
 from gui.views.weights.model import CompareOptions, HeatmapOptions, LayersOptions
 from gui.views.weights.views import NAVIGATOR, VIEWS
 
@@ -163,6 +167,20 @@ def test_models_are_compared_over_relative_depth(dataset):
     own = next(line for line in lines if line.label == "m")
     assert twin.dash
     assert twin.color == own.color
+
+
+@pytest.mark.parametrize("matrix", ["QK", "OV"])
+def test_labels_and_choices_are_those_of_the_declaration(dataset, matrix):
+    declared = variables_of("weights")
+    choices = get_args(LayersOptions.model_fields["statistic"].annotation)
+    assert set(choices) == {n for n, v in declared.items() if v.role == "statistic" and not n.startswith("ov_")}
+    for name in choices:
+        variable = declared.get(f"ov_{name}", declared[name]) if matrix == "OV" else declared[name]
+        options = LayersOptions(statistic=name, matrix=matrix)
+        axis = VIEW["layers"].draw(dataset, Selection(), options).rows[0][0].y
+        assert (axis.label, axis.log) == (variable.label, variable.log)
+    rows = inspect_head(dataset, Selection(), matrix).rows
+    assert [row.symbol for row in rows] == [declared[name].symbol for name in TESTED]
 
 
 def test_every_view_is_listed_by_its_analysis(dataset):
