@@ -21,8 +21,8 @@ Seen = dict[str, list[tuple[Tensor, Tensor]]]
 
 
 @dataclass(frozen=True)
-class Gradients:
-    """The gradients of one weight for the sequences of a batch, as factors: each is formed when it is asked for."""
+class WeightGradients:
+    """Per-sequence gradients of one weight over a batch, kept as factors; each is formed on demand."""
 
     weight: Weight
     parts: tuple[tuple[Kind, Tensor, Tensor, int | None], ...]  # kind, inputs (B, T, …), δ (B, T, out), padding id
@@ -44,14 +44,14 @@ class Gradients:
         return given.mT @ delta if kind == "conv1d" else delta.mT @ given
 
 
-def per_sample(module: nn.Module, weights: Sequence[Weight], batch: Batch) -> tuple[Tensor, list[Gradients]]:
+def per_sample(module: nn.Module, weights: Sequence[Weight], batch: Batch) -> tuple[Tensor, list[WeightGradients]]:
     """One forward and one backward pass over all sequences of `batch`.
 
     Returns
     -------
     Tensor (B,)
         Mean token loss of each sequence. Where it is not finite, the gradients say nothing.
-    list of Gradients
+    list of WeightGradients
         One for each of `weights`.
 
     Raises
@@ -77,7 +77,7 @@ def per_sample(module: nn.Module, weights: Sequence[Weight], batch: Batch) -> tu
 
 def _gradients(
     module: nn.Module, weight: Weight, seen: Seen, deltas: dict[str, list[Tensor | None]], n: int
-) -> Gradients:
+) -> WeightGradients:
     parts = []
     for use in weight.uses:
         padding = getattr(module.get_submodule(use.path), "padding_idx", None)
@@ -91,7 +91,7 @@ def _gradients(
             f"The loss does not depend on “{weight.name}” by way of its own module, so it has no gradients here. "
             "Choose another weight."
         )
-    return Gradients(weight, tuple(parts))
+    return WeightGradients(weight, tuple(parts))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ STEPS = 40
 
 
 @dataclass(frozen=True)
-class Scaling:
+class LawFits:
     """Least squares of a norm over lengths n; the arrays have the leading shape of the norms.
 
     Attributes
@@ -43,7 +43,7 @@ def curves(coefficients: Array, lengths: Array) -> Array:
     return np.where(logarithmic, first + second * np.log(n), first * n ** np.where(logarithmic, 0, second))
 
 
-def fit(norms: Array, lengths: Array) -> Scaling:
+def fit(norms: Array, lengths: Array) -> LawFits:
     """Fit the laws to norms (..., text, length) at `lengths`; a text with NaN at some length is left out.
 
     The texts are the same at every length, so each text's own factor, its geometric mean over that of all texts, is
@@ -78,7 +78,7 @@ def fit(norms: Array, lengths: Array) -> Scaling:
     blank = ~enough
     for array in (coefficients, aic, se):
         array[blank] = np.nan
-    return Scaling(coefficients, aic, se)
+    return LawFits(coefficients, aic, se)
 
 
 def beyond_logarithm(aic: Array, exponent: Array) -> Array:

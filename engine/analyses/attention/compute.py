@@ -22,7 +22,7 @@ from engine.analyses.base import Computation, Unit
 from engine.analyses.samples import draw
 from engine.data.tokens import frame
 from engine.errors import UserError
-from engine.models.attending import Attending, Attention
+from engine.models.attention_hooks import AttentionHooks, LayerAttention
 from engine.models.memory import in_halves
 from engine.request import DataSpec, Request
 from engine.spectra import attention as spectra
@@ -53,7 +53,7 @@ def measure_chunk(model: "OpenModel", tokens: np.ndarray, size: int, params: Att
     lost: set[int] = set()
     row_error = 0.0
 
-    def take(samples: Tensor, lengths: Tensor, at: Attention) -> None:
+    def take(samples: Tensor, lengths: Tensor, at: LayerAttention) -> None:
         nonlocal row_error
         matrices, bad = prepared(at, lengths, model)
         row_error = max(row_error, _row_error(matrices, lengths))
@@ -99,7 +99,7 @@ def measure_sweep(model: "OpenModel", tokens: np.ndarray) -> xr.Dataset:
     names = (*MEASURED, "expressivity")
     found = {name: np.full((info.n_layers, info.n_heads, len(tokens), len(DOSES)), np.nan) for name in names}
 
-    def take(samples: Tensor, lengths: Tensor, at: Attention) -> None:
+    def take(samples: Tensor, lengths: Tensor, at: LayerAttention) -> None:
         matrices, bad = prepared(at, lengths, model)
         n = lengths.to(matrices.device)
         may = spectra.allowed(n, matrices.shape[-1], info.causal, at.window)
@@ -147,7 +147,7 @@ def measure_lengths(
             values[bad | (real[samples] < lengths[column]).to(bad.device)] = torch.nan
             found[name][layer, :, samples.numpy(), column] = _host(values)
 
-    def nested(samples: Tensor, own: Tensor, at: Attention) -> None:
+    def nested(samples: Tensor, own: Tensor, at: LayerAttention) -> None:
         matrices, bad = prepared(at, own, model)
         for column, n in enumerate(lengths):
             if n <= matrices.shape[-1]:
@@ -159,7 +159,7 @@ def measure_lengths(
         for column, n in enumerate(lengths):
             cut = np.concatenate([tokens[:, : n - len(closing)], np.tile(closing, (len(tokens), 1))], 1).astype(int)
 
-            def take(samples: Tensor, own: Tensor, at: Attention, column: int = column) -> None:
+            def take(samples: Tensor, own: Tensor, at: LayerAttention, column: int = column) -> None:
                 put(samples, *prepared(at, own, model), at.layer, column)
 
             through(model, cut, take)
@@ -193,20 +193,20 @@ def _long_texts(
 
 
 def through(
-    model: "OpenModel", tokens: np.ndarray, take: Callable[[Tensor, Tensor, Attention], None], share: float = 1.0
+    model: "OpenModel", tokens: np.ndarray, take: Callable[[Tensor, Tensor, LayerAttention], None], share: float = 1.0
 ) -> None:
     """One forward pass over the samples, in batches of like length; `take` sees each layer of each batch.
 
     It is called with the numbers of the samples, their lengths, and the layer's matrices. A batch that does not fit
     into memory is gone through again in halves, so that `take` may see a sample twice.
     """
-    attending = Attending(model.module(), model.info.label)
+    hooks = AttentionHooks(model.module(), model.info.label)
     ids = torch.from_numpy(tokens)
     lengths = (ids >= 0).sum(1)
 
     def run(samples: Tensor) -> None:
         own = lengths[samples]
-        attending.run(ids[samples, : int(own.max())], own, lambda at: take(samples, own, at))
+        hooks.run(ids[samples, : int(own.max())], own, lambda at: take(samples, own, at))
 
     def alone(sample: Tensor) -> str:
         return f"The attention matrices of one sample of {int(lengths[sample].max())} tokens do"
@@ -221,7 +221,7 @@ def through(
         order = order[size:]
 
 
-def prepared(at: Attention, lengths: Tensor, model: "OpenModel") -> tuple[Tensor, Tensor]:
+def prepared(at: LayerAttention, lengths: Tensor, model: "OpenModel") -> tuple[Tensor, Tensor]:
     """A layer's matrices in float32 or float64 without padding, and which samples' are not finite: those are zeros."""
     info = model.info
     if at.matrices.shape[1] != info.n_heads:
