@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.harness import Result, largest_difference
-from benchmarks.jacobian_top import COMPONENTS, last_token_maps
+from benchmarks.jacobian_top import COMPONENTS, LOOP, last_token_maps
 from engine.data.sentences import sentences
 from engine.jacobians.closed import component_operators
 from engine.jacobians.spectra import Statistic, condition_numbers, sample_statistics
 from engine.jacobians.stream import ResidualStream
 from engine.models.opening import OpenModel, open_model
 from engine.request import DataSpec, ModelSpec
+from engine.studies import cited
 
 WANTED: tuple[Statistic, ...] = ("rho", "delta", "kappa")
-LABELS: dict[Statistic, str] = {"rho": "spectral norm σ₁ (ρ in S0)", "delta": "δ = σ₂/σ₁"}
+LABELS: dict[Statistic, str] = {"rho": cited("spectral norm σ₁ (ρ in S0 eq. 7)"), "delta": "δ = σ₂/σ₁"}
 # Samples that go through a layer's Jacobians at a time.
 CHUNK = 128
 
@@ -95,9 +96,9 @@ def jacobian_study(
     facts: dict[str, float | str] = {
         "what": f"ρ, δ, κ of {layers} layers × {len(COMPONENTS)} components × {samples} sentences of at most "
         f"{length} tokens (mean {lengths.mean():.0f}), d = {d}, fp32, {torch.get_num_threads()} threads",
-        "reference": "S0's loop: torch.autograd.functional.jacobian and svdvals, sample by sample; "
+        "reference": f"{LOOP}: torch.autograd.functional.jacobian and svdvals, sample by sample; "
         f"{looped} sentences of the first layer timed and scaled to all",
-        "S0's loop, hours": loop * layers * samples / 3600,
+        f"{LOOP}, hours": loop * layers * samples / 3600,
         "all of this benchmark, minutes": (time.perf_counter() - began) / 60,
         "samples whose J is singular (κ = ∞), as a LayerNorm makes it": f"{singular:.0%}",
     }

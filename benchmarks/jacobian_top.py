@@ -11,8 +11,11 @@ from benchmarks.jacobian_mean import gpt2_block
 from engine.jacobians.closed import Component, component_operators
 from engine.jacobians.spectra import Statistic, sample_statistics
 from engine.jacobians.state import State
+from engine.studies import cited
 
 COMPONENTS: tuple[Component, ...] = ("attn", "mlp")
+# How the study takes singular values of Jacobians.
+LOOP = cited("the loop of S0 §4.2")
 
 
 def jacobian_top(
@@ -30,7 +33,7 @@ def jacobian_top(
     as for ours. Ours does everything from the hidden states on; random weights, whose singular values lie close
     together, are the hard case for it.
 
-    S0 (section 4.2) takes the Jacobian of each sample on its own with respect to the last token, of attention over the
+    S0 (§4.2) takes the Jacobian of each sample on its own with respect to the last token, of attention over the
     whole sentence and of the MLP at that token, each behind its norm, and then the singular values: so does the loop.
     """
     module, block = gpt2_block(d, heads, f)
@@ -84,13 +87,13 @@ def jacobian_top(
         "what": f"ρ and δ of {samples} samples in context of {tokens} tokens, attention and MLP, fp32, d = {d}, "
         f"f = {f}, {torch.get_num_threads()} threads",
         "reference": f"vmap(jacrev) and svdvals, {batched} samples timed and scaled to all",
-        "S0's loop": "torch.autograd.functional.jacobian and svdvals, sample by sample, attention over the whole "
+        LOOP: "torch.autograd.functional.jacobian and svdvals, sample by sample, attention over the whole "
         f"sentence; {looped} samples timed and scaled to all",
-        "ratio to S0's loop": loop / mine,
+        f"ratio to {LOOP}": loop / mine,
     }
     for component in COMPONENTS:
         ratios = (f"{best[theirs][component] / best['ours'][component]:.0f}" for theirs in ("vmap", "loop"))
-        facts[f"{component}, closed forms not counted: ratio to vmap(jacrev), to S0's loop"] = ", ".join(ratios)
+        facts[f"{component}, closed forms not counted: ratio to vmap(jacrev), to {LOOP}"] = ", ".join(ratios)
     for part, part_taken in best["ours"].items():
         facts[f"{part}, ms a sample"] = 1e3 * part_taken / samples
     return Result(
@@ -100,7 +103,7 @@ def jacobian_top(
         agreement,
         demands={
             "at least 50 times faster than vmap(jacrev) and svdvals": vmapped >= 50 * mine,
-            "at least 500 times faster than S0's loop": loop >= 500 * mine,
+            f"at least 500 times faster than {LOOP}": loop >= 500 * mine,
             "agrees to 1e-4 relative": agreement <= 1e-4,
         },
         facts=facts,

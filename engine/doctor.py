@@ -41,24 +41,24 @@ def _guarded(check: Callable[[], Check]) -> Check:
 
 
 def python() -> Check:
-    found = ".".join(map(str, sys.version_info[:3]))
+    installed = ".".join(map(str, sys.version_info[:3]))
     if not (3, 11) <= sys.version_info < (3, 14):
-        return Check("Python", "problem", f"{found}; Eigenscope is tested on 3.11 to 3.13")
-    return Check("Python", "ok", found)
+        return Check("Python", "problem", f"{installed}; Eigenscope is tested on 3.11 to 3.13")
+    return Check("Python", "ok", installed)
 
 
 def qt() -> Check:
     try:
-        found = version("PySide6-Essentials")
+        installed = version("PySide6-Essentials")
     except PackageNotFoundError:
         return Check("Qt", "problem", "PySide6 is not installed: run make setup")
     if error := _window_error({"QT_QPA_PLATFORM": "offscreen"}):
-        return Check("Qt", "problem", f"PySide6 {found} does not start ({error}): run make setup for the libraries")
+        return Check("Qt", "problem", f"PySide6 {installed} does not start ({error}): run make setup for the libraries")
     if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
-        return Check("Qt", "warning", f"PySide6 {found}; no display here, so no window, but the command line works")
+        return Check("Qt", "warning", f"PySide6 {installed}; no display here, so no window, but the command line works")
     if error := _window_error({}):
-        return Check("Qt", "problem", f"PySide6 {found} cannot open a window ({error}): run make setup")
-    return Check("Qt", "ok", f"PySide6 {found}")
+        return Check("Qt", "problem", f"PySide6 {installed} cannot open a window ({error}): run make setup")
+    return Check("Qt", "ok", f"PySide6 {installed}")
 
 
 def _window_error(environment: dict[str, str]) -> str:
@@ -119,8 +119,8 @@ def memory() -> Check:
 
 
 def builtin() -> Check:
-    there = [name for name in ("builtin", "builtin-encoder") if any((MODELS / name).glob("*/model.safetensors"))]
-    if len(there) < 2:
+    complete = [name for name in ("builtin", "builtin-encoder") if any((MODELS / name).glob("*/model.safetensors"))]
+    if len(complete) < 2:
         return Check("Models", "problem", "the built-in models are not all there: fetch the whole project again")
     return Check("Models", "ok", "the built-in models are there")
 
@@ -129,9 +129,9 @@ def cache() -> Check:
     from huggingface_hub.constants import HF_HUB_CACHE, HF_HUB_OFFLINE
 
     folder = Path(HF_HUB_CACHE)
-    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     offline = "; the hub is switched off (HF_HUB_OFFLINE)" if HF_HUB_OFFLINE else ""
-    if not os.access(there, os.W_OK):
+    if not os.access(existing, os.W_OK):
         return Check("Cache", "problem", f"{folder} cannot be written, so no hub model can be fetched: set HF_HOME")
     models = len(list(folder.glob("models--*"))) if folder.exists() else 0
     return Check("Cache", "ok", f"{folder}: {models} hub models{offline}")

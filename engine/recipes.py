@@ -17,8 +17,8 @@ def titles() -> dict[str, str]:
 
 def recipe(name: str) -> Request:
     """Return the request of a recipe; UserError lists the recipes if there is none of that name."""
-    known = titles()
-    if name not in known:
-        there_are = "; ".join(f"{name} ({title})" for name, title in known.items())
+    known_titles = titles()
+    if name not in known_titles:
+        there_are = "; ".join(f"{name} ({title})" for name, title in known_titles.items())
         raise UserError(f"There is no recipe called “{name}”. There are: {there_are}.")
     return Request.model_validate(json.loads((FOLDER / f"{name}.json").read_text("utf-8"))["request"])

@@ -100,8 +100,8 @@ def run(
     from engine.runs.loop import start
     from engine.sessions.store import Session
 
-    there = out.exists() and not (out.is_dir() and not any(out.iterdir()))
-    with Session.open(out) if there else Session.create(out) as session:
+    exists = out.exists() and not (out.is_dir() and not any(out.iterdir()))
+    with Session.open(out) if exists else Session.create(out) as session:
         _require_writable(session)
         _carry_out(session, start(session, request), as_json)
 
@@ -121,8 +121,8 @@ def resume(session: SessionPath, as_json: AsJson = False) -> None:
         if not runs:
             raise UserError(f"There is no run in “{session}” yet.")
         opened = Opened()
-        for one in runs:  # finished ones too: it looks at their units and result, which costs little
-            _carry_out(store, one, as_json, opened, quiet=one.finished)
+        for stored in runs:  # finished ones too: it looks at their units and result, which costs little
+            _carry_out(store, stored, as_json, opened, quiet=stored.finished)
 
 
 def _require_writable(session: "Session") -> None:

@@ -21,8 +21,8 @@ def _docstrings(source: bytes) -> list[str]:
         tree = ast.parse(source)
     nodes = [node for node in ast.walk(tree) if isinstance(node, _DOCUMENTED)]
     nodes.sort(key=lambda node: getattr(node, "lineno", 0))
-    found = (ast.get_docstring(node, clean=False) for node in nodes)
-    return list(dict.fromkeys(cleandoc(text).strip() for text in found if text and text.strip()))
+    docstrings = (ast.get_docstring(node, clean=False) for node in nodes)
+    return list(dict.fromkeys(cleandoc(text).strip() for text in docstrings if text and text.strip()))
 
 
 @cache

@@ -61,10 +61,10 @@ def sentences(
             f"A sample of {spec.length} tokens has no room for a sentence of {SHORTEST} beside the model's special "
             "tokens; use longer samples."
         )
-    found = split_sentences(tuple(text for text in load_documents(spec, split) if text))
+    candidates = split_sentences(tuple(text for text in load_documents(spec, split) if text))
     rows: list[list[int]] = []
-    for index in np.random.default_rng(seed).permutation(len(found)).tolist():
-        ids = tokenizer(found[index], add_special_tokens=False, verbose=False)["input_ids"]
+    for index in np.random.default_rng(seed).permutation(len(candidates)).tolist():
+        ids = tokenizer(candidates[index], add_special_tokens=False, verbose=False)["input_ids"]
         if len(ids) >= SHORTEST:
             rows.append([*before, *ids[:body], *after])
         if len(rows) == spec.samples:

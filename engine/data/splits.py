@@ -61,7 +61,7 @@ def _cut(text: str) -> int:
     for mark in ("\n\n", "\n", " "):
         before = text.rfind(mark, target - reach, target)
         after = text.find(mark, target, target + reach)
-        found = [at + len(mark) for at in (before, after) if at >= 0]
-        if found:
-            return min(found, key=lambda at: abs(at - target))
+        borders = [at + len(mark) for at in (before, after) if at >= 0]
+        if borders:
+            return min(borders, key=lambda at: abs(at - target))
     return target

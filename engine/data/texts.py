@@ -34,11 +34,6 @@ def load_documents(spec: DataSpec, split: Split = "all") -> Sequence[str]:
     return part(documents, split)
 
 
-def load_text(spec: DataSpec) -> str:
-    """All documents of `spec.source` as one string, a blank line between them."""
-    return "\n\n".join(load_documents(spec))
-
-
 def existing_file(path: Path) -> Path:
     """`path` itself, or a sentence that says what is wrong with it and which file was perhaps meant."""
     if path.is_dir():
@@ -109,8 +104,8 @@ def _no_column(where: str, texts: Sequence[str]) -> UserError:
     meant = next((name for name in texts if near and name.lower() == near[0]), None)
     if meant:
         return UserError(f"{where} has no text in a column “{_COLUMN}”; rename “{meant}” to “{_COLUMN}”.")
-    there = ", ".join(f"“{name}”" for name in texts) or "no column of text"
-    return UserError(f"{where} has no text in a column “{_COLUMN}” (it has {there}); rename one to “{_COLUMN}”.")
+    listed = ", ".join(f"“{name}”" for name in texts) or "no column of text"
+    return UserError(f"{where} has no text in a column “{_COLUMN}” (it has {listed}); rename one to “{_COLUMN}”.")
 
 
 def _from_hub(source: str) -> Sequence[str]:

@@ -61,8 +61,8 @@ def tokens(
     """
     rng = np.random.default_rng(seed)
     if Path(spec.source).suffix.lower() == ".npy":
-        known = vocab_size if vocab_size is not None else len(tokenizer) if tokenizer is not None else None
-        rows = given_rows(spec, known, split)
+        entries = vocab_size if vocab_size is not None else len(tokenizer) if tokenizer is not None else None
+        rows = given_rows(spec, entries, split)
         drawn = np.sort(rng.permutation(len(rows))[: spec.samples])
         return np.ascontiguousarray(rows[drawn, : spec.length])
     if tokenizer is None:

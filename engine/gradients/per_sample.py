@@ -1,4 +1,4 @@
-"""Each sequence's own gradient, of all chosen weights, from one batched backward pass (methods §4).
+"""Each sequence's own gradient, of all chosen weights, from one batched backward pass (methods eq. 4.2).
 
 For y = W a at every token, ∂L_x/∂W = Σ_t δ_{x,t} ⊗ a_{x,t} with the captured inputs a and the gradients δ at the
 outputs. No parameter needs a gradient for this: the graph begins at the first chosen module.

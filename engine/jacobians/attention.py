@@ -1,4 +1,4 @@
-"""Attention at one token of each sample, and its Jacobian (methods §6).
+"""Attention at one token of each sample, and its Jacobian (methods eq. 6.4).
 
 With q, k, v as they enter the scores (normed and rotated), p the token's softmax row, o = Σ p_τ v_τ and g_τ the slope
 of the soft-cap (1 without one), the heads' outputs change by

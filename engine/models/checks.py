@@ -23,7 +23,7 @@ from engine.request import ModelSpec
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedModel:
     """A model that passed every check that needs no weights."""
 
     info: ModelInfo
@@ -35,27 +35,25 @@ class Checked:
     tokenizer: PreTrainedTokenizerBase | UserError
 
 
-def check(spec: ModelSpec, *, weights: bool) -> Checked:
+def check(spec: ModelSpec, *, weights: bool) -> CheckedModel:
     """Carry out every check that needs no weights. `weights` says whether a hub model's are downloaded."""
-    found = source.resolve(spec, weights=weights)
+    files = source.resolve(spec, weights=weights)
     with quiet():
-        architecture = read_config(found.folder)
+        architecture = read_config(files.folder)
         skeleton = architecture.skeleton()
         adapter = adapter_for(architecture.config)
-        facts: dict[str, Any] = (
-            {**adapter.facts(architecture.config)} if adapter else facts_without_adapter(architecture)
-        )
-        stored, notices = ({}, ()) if spec.twin else headers(found)
+        facts = adapter.facts(architecture.config) if adapter else facts_without_adapter(architecture)
+        stored, notices = ({}, ()) if spec.twin else headers(files)
         matched = Match({}, False, ()) if spec.twin else match(architecture, skeleton, stored)
-        tokenizer, remarks = open_tokenizer(found.folder, facts["vocab_size"])
+        tokenizer, remarks = open_tokenizer(files.folder, facts["vocab_size"])
     if matched.unused:
         notices += (f"{len(matched.unused)} tensors of another head ({matched.unused[0]} …) are stored and not used.",)
     # A twin was never trained, and a fine-tuned model no longer is the checkpoint that the record speaks of.
-    step, loss = (None, None) if spec.twin or spec.tuning else trained(found, spec.revision)
+    step, loss = (None, None) if spec.twin or spec.tuning else trained(files, spec.revision)
     info = ModelInfo(
         label=spec.label,
         source=spec.source,
-        revision=found.revision,
+        revision=files.revision,
         twin=spec.twin,
         architecture=architecture.model.__name__,
         n_parameters=sum(parameter.numel() for parameter in skeleton.parameters()),
@@ -66,15 +64,15 @@ def check(spec: ModelSpec, *, weights: bool) -> Checked:
         held_out_loss=loss,
         **facts | {"notices": facts["notices"] + notices + remarks},
     )
-    return Checked(info, found.folder, architecture, skeleton, adapter, matched.tensors, tokenizer)
+    return CheckedModel(info, files.folder, architecture, skeleton, adapter, matched.tensors, tokenizer)
 
 
-def headers(found: source.Source) -> tuple[dict[str, Stored], tuple[str, ...]]:
+def headers(files: source.Source) -> tuple[dict[str, Stored], tuple[str, ...]]:
     """Headers of the checkpoint: from the folder, or from the hub if its weights are not here yet (with a notice)."""
-    if found.repo is None or any(found.folder.glob("model*.safetensors")):
-        return read_headers(found.folder), ()
-    with source.hub_errors(found.repo, found.revision):
-        metadata = hub.get_safetensors_metadata(found.repo, revision=found.revision)
+    if files.repo is None or any(files.folder.glob("model*.safetensors")):
+        return read_headers(files.folder), ()
+    with source.hub_errors(files.repo, files.revision):
+        metadata = hub.get_safetensors_metadata(files.repo, revision=files.revision)
     stored = {
         key: Stored(Path(name), key, tensor.dtype, tuple(tensor.shape), tensor.data_offsets)
         for name, file in metadata.files_metadata.items()

@@ -96,9 +96,9 @@ def model_class(config: PreTrainedConfig, raw: dict[str, Any]) -> type[PreTraine
     """The library's class that the config names, or else the one with the likeliest head."""
     names = [str(name) for name in raw.get("architectures") or ()]
     for name in names:
-        found = getattr(transformers, name, None)
-        if isinstance(found, type) and issubclass(found, PreTrainedModel):
-            return found
+        candidate = getattr(transformers, name, None)
+        if isinstance(candidate, type) and issubclass(candidate, PreTrainedModel):
+            return candidate
     if names:
         raise UserError(
             f"config.json names the model class {names[0]}, which transformers {transformers.__version__} does not "
@@ -107,8 +107,8 @@ def model_class(config: PreTrainedConfig, raw: dict[str, Any]) -> type[PreTraine
     for head in HEADS:
         mapping = getattr(modeling_auto, head)
         if type(config) in mapping:
-            found = mapping[type(config)]
-            return found[0] if isinstance(found, tuple) else found
+            candidate = mapping[type(config)]
+            return candidate[0] if isinstance(candidate, tuple) else candidate
     raise UserError(f"transformers has a config but no model for {config.model_type}. Choose another model.")
 
 

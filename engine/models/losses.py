@@ -124,5 +124,5 @@ def logits_of(output: Any) -> Tensor:
             "This checkpoint has no language-model head, so its text has no loss. Choose a causal or a masked "
             "language model."
         )
-    found: Tensor = logits
-    return found
+    values: Tensor = logits
+    return values

@@ -39,10 +39,10 @@ def match(architecture: Architecture, model: PreTrainedModel, stored: Mapping[st
     UserError
         If a tensor is missing, belongs to no head of the architecture, or has another shape or a quantised dtype.
     """
-    found, converted, extra = rename(model, stored)
+    renamed, converted, extra = rename(model, stored)
     wanted = model.state_dict()
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
-    for name, tensor in found.items():
+    for name, tensor in renamed.items():
         if tensor.shape != tuple(wanted[name].shape):
             raise UserError(
                 f"Tensor {tensor.key} has shape {tensor.shape} in {tensor.file.name}, but config.json implies "
@@ -54,7 +54,7 @@ def match(architecture: Architecture, model: PreTrainedModel, stored: Mapping[st
                 "model that they were made from."
             )
     report = LoadStateDictInfo(
-        missing_keys=set(wanted) - set(found),
+        missing_keys=set(wanted) - set(renamed),
         unexpected_keys=set(extra),
         mismatched_keys=set(),
         error_msgs=[],
@@ -62,7 +62,7 @@ def match(architecture: Architecture, model: PreTrainedModel, stored: Mapping[st
         skipped_pp_keys=set(),
     )
     model._adjust_missing_and_unexpected_keys(report)
-    missing = report.missing_keys - tied(model, found)
+    missing = report.missing_keys - tied(model, renamed)
     if missing and not converted:
         names = sorted(missing, key=dot_natural_key)
         raise UserError(
@@ -76,7 +76,7 @@ def match(architecture: Architecture, model: PreTrainedModel, stored: Mapping[st
             f"{listed(names, 'Tensor')} in the checkpoint but not in {type(model).__name__}, so config.json does not "
             "describe these weights. Choose another checkpoint, or correct config.json."
         )
-    return Match(found, converted, tuple(sorted(report.unexpected_keys, key=dot_natural_key)))
+    return Match(renamed, converted, tuple(sorted(report.unexpected_keys, key=dot_natural_key)))
 
 
 def rename(model: PreTrainedModel, stored: Mapping[str, Stored]) -> tuple[dict[str, Stored], bool, list[str]]:
@@ -88,7 +88,7 @@ def rename(model: PreTrainedModel, stored: Mapping[str, Stored]) -> tuple[dict[s
     renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
     converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
     wanted = model.state_dict()
-    found: dict[str, Stored] = {}
+    renamed: dict[str, Stored] = {}
     converted = False
     extra = []
     for key in sorted(stored, key=dot_natural_key):
@@ -100,26 +100,26 @@ def rename(model: PreTrainedModel, stored: Mapping[str, Stored]) -> tuple[dict[s
         elif pattern is not None:
             converted = True
         else:
-            found[name] = stored[key]
-    return found, converted, extra
+            renamed[name] = stored[key]
+    return renamed, converted, extra
 
 
-def tied(model: PreTrainedModel, found: Mapping[str, Stored]) -> set[str]:
+def tied(model: PreTrainedModel, renamed: Mapping[str, Stored]) -> set[str]:
     """Names that need not be stored because a tensor they share is."""
     pairs = model.all_tied_weights_keys.items()
-    return {target for target, source in pairs if source in found} | {
-        source for target, source in pairs if target in found
+    return {target for target, source in pairs if source in renamed} | {
+        source for target, source in pairs if target in renamed
     }
 
 
 def other_heads(architecture: Architecture, extra: Mapping[str, Stored]) -> set[str]:
     """Those of `extra` that another class of the same architecture has, with the same shape."""
-    known: set[str] = set()
+    accepted: set[str] = set()
     for mapping in (MODEL_MAPPING, MODEL_FOR_PRETRAINING_MAPPING):
         classes: Any = mapping[type(architecture.config)] if extra and type(architecture.config) in mapping else ()
         for cls in classes if isinstance(classes, tuple) else (classes,):
             sibling = Architecture(architecture.raw, architecture.config, cls).skeleton()
             shapes = {name: tuple(tensor.shape) for name, tensor in sibling.state_dict().items()}
-            found, _, _ = rename(sibling, extra)
-            known |= {tensor.key for name, tensor in found.items() if tensor.shape == shapes[name]}
-    return known
+            renamed, _, _ = rename(sibling, extra)
+            accepted |= {tensor.key for name, tensor in renamed.items() if tensor.shape == shapes[name]}
+    return accepted

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 from engine.errors import UserError
 from engine.models.adapters import Adapter, Block, Parts
 from engine.models.checkpoint import digest, read_tensor
-from engine.models.checks import Checked, check
+from engine.models.checks import CheckedModel, check
 from engine.models.info import ModelInfo
 from engine.models.loading import load_module
 from engine.models.memory import require
@@ -75,7 +75,7 @@ class OpenModel:
         Where blocks and the module are put.
     """
 
-    def __init__(self, checked: Checked, spec: ModelSpec, seed: int, device: str) -> None:
+    def __init__(self, checked: CheckedModel, spec: ModelSpec, seed: int, device: str) -> None:
         self.info = checked.info
         self.adapter = checked.adapter
         self.config = checked.architecture.config

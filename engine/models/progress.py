@@ -14,21 +14,21 @@ STEP = re.compile(r"(?:step|checkpoint|ckpt|iter(?:ation)?)[-_]?(\d+)", re.IGNOR
 
 def named_step(name: str) -> int | None:
     """The step in names such as ``step1000``, ``checkpoint-500`` or ``stage1-step1000-tokens5B``; None without one."""
-    found = STEP.search(name)
-    return int(found[1]) if found else None
+    number = STEP.search(name)
+    return int(number[1]) if number else None
 
 
-def trained(found: Source, revision: str | None) -> tuple[int | None, float | None]:
+def trained(source: Source, revision: str | None) -> tuple[int | None, float | None]:
     """Training step and held-out loss (nats a token) of a checkpoint; None where nothing says.
 
     A record goes before the name: ``training.json`` beside the checkpoints (this program's own trainings) or
     ``trainer_state.json`` in the checkpoint (those of the library's Trainer). A record that cannot be understood says
     nothing: it is no part of the model.
     """
-    name = revision or found.folder.name
+    name = revision or source.folder.name
     step, loss = None, None
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-        step, loss = _recorded(found.folder)
+        step, loss = _recorded(source.folder)
     return named_step(name) if step is None else step, loss if loss is not None and math.isfinite(loss) else None
 
 

@@ -77,7 +77,7 @@ def sites(module: nn.Module, names: Choice = "blocks") -> tuple[Site, ...]:
     def path(*parts: str) -> str:
         return ".".join(part for part in parts if part)
 
-    found = [
+    collected = [
         Site(name, layer, path(row, str(layer), at), side)
         for layer in range(len(blocks))
         for name in wanted
@@ -85,11 +85,11 @@ def sites(module: nn.Module, names: Choice = "blocks") -> tuple[Site, ...]:
         for at, side in [taps[name]]
     ]
     if names == "sublayers" and adapter is not None:
-        found.insert(0, Site("embedding", 0, path(row, "0"), "input"))
+        collected.insert(0, Site("embedding", 0, path(row, "0"), "input"))
         last = path(row.rpartition(".")[0], adapter.final_norm or "")
         if adapter.final_norm and last in dict(module.named_modules()):
-            found.append(Site("final_norm", len(blocks) - 1, last, "output"))
-    return tuple(found)
+            collected.append(Site("final_norm", len(blocks) - 1, last, "output"))
+    return tuple(collected)
 
 
 def _taps(adapter: Adapter, config: PreTrainedConfig) -> Mapping[str, tuple[str, Side]]:

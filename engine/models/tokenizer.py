@@ -63,7 +63,7 @@ def check_vocabulary(tokenizer: PreTrainedTokenizerBase, folder: Path, rows: int
         )
     if outside:
         return (f"The embedding has no row for the special token {', '.join(outside.values())}; keep it out of texts.",)
-    known = len(tokenizer.get_vocab())
-    if known < rows // 2:
-        return (f"The tokenizer knows only {known:,} of the embedding's {rows:,} tokens; it may be another model's.",)
+    entries = len(tokenizer.get_vocab())
+    if entries < rows // 2:
+        return (f"The tokenizer knows only {entries:,} of the embedding's {rows:,} tokens; it may be another model's.",)
     return ()

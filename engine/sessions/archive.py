@@ -61,9 +61,9 @@ def unpack(source: Path | str, folder: Path | str) -> Report:
     try:
         if not isinstance(tree, ZipTree):
             raise UserError(f"“{source}” is a folder already; open it as it is.")
-        there = next(parent for parent in folder.parents if parent.exists())
-        if tree.bytes > shutil.disk_usage(there).free:
-            raise UserError(f"“{source}” needs {tree.bytes / 1e9:.1f} GB unpacked, more than is free in “{there}”.")
+        existing = next(parent for parent in folder.parents if parent.exists())
+        if tree.bytes > shutil.disk_usage(existing).free:
+            raise UserError(f"“{source}” needs {tree.bytes / 1e9:.1f} GB unpacked, more than is free in “{existing}”.")
         commit_folder(folder, ((name, tree.read(name)) for name in committed_files(tree)))
     finally:
         tree.close()

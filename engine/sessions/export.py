@@ -57,10 +57,12 @@ def _csv(ds: "xr.Dataset") -> Iterator[tuple[str, bytes]]:
     yield "/dataset.json", _description(ds).encode()
     flat = ds.reset_coords()
     for name in flat.data_vars:
-        one = _without_complex(flat[[name]])
+        single = _without_complex(flat[[name]])
         dims = list(flat[name].dims)
         # pandas has no frame for a single value, so that gets a row of its own.
-        table = one.to_dataframe(dim_order=dims).reset_index() if dims else one.expand_dims("value").to_dataframe()
+        table = (
+            single.to_dataframe(dim_order=dims).reset_index() if dims else single.expand_dims("value").to_dataframe()
+        )
         yield f"/{name}.csv", table.to_csv(index=False, na_rep="NaN").encode()
 
 

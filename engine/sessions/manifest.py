@@ -33,7 +33,7 @@ class DamagedUnit(UserError):
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedFile:
     """One file compared with its manifest: sound when `problem` is empty."""
 
     name: str
@@ -67,16 +67,16 @@ def read_manifest(tree: Tree, folder: str) -> dict[str, Any]:
     return manifest
 
 
-def check(tree: Tree, folder: str) -> Iterator[Checked]:
+def check(tree: Tree, folder: str) -> Iterator[CheckedFile]:
     """Read each file that the manifest lists and compare it; one at a time, so memory stays small."""
     listed = read_manifest(tree, folder)["files"]
     # Only names that lie in the folder are ever read, whatever a made-up manifest says.
     present = set(tree.files(folder)) - {MANIFEST}
     for name in sorted(listed.keys() | present):
         if name not in present:
-            yield Checked(name, b"", "it is missing")
+            yield CheckedFile(name, b"", "it is missing")
         elif name not in listed:
-            yield Checked(name, b"", "it is not in the manifest")
+            yield CheckedFile(name, b"", "it is not in the manifest")
         else:
             yield _compared(tree, folder, name, listed[name])
 
@@ -91,16 +91,16 @@ def read_files(tree: Tree, folder: str) -> dict[str, bytes]:
     return files
 
 
-def _compared(tree: Tree, folder: str, name: str, entry: Mapping[str, Any]) -> Checked:
+def _compared(tree: Tree, folder: str, name: str, entry: Mapping[str, Any]) -> CheckedFile:
     try:
         data = tree.read(f"{folder}/{name}")
     except OSError as error:
-        return Checked(name, b"", _reason(error))
+        return CheckedFile(name, b"", _reason(error))
     if len(data) != entry["size"]:
-        return Checked(name, data, f"it has {len(data)} bytes where {entry['size']} were written")
+        return CheckedFile(name, data, f"it has {len(data)} bytes where {entry['size']} were written")
     if digest(data) != entry["blake2b"]:
-        return Checked(name, data, "its content has changed since it was written")
-    return Checked(name, data, "")
+        return CheckedFile(name, data, "its content has changed since it was written")
+    return CheckedFile(name, data, "")
 
 
 def _reason(error: Exception) -> str:

@@ -34,13 +34,13 @@ def collect() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions by name; a library that is not installed is left out."""
-    found = {"eigenscope": _own_version(), "python": platform.python_version()}
+    versions = {"eigenscope": _own_version(), "python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def result_attrs(run: "Run", units: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

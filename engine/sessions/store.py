@@ -140,11 +140,11 @@ class Session:
 
     def runs(self) -> "list[Run]":
         """Every run whose description can be read, newest last; `verify` names the others."""
-        found = []
+        runs = []
         for run_id in self._run_ids():
             with suppress(UserError):
-                found.append(self.run(run_id))
-        return sorted(found, key=lambda run: (run.created, run.id))
+                runs.append(self.run(run_id))
+        return sorted(runs, key=lambda run: (run.created, run.id))
 
     def run(self, run_id: str) -> "Run":
         """The run of that id; UserError if it is not there or its description is damaged."""
@@ -199,12 +199,12 @@ class Session:
 
     def views(self) -> dict[str, dict[str, Any]]:
         """The settings of all views; one that cannot be read is left out, so that the view opens with its defaults."""
-        found = {}
+        keys = {}
         for name in self.tree.files("views"):
             if name.endswith(".json"):
                 with suppress(OSError, ValueError, KeyError):
-                    found[name.removesuffix(".json")] = unseal(self.tree.read(f"views/{name}"))["settings"]
-        return found
+                    keys[name.removesuffix(".json")] = unseal(self.tree.read(f"views/{name}"))["settings"]
+        return keys
 
     def save_as(self, path: Path | str) -> "Session":
         """Copy everything committed to a new folder and open that for writing; this one stays as it is."""

@@ -37,10 +37,12 @@ def verify(path: Path | str) -> Report:
     tree = open_tree(path)
     try:
         read_schema(tree, path)
-        found = list(_compare(tree))
+        problems = list(_compare(tree))
     finally:
         tree.close()
-    return Report(len(found), sum(size for size, _ in found), tuple(problem for _, problem in found if problem))
+    return Report(
+        len(problems), sum(size for size, _ in problems), tuple(problem for _, problem in problems if problem)
+    )
 
 
 def _compare(tree: Tree) -> Iterator[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""The power law of a spectrum's density, p(λ) ∝ λ^−α above x_min, by maximum likelihood (methods §1).
+"""The power law of a spectrum's density, p(λ) ∝ λ^−α above x_min, by maximum likelihood (methods eq. 1.8).
 
 Clauset, Shalizi and Newman (2009): x_min is where the Kolmogorov–Smirnov distance is smallest, p comes from a
 semi-parametric bootstrap that seeks x_min anew in every draw, and a likelihood ratio (Vuong) holds the law against a

@@ -1,4 +1,4 @@
-"""The power law along rank, λ_i ∝ i^−α (methods §1).
+"""The power law along rank, λ_i ∝ i^−α (methods eq. 1.7).
 
 `alpha_rank` is the slope along rank. It is another number than the exponent of a density fit (`density_fit`). Pure
 numpy, so that a view can fit again while its window is dragged; the noise that every fit is to be compared with is

@@ -42,7 +42,7 @@ def product_law_edges(c: float) -> tuple[float, float]:
 
 
 def product_law_density(x: Array, c: float) -> Array:
-    """Density of MP_c ⊠ MP_c at `x`, the law of λ at large d (methods §2).
+    """Density of MP_c ⊠ MP_c at `x`, the law of λ at large d (methods eqs. 2.5, 2.6).
 
     c²m³ + (c²+2c)m² + (1+2c−x)m + 1 = 0; density |Im m|/(πx); moments 1 and 1+2c when c ≤ 1.
     """

@@ -1,4 +1,4 @@
-"""S2's relaxation of a quantity over training, λ(t) = λ(∞)(1 − e^{−t/τ}) + λ(0) e^{−t/τ} (methods §8). Pure numpy."""
+"""S2's relaxation over training, λ(t) = λ(∞)(1 − e^{−t/τ}) + λ(0) e^{−t/τ} (methods eq. 8.1). Pure numpy."""
 
 from dataclasses import dataclass
 

@@ -16,7 +16,7 @@ from engine.data.splits import Split
 from engine.data.texts import load_documents
 from engine.data.tokens import frame, given_rows
 from engine.errors import UserError
-from engine.models.checks import Checked, check
+from engine.models.checks import CheckedModel, check
 from engine.models.config import quiet
 from engine.models.memory import release, require
 from engine.models.opening import open_model
@@ -59,7 +59,7 @@ def check_tuning(spec: ModelSpec, device: str) -> Objective:
     return objective
 
 
-def _objective(start: Checked) -> Objective:
+def _objective(start: CheckedModel) -> Objective:
     made_for: dict[Objective, str] = {
         "causal": "MODEL_FOR_CAUSAL_LM_MAPPING",
         "masked": "MODEL_FOR_MASKED_LM_MAPPING",
@@ -67,8 +67,8 @@ def _objective(start: Checked) -> Objective:
     architecture = start.architecture
     for objective, name in made_for.items():
         mapping = getattr(modeling_auto, name)
-        known = mapping.get(type(architecture.config), ())
-        if architecture.model in (known if isinstance(known, tuple) else (known,)):
+        models = mapping.get(type(architecture.config), ())
+        if architecture.model in (models if isinstance(models, tuple) else (models,)):
             return objective
     raise UserError(
         f"{start.info.label} is a {architecture.model.__name__}, which predicts neither next nor masked tokens, so it "

@@ -153,8 +153,8 @@ class Timeline(QWidget):
                 self.slider.setValue(place)
         step = self._models.step(at)
         of = f"   {place + 1} of {len(self.frames)}" if place >= 0 else ""
-        self.label.setText((f"step {step:,}" if step is not None else str(infos[at]["label"])) + of)
-        self.label.setToolTip(str(infos[at]["label"]))
+        self.label.setText((f"step {step:,}" if step is not None else infos[at].label) + of)
+        self.label.setToolTip(infos[at].label)
 
     @Slot(str)
     def _set_speed(self, name: str) -> None:

@@ -4,6 +4,7 @@ from importlib import import_module
 
 from PySide6.QtCore import QObject, Slot
 
+from engine.analyses.header import Header
 from gui.panes.inspector import Inspector
 from gui.panes.workspace import ViewPanel, Workspace
 from gui.state.results import Results
@@ -32,7 +33,7 @@ class ViewSync(QObject):
         row = self._results.row
         dataset, empty = self._results.dataset, self._results.empty
         if dataset is not None:
-            analysis = str(dataset.attrs["analysis"])
+            analysis = Header.of(dataset).analysis
         else:
             analysis = row.request.analysis if row else self._workspace.analysis
         self._selection.clamp(dataset)
@@ -48,5 +49,5 @@ class ViewSync(QObject):
         if (dataset := self._results.dataset) is None:
             self._inspector.show_inspection(None)
             return
-        views = import_module(f"gui.views.{dataset.attrs['analysis']}.views")
+        views = import_module(f"gui.views.{Header.of(dataset).analysis}.views")
         self._inspector.show_inspection(views.INSPECT(dataset, self._selection.current))

@@ -8,6 +8,7 @@ from PySide6.QtCore import QSize, Qt, QTimer, Signal, Slot
 from PySide6.QtGui import QResizeEvent
 from PySide6.QtWidgets import QSizePolicy, QSplitter, QStackedLayout, QTabBar, QTabWidget, QVBoxLayout, QWidget
 
+from engine.analyses.header import Header
 from engine.analyses.registry import ANALYSES
 from gui.panes.form import Form
 from gui.plots.figure import Figure, Setting
@@ -165,7 +166,7 @@ class ViewPanel(QWidget):
 
     def show_dataset(self, dataset: "xr.Dataset | None", empty: str = "") -> None:
         self.dataset, self.empty = dataset, empty
-        if dataset is not None and dataset.attrs["analysis"] == self.view.analysis:
+        if dataset is not None and Header.of(dataset).analysis == self.view.analysis:
             self._offer(dataset)
         self.refresh()
 
@@ -190,7 +191,7 @@ class ViewPanel(QWidget):
         self._stale = not self.isVisible()
         if self._stale:
             return
-        if self.dataset is None or self.dataset.attrs["analysis"] != self.view.analysis:
+        if self.dataset is None or Header.of(self.dataset).analysis != self.view.analysis:
             self.figure_area.show_figure(Figure(empty=self.empty))
         elif (form := self._form(self.view)).valid:
             self.figure_area.show_figure(self.view.draw(self.dataset, self.selection.current, form.value()))

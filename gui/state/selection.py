@@ -1,12 +1,12 @@
 """The one selection that every view follows."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal
 
+from engine.analyses.header import Header
 from gui.plots.selection import Pick, Selection
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class SelectionModel(QObject):
         """Move by so many models, layers and heads, and stay inside `dataset`."""
         if dataset is None:
             return
-        infos = json.loads(dataset.attrs["models"])
+        infos = Header.of(dataset).models
         now = self.current
         at = min(max(now.model + model, 0), len(infos) - 1)
         sites = [str(name) for name in dataset["site"].values] if "site" in dataset.dims else []
@@ -42,8 +42,8 @@ class SelectionModel(QObject):
             replace(
                 now,
                 model=at,
-                layer=min(max(now.layer + layer, 0), infos[at]["n_layers"] - 1),
-                head=now.head if sites else min(max(now.head + head, 0), infos[at]["n_heads"] - 1),
+                layer=min(max(now.layer + layer, 0), infos[at].n_layers - 1),
+                head=now.head if sites else min(max(now.head + head, 0), infos[at].n_heads - 1),
                 site=_site(sites, now.site, head),
             )
         )

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from engine.analyses.header import Header
+from engine.studies import cited
 from gui.plots.figure import Figure, Table
 from gui.plots.selection import Selection
 from gui.views.base import Options
@@ -23,7 +24,7 @@ def claims(dataset: "xr.Dataset", selection: Selection, options: ClaimOptions) -
         return Figure(empty="The claims are tested when the run is complete; let it finish, or resume it.")
     counts = Counter(claim.verdict for claim in found)
     said = f"{counts['holds']} hold, {counts['fails']} fail, {counts['cannot say']} cannot be said from this run"
-    rows = tuple((c.source, c.statement, c.verdict, c.measurement, c.evidence) for c in found)
+    rows = tuple((cited(c.source), cited(c.statement), c.verdict, cited(c.measurement), c.evidence) for c in found)
     return Figure(
         title=f"Published statements on these models: {said}",
         table=Table(("source", "statement", "verdict", "measured", "see"), rows),

@@ -1,12 +1,14 @@
 """What the views of every analysis need to know of a dataset: its models, their twins, and the caveats to print."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+
+from engine.analyses.header import Header
+from engine.models.info import ModelInfo
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -20,46 +22,51 @@ class ModelSlice:
     model: int
 
     @cached_property
-    def infos(self) -> list[dict]:
-        return json.loads(self.dataset.attrs["models"])
+    def header(self) -> Header:
+        return Header.of(self.dataset)
+
+    @property
+    def infos(self) -> tuple[ModelInfo, ...]:
+        """The facts about every model of the dataset."""
+        return self.header.models
 
     def array(self, name: str) -> np.ndarray:
         """A variable's values; much quicker than ``dataset[name]``, which also gathers its coordinates."""
         return np.asarray(self.dataset.variables[name].values)
 
     @property
-    def info(self) -> dict:
+    def info(self) -> ModelInfo:
         return self.infos[self.model]
 
     @property
     def label(self) -> str:
-        return str(self.info["label"])
+        return self.info.label
 
     @property
     def layers(self) -> int:
         """Layers of this model (the dataset may be padded to a larger one)."""
-        return int(self.info["n_layers"])
+        return self.info.n_layers
 
     @property
     def twin(self) -> Self | None:
         """The random-init twin of this model in the same dataset, if the request had one."""
-        if self.info["twin"]:
+        if self.info.twin:
             return None
-        found = (i for i, info in enumerate(self.infos) if info["twin"] and origin(info) == origin(self.info))
-        return next((replace(self, model=index) for index in found), None)
+        twins = (i for i, info in enumerate(self.infos) if info.twin and origin(info) == origin(self.info))
+        return next((replace(self, model=index) for index in twins), None)
 
     @property
     def note(self) -> str:
         """The caveats that belong under every plot of this model."""
-        return "  ·  ".join(json.loads(self.dataset.attrs.get("notes", "[]")))
+        return "  ·  ".join(self.header.notes)
 
 
-def origin(info: dict) -> tuple[str, str | None]:
+def origin(info: ModelInfo) -> tuple[str, str | None]:
     """What a model and its twin have in common."""
-    return info["source"], info["revision"]
+    return info.source, info.revision
 
 
-def colors(infos: Sequence[dict]) -> list[str]:
+def colors(infos: Sequence[ModelInfo]) -> list[str]:
     """A categorical colour for each model; a twin has its model's."""
-    known: dict[tuple[str, str | None], str] = {}
-    return [known.setdefault(origin(info), f"c{len(known) % 8}") for info in infos]
+    colors_by_origin: dict[tuple[str, str | None], str] = {}
+    return [colors_by_origin.setdefault(origin(info), f"c{len(colors_by_origin) % 8}") for info in infos]

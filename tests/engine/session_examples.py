@@ -3,9 +3,10 @@
 import errno
 import io
 import itertools
+import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,11 @@ def example(seed: int = 0) -> xr.Dataset:
         },
         attrs={"analysis": "weights", "notes": ["one", "two"], "seed": 7},
     )
+
+
+def models_attr(infos: Sequence[ModelInfo]) -> str:
+    """Facts about models as a dataset keeps them."""
+    return json.dumps([one.model_dump(mode="json") for one in infos])
 
 
 def small(seed: int) -> xr.Dataset:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from engine.data.texts import load_documents, load_text
+from engine.data.texts import load_documents
 from engine.errors import UserError
 from engine.request import DataSpec
 
@@ -23,7 +23,6 @@ def test_files_of_each_kind_give_their_documents(tmp_path: Path) -> None:
     assert load_documents(spec(tmp_path / "a.txt")) == ["naïve – text"]
     assert load_documents(spec(tmp_path / "a.jsonl")) == ["one", "two"]
     assert load_documents(spec(tmp_path / "a.parquet")) == ["one", "two"]
-    assert load_text(spec(tmp_path / "a.jsonl")) == "one\n\ntwo"
 
 
 def refusal(source: Path | str) -> str:

@@ -2,11 +2,14 @@
 
 A thread, an active timer or a visible window that outlives its test makes later tests fail in places that have nothing
 to do with it. So a test that leaves one behind fails, and the message names the line that started it.
+
+No figure that any of them draws may say S0 to S4 to a person: it names the study.
 """
 
 import gc
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -15,6 +18,24 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 from leaks import leaks, watch
 from PySide6.QtCore import QCoreApplication, QEvent
 from PySide6.QtWidgets import QApplication
+
+from gui.plots.figure import Figure
+from tests.citations import KEY, texts
+
+
+@pytest.fixture(autouse=True)
+def _studies_have_names(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    bare: list[str] = []
+    make = Figure.__init__
+
+    def record(self: Figure, *parts: Any, **named: Any) -> None:
+        make(self, *parts, **named)
+        bare.extend(text for text in texts(self) if KEY.search(text))
+
+    monkeypatch.setattr(Figure, "__init__", record)
+    yield
+    if bare:
+        pytest.fail("A figure says S0 to S4 instead of naming the study: " + "; ".join(bare), pytrace=False)
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ from engine.analyses.base import Params, Unit
 from engine.analyses.samples import require_readable
 from engine.errors import UserError
 from engine.request import DataSpec, Request
+from engine.studies import cited
 
 if TYPE_CHECKING:
     from engine.models.info import ModelInfo
@@ -48,7 +49,9 @@ class CommunitiesParams(Params):
     context: Literal["in_context", "isolated"] = Field(
         "isolated",
         title="Context of J",
-        description="The token alone at position 0 (S3), or the other tokens as in the forward pass, held fixed (S0)",
+        description=cited(
+            "The token alone at position 0 (S3 A.2), or the other tokens held as in the forward pass (S0 §4.2)"
+        ),
     )
     k: int = Field(64, title="Subspace width", description="Leading singular vectors in self-alignment", ge=1, le=4096)
 

@@ -10,6 +10,7 @@ from engine.analyses.base import Params, Unit
 from engine.analyses.samples import require_readable
 from engine.errors import UserError
 from engine.request import DataSpec, Request
+from engine.studies import cited
 
 if TYPE_CHECKING:
     from engine.models.info import ModelInfo
@@ -27,7 +28,9 @@ class JacobiansParams(Params):
     context: Literal["in_context", "isolated"] = Field(
         "in_context",
         title="Context",
-        description="The other tokens as in the forward pass, held fixed (S0), or the token alone at position 0 (S3)",
+        description=cited(
+            "The other tokens held as in the forward pass (S0 §4.2), or the token alone at position 0 (S3 A.2)"
+        ),
     )
     components: tuple[Component, ...] = Field(
         ("attn", "mlp", "block", "residual"),
@@ -55,7 +58,7 @@ class JacobiansParams(Params):
         False, title="Schur surgery", description="Dose response of the product to the non-normal part, with controls"
     )
     surgery_of: Literal["block", "residual"] = Field(
-        "block", title="Surgery on", description="The block's Jacobian, or J − I (S3's mode R)"
+        "block", title="Surgery on", description=cited("The block's Jacobian, or J − I (mode R of S3 C.1)")
     )
     verify: bool = Field(
         True,

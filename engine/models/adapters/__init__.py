@@ -4,7 +4,7 @@ from typing import Any
 
 from engine.models.adapters.base import Adapter
 from engine.models.adapters.bert import Bert, Roberta
-from engine.models.adapters.block import AttentionRule, Block, Facts, HeadNorm, Heads, Mlp, Norm, Parts, Rotary
+from engine.models.adapters.block import AttentionRule, Block, HeadNorm, Heads, Mlp, Norm, Parts, Rotary
 from engine.models.adapters.gemma import Gemma2, Gemma3, Gemma4
 from engine.models.adapters.gpt2 import GPT2
 from engine.models.adapters.gpt_neox import GPTNeoX
@@ -18,7 +18,6 @@ __all__ = [
     "Adapter",
     "AttentionRule",
     "Block",
-    "Facts",
     "HeadNorm",
     "Heads",
     "Mlp",

@@ -12,7 +12,6 @@ from engine.errors import UserError
 from engine.models.adapters.block import (
     AttentionRule,
     Block,
-    Facts,
     HeadNorm,
     Heads,
     Mlp,
@@ -66,8 +65,8 @@ class Adapter:
     final_norm: ClassVar[str | None] = None
     rotary_class: ClassVar[str | None] = None
 
-    def facts(self, config: Any) -> Facts:
-        """Read the shapes and traits that need no weights.
+    def facts(self, config: Any) -> dict[str, Any]:
+        """Read the fields of `ModelInfo` that the config alone decides.
 
         Raises
         ------
@@ -88,21 +87,21 @@ class Adapter:
                 f"The config names {n_heads} query heads and {n_kv_heads} key/value heads, and one is not a multiple "
                 "of the other; check config.json."
             )
-        return Facts(
-            family=self.family,
-            causal=self.causal(config),
-            n_layers=config.num_hidden_layers,
-            d_model=config.hidden_size,
-            n_heads=n_heads,
-            n_kv_heads=n_kv_heads,
-            d_head=d_head,
-            vocab_size=getattr(config, "vocab_size", 0),
-            context=self.context(config),
-            norm=self.norm,
-            rotary=self.rotary_class is not None,
-            qk_norm=self.qk_norm is not None,
-            notices=self.notices(config),
-        )
+        return {
+            "family": self.family,
+            "causal": self.causal(config),
+            "n_layers": config.num_hidden_layers,
+            "d_model": config.hidden_size,
+            "n_heads": n_heads,
+            "n_kv_heads": n_kv_heads,
+            "d_head": d_head,
+            "vocab_size": getattr(config, "vocab_size", 0),
+            "context": self.context(config),
+            "norm": self.norm,
+            "rotary": self.rotary_class is not None,
+            "qk_norm": self.qk_norm is not None,
+            "notices": self.notices(config),
+        }
 
     def closed_form_refusal(self, config: Any) -> str | None:
         """Say why a `Block` does not describe all that this model's blocks compute; None where it does."""
@@ -135,7 +134,7 @@ class Adapter:
         UserError
             If one is not there under any known prefix or older spelling.
         """
-        found = {}
+        located = {}
         for name in names:
             older = name
             for new, old in self.renames:
@@ -147,8 +146,8 @@ class Adapter:
                     f"The checkpoint has no tensor {self.prefixes[0]}{name}; it is incomplete or not a {self.family} "
                     "model. Download it again, or choose another."
                 )
-            found[name] = match
-        return found
+            located[name] = match
+        return located
 
     def block(self, config: Any, layer: int, get: Callable[[str], Tensor], parts: Parts = "heads") -> Block:
         """Build block `layer` from its tensors; `get` maps each of `tensor_names` to its tensor.

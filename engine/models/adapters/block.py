@@ -4,7 +4,7 @@ Conventions (methods §0): a weight acts on column vectors, y = W x; query head 
 """
 
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -202,21 +202,3 @@ class Block:
     mlp_sum: Norm | None = None
     parallel: bool = False
     residual_scale: float = 1.0
-
-
-class Facts(TypedDict):
-    """The part of `ModelInfo` that the config alone decides."""
-
-    family: str
-    causal: bool
-    n_layers: int
-    d_model: int
-    n_heads: int
-    n_kv_heads: int
-    d_head: int
-    vocab_size: int
-    context: int
-    norm: NormKind
-    rotary: bool
-    qk_norm: bool
-    notices: tuple[str, ...]

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from engine.errors import UserError
-from engine.models.adapters.block import AttentionRule, Facts, HeadNorm, Heads
+from engine.models.adapters.block import AttentionRule, HeadNorm, Heads
 from engine.models.adapters.llama import Llama, attention_bias, sliding
 
 NORMS = {
@@ -84,7 +84,7 @@ class Gemma4(Llama):
     rotary_class = "gemma4.modeling_gemma4.Gemma4TextRotaryEmbedding"
     qk_norm = "head"
 
-    def facts(self, config: Any) -> Facts:
+    def facts(self, config: Any) -> dict[str, Any]:
         text = config.get_text_config()
         if text.num_kv_shared_layers:
             raise UserError(

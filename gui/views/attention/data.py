@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from engine.studies import cited
 from gui.plots.figure import Axis, Floats
 from gui.plots.selection import Pick, Selection
 from gui.views.model_slice import ModelSlice
@@ -20,7 +21,7 @@ STATISTICS: dict[str, tuple[str, str]] = {
     "entropy": ("H̄", "mean entropy of the rows, nats"),
     "exp_entropy": ("exp H̄", "exp of the mean entropy: tokens that a token reads"),
     "erank": ("erank", "effective rank, exp of the entropy of σ/Σσ"),
-    "r_l1l2": ("(Σσ)²/Σσ²", "S2’s effective rank (Σσ)²/Σσ²"),
+    "r_l1l2": ("(Σσ)²/Σσ²", cited("effective rank (Σσ)²/Σσ² (S2 eq. 3)")),
     "stable_rank": ("‖A‖_F²/‖A‖₂²", "stable rank"),
     "frobenius": ("‖A‖_F", "Frobenius norm, between 1 and √T"),
     "spectral_norm": ("‖A‖₂", "spectral norm, between 1 and √T"),
@@ -65,11 +66,11 @@ class AttentionSlice(ModelSlice):
 
     @property
     def heads(self) -> int:
-        return int(self.info["n_heads"])
+        return self.info.n_heads
 
     @property
     def causal(self) -> bool:
-        return bool(self.info["causal"])
+        return self.info.causal
 
     def has(self, name: str) -> bool:
         """Whether this model has any number of this kind yet."""

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from engine.errors import UserError
 from engine.spectra import power_law
+from engine.studies import cited
 from gui.plots.figure import Axis, Band, Cell, Figure, Floats, Image, Line, Mark, Panel, Points, Rule, Span, Table
 from gui.plots.selection import Pick, Selection
 from gui.views.attention.data import NOTHING, STATISTICS, AttentionSlice, number_axis, quantiles
@@ -247,8 +248,8 @@ def _alphas(of: AttentionSlice, every: Floats, window: tuple[int, int], head: tu
     hover = tuple(f"layer {i}, head {h}: α = {a:.3f}" for i, h, a in zip(layer, index, alpha.ravel(), strict=True))
     at = head[0] * of.heads + head[1]
     marks = (
-        Rule("y", 0.5, "S2: α from 0.5", "law"),
-        Rule("y", 1.0, "S2: α up to 1", "law"),
+        Rule("y", 0.5, cited("α from 0.5 (S2 eq. 2)"), "law"),
+        Rule("y", 1.0, cited("α up to 1 (S2 eq. 2)"), "law"),
         Points(x, alpha.ravel(), "heads", "data", picks=picks, hover=hover),
         Points(x[[at]], alpha.ravel()[[at]], "selected", "accent", size=13, filled=False),
     )

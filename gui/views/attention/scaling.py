@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from engine.spectra.norm_scaling import CLEAR, LAWS, beyond_logarithm, curves
+from engine.studies import cited
 from gui.plots.figure import Axis, Cell, Figure, Floats, Image, Line, Mark, Panel, Points, Table
 from gui.plots.selection import Pick, Selection
 from gui.views.attention.data import SINK, AttentionSlice, number_axis
@@ -58,9 +59,9 @@ def norms(dataset: "xr.Dataset", selection: Selection, options: NormOptions) -> 
             fits[norm] = aic, coefficients
         y_axis = Axis(NORMS[norm], log=True, limits=(0.9, float(n[-1]) ** 0.5 * 1.15))
         x_axis = Axis("tokens n", log=True, ticks=tuple((float(v), f"{v:.0f}") for v in n))
-        panels.append(Panel(x_axis, y_axis, tuple(marks), title=f"{NORMS[norm]}: S2 says O({SAYS[norm]})"))
+        panels.append(Panel(x_axis, y_axis, tuple(marks), title=cited(f"{NORMS[norm]}: O({SAYS[norm]}) by S2 eq. 4")))
     few = "" if fits else "Fewer than four lengths: no law is fitted"
-    note = of.caveats(growth_sentence(of, head), few, "solid: the best law by AIC; dashed: S2’s")
+    note = of.caveats(growth_sentence(of, head), few, cited("solid: the best law by AIC; dashed: that of S2 eq. 4"))
     title = of.title("norms against the number of tokens,", selection, sample=False)
     return Figure((tuple(panels),), title=title, note=note, table=_fits(fits) if fits else None)
 
@@ -232,7 +233,7 @@ def _claim(of: AttentionSlice) -> str:
     beyond, exponent = growth(of), of.of_heads("norm_spectral_exponent")
     parts = []
     for label, mine in (
-        ("grow no faster than ln n, as S2 says", beyond < -CLEAR),
+        (cited("grow no faster than ln n, as S2 eq. 4 says"), beyond < -CLEAR),
         ("grow faster", beyond > CLEAR),
         ("the lengths do not tell", np.abs(beyond) <= CLEAR),
     ):

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
+from engine.studies import cited
 from gui.plots.figure import Axis, Boxes, Figure, Floats, Image, Line, Mark, Panel, Points, Rule
 from gui.plots.selection import Pick, Selection
 from gui.views.attention.data import (
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 MOST = 20_000
 """More points than this in one figure take too long to draw at every step."""
 EXPECTED: dict[str, tuple[tuple[float, str], ...]] = {
-    "spectral_norm": ((2.0, "S2: stable below 2"),),
-    "alpha_rank": ((0.5, "S2: α from 0.5"), (1.0, "S2: α up to 1")),
+    "spectral_norm": ((2.0, cited("stable below 2 (S2 §4)")),),
+    "alpha_rank": ((0.5, cited("α from 0.5 (S2 eq. 2)")), (1.0, cited("α up to 1 (S2 eq. 2)"))),
     "sink": ((SINK, "sink heads above"),),
 }
 
@@ -172,7 +173,7 @@ def relation(dataset: "xr.Dataset", selection: Selection, options: RelationOptio
     marks: list[Mark] = [points, Points(x[[at]], y[[at]], "selected", "accent", size=14, filled=False)]
     if options.x == "exp_entropy" and options.y in ("erank", "r_l1l2"):
         ends = np.array([np.nanmin([x, y]), np.nanmax([x, y])])
-        marks.insert(0, Line(ends, ends, "S2 eq. 5: effective rank = exp(entropy)", "law", 1.5, dash=True))
+        marks.insert(0, Line(ends, ends, cited("effective rank = exp(entropy) (S2 eq. 5)"), "law", 1.5, dash=True))
     panel = Panel(Axis(x_meaning), Axis(y_meaning), tuple(marks))
     where = "of every head" if options.of == "heads" else f"on every sample, layer {head[0]}, head {head[1]}"
     text = of.sentence(sample) if options.of == "samples" else ""

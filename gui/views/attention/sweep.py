@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 from pydantic import Field
 
+from engine.studies import cited
 from gui.plots.figure import Axis, Band, Figure, Floats, Line, Mark, Panel, Rule
 from gui.plots.selection import Selection
 from gui.views.attention.data import AttentionSlice, quantiles
@@ -47,9 +48,10 @@ def sweep(dataset: "xr.Dataset", selection: Selection, options: SweepOptions) ->
     if np.isfinite(at):
         balance.append(Rule("x", at, f"they cross at {at:.2f}", "c4"))
     x = Axis("sparsity: share of the allowed weights set to zero", limits=(-0.02, 1.02))
-    panels = [Panel(x, Axis("erank/T; 2 − ‖A‖₂"), (Rule("y", 0.0, "", "muted"), *balance), title="S2 fig. 5, measured")]
+    y = Axis("erank/T; 2 − ‖A‖₂")
+    panels = [Panel(x, y, (Rule("y", 0.0, "", "muted"), *balance), title=cited("S2 fig. 5, measured"))]
     for title, label, drawn in (
-        ("effective ranks", "effective rank", (("erank", "erank", "c0"), ("r_l1l2", "(Σσ)²/Σσ², S2’s", "c6"))),
+        ("effective ranks", "effective rank", (("erank", "erank", "c0"), ("r_l1l2", "(Σσ)²/Σσ²", "c6"))),
         ("error of the head’s output", "‖(A_s − A)V‖_F/‖AV‖_F", (("output_error", "output error", "c4"),)),
     ):
         marks: list[Mark] = []

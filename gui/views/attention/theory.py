@@ -7,6 +7,7 @@ import numpy as np
 from pydantic import Field
 
 from engine.spectra import attention_theory as theory
+from engine.studies import cited
 from gui.plots.figure import Axis, Cell, Figure, Floats, Image, Line, Mark, Panel, Points, Rule, Table
 from gui.plots.selection import Selection
 from gui.views.attention.data import AttentionSlice
@@ -41,12 +42,13 @@ def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptio
     if len(sigma):
         marks.append(Line(np.arange(1, len(sigma) + 1.0), sigma / sigma[0], MEASURED, "data", 2))
     y = Axis("σᵢ/σ₁", log=True, limits=(float(min(theory.power_law(n, alpha)[-1], 1e-2)) / 2, 1.6))
-    left = Panel(Axis("rank i", log=True), y, tuple(marks), title="σᵢ = C i^−α (S2 eq. 2)")
+    left = Panel(Axis("rank i", log=True), y, tuple(marks), title=cited("σᵢ = C i^−α (S2 eq. 2)"))
     sizes = np.unique(np.geomspace(4, 512, 40).round()).astype(int)
+    claimed = _each(theory.claimed_effective_rank, sizes, alpha)
     curves: list[Mark] = [
         Line(sizes, _each(theory.effective_rank, sizes, alpha), "exact sum (Σσ)²/Σσ²", "law", 2),
-        Line(sizes, _each(theory.claimed_effective_rank, sizes, alpha), "S2 eq. 3, wrong", "accent", 1.5, dash=True),
-        Line(sizes, np.sqrt(sizes), "√n, S2’s text for α → 1", "naive", 1.5, dash=True),
+        Line(sizes, claimed, cited("S2 eq. 3, wrong"), "accent", 1.5, dash=True),
+        Line(sizes, np.sqrt(sizes), cited("√n, the text of S2 §3 for α → 1"), "naive", 1.5, dash=True),
         Rule("x", n, "n", "muted"),
     ]
     if np.isclose(alpha, 1):
@@ -56,10 +58,10 @@ def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptio
     if len(sigma):
         curves.append(Points(np.array([len(sigma)]), np.array([measured]), MEASURED, "data", 10))
     axis = Axis("(Σσ)²/Σσ²", log=True, limits=(0.8, 700))
-    right = Panel(Axis("n", log=True), axis, tuple(curves), title="r_eff ≈ ((2α − 1)/(2α)) n^((2α − 1)/α) (S2 eq. 3)")
+    right = Panel(Axis("n", log=True), axis, tuple(curves), title="r_eff ≈ ((2α − 1)/(2α)) n^((2α − 1)/α)")
     title = f"Theory: a power law with α = {alpha:g}, n = {n}; {_head(of, selection)} beside it"
     table = _closed_forms(of, selection, alpha, n, measured)
-    where = "" if alpha > 0.5 else "S2’s closed form is for α > ½ only"
+    where = "" if alpha > 0.5 else cited("the closed form (S2 eq. 3) is for α > ½ only")
     note = "  ·  ".join(filter(None, (where, "red: what mathematics contradicts")))
     return Figure(((left, right),), title=title, note=note, table=table)
 
@@ -102,7 +104,7 @@ def _closed_forms(of: AttentionSlice, selection: Selection, alpha: float, n: int
         ("effective rank ≈ exp(entropy), eq. 5: this head", own["exp_entropy"], own["erank"],
          _right(own["exp_entropy"], own["erank"]), own["erank"]),
     ]  # fmt: skip
-    return Table(("statement of S2", "S2 says", "exact", "", "this head"), tuple(rows))
+    return Table((cited("statement of S2"), "claimed", "exact", "", "this head"), tuple(rows))
 
 
 def _right(claimed: float, exact: float) -> str:
@@ -151,7 +153,7 @@ def _norms(of: AttentionSlice, selection: Selection, options: SparsityOptions) -
         scale = float(expected[0, at] / curve[0])
         marks: list[Mark] = [
             Line(sizes, np.sqrt(sizes), "√n, exact bound", "ink", dash=True),
-            Line(sizes, scale * curve, f"S2: {claim}", "accent", 1.5, dash=True),
+            Line(sizes, scale * curve, cited(f"{claim} (S2 eq. 4)"), "accent", 1.5, dash=True),
             Line(sizes, expected[:, at], "expected of random rows", "law", 2),
             Points(np.array(LENGTHS, float), drawn[:, at], "random rows, drawn", "law", 8),
         ]
@@ -161,9 +163,9 @@ def _norms(of: AttentionSlice, selection: Selection, options: SparsityOptions) -
             mean = np.where(counts > 0, np.nansum(values, 0) / np.maximum(counts, 1), np.nan)
             marks.append(Line(of.array("length").astype(float), mean, MEASURED, "data", 2, markers=True))
         y = Axis(norm, log=True, limits=(0.8, 26.0))
-        panels.append(Panel(Axis("tokens n", log=True), y, tuple(marks), title=f"{norm}: S2 says {claim} (eq. 4)"))
+        panels.append(Panel(Axis("tokens n", log=True), y, tuple(marks), title=cited(f"{norm}: {claim} by S2 eq. 4")))
     kept = "‖A‖_F = √(2n/(k + 1)) with k of n weights kept: of a fixed share it does not grow"
-    note = f"{kept}  ·  1 ≤ ‖A‖₂ ≤ ‖A‖_F ≤ √n is exact; S2’s laws start at the first point"
+    note = cited(f"{kept}  ·  1 ≤ ‖A‖₂ ≤ ‖A‖_F ≤ √n is exact; the laws of S2 eq. 4 start at the first point")
     title = f"Theory: norms of random attention with {s:.0%} zeros; {_head(of, selection)} beside it"
     return Figure((tuple(panels),), title=title, note=note)
 
@@ -186,14 +188,14 @@ def _matrix(of: AttentionSlice, selection: Selection, options: SparsityOptions) 
     dose, own = _at_dose(of, selection, s)
     rows: tuple[tuple[Cell, ...], ...] = (
         ("effective rank, exp of the entropy of σ/Σσ", erank, own("erank")),
-        ("(Σσ)²/Σσ², S2’s effective rank", _effective(sigma), own("r_l1l2")),
-        ("exp(entropy), S2’s eq. 5 for it: " + _right(np.exp(entropy), erank), float(np.exp(entropy)), float("nan")),
+        (cited("(Σσ)²/Σσ², the effective rank of S2 eq. 3"), _effective(sigma), own("r_l1l2")),
+        (cited("exp(entropy), S2 eq. 5: ") + _right(np.exp(entropy), erank), float(np.exp(entropy)), float("nan")),
         ("max σ = ‖A‖₂", float(sigma[0]), own("spectral_norm")),
         ("‖A‖₂ expected", theory.random_norms(n, s)[1], float("nan")),
     )
     head = f"this head, {dose:.0%} taken away" if np.isfinite(dose) else "this head"
     title = f"Theory: {n} × {n} random attention with {s:.0%} zeros; {_head(of, selection)} beside it"
-    note = "Effective rank ≈ exp(H) (S2 eq. 5) does not follow: entropy is of rows, rank is between rows"
+    note = cited("Effective rank ≈ exp(H) (S2 eq. 5) does not follow: entropy is of rows, rank is between rows")
     return Figure(((left, right),), title=title, note=note, table=Table(("", "random rows", head), rows))
 
 
@@ -233,7 +235,7 @@ def _balance(of: AttentionSlice, selection: Selection, options: SparsityOptions)
     met = f"at {at:.2f}" if np.isfinite(at) else "nowhere"
     own = f"at {crossing:.2f}" if np.isfinite(crossing) else "nowhere" if of.has("sweep_erank") else "(not measured)"
     title = f"Theory: expressivity against stability, κ = {kappa:g}, d = {d}, n = {n}"
-    note = (
+    note = cited(
         f"the formulas cross {met}, {_head(of, selection)} {own}  ·  expressivity = exp of the entropy of σ/Σσ over n, "
         "σ falling from 1 to 1/κ by equal factors in min(kept, d) modes: S2 eq. 6 names no formula, this one is ours"
     )

@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import Field
 
 from engine.spectra.attention_theory import relaxed
+from engine.studies import cited
 from gui.plots.figure import Axis, Figure, Line, Mark, Panel, Points, Rule
 from gui.plots.selection import Selection
 from gui.views.attention.data import NOTHING, AttentionSlice
@@ -27,7 +28,7 @@ class RelaxOptions(Options):
         ge=0,
         le=2,
         title="τᵢ ∝ i^",
-        description="How much slower later modes are: τᵢ = τ₁ i to this power (S2: τ₁ < τ₂ < …)",
+        description=cited("How much slower later modes are: τᵢ = τ₁ i to this power (τ₁ < τ₂ < … in S2 eq. 1)"),
         json_schema_extra={"slider": 0.1},
     )
 
@@ -49,7 +50,7 @@ def relaxation(dataset: "xr.Dataset", selection: Selection, options: RelaxOption
     plane = (
         Line(np.cos(turn), np.sin(turn), "unit circle", "null", dash=True),
         Points(final.real, final.imag, "λ(∞): this head, measured", "data", 8, filled=False),
-        Points(now.real, now.imag, "λ(t) by S2 eq. 1", "law", 5),
+        Points(now.real, now.imag, cited("λ(t) by S2 eq. 1"), "law", 5),
     )
     side = (-1.08, 1.08)
     left = Panel(Axis("Re λ", limits=side), Axis("Im λ", limits=side), plane, title=f"t = {options.t:g} τ₁", equal=True)

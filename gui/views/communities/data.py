@@ -38,8 +38,8 @@ class CommunitiesSlice(ModelSlice):
     @property
     def untrained(self) -> Self | None:
         """The twin of this model, or else that of another revision: training made neither."""
-        others = (one for one in self.every if one.info["twin"] and one.info["source"] == self.info["source"])
-        return None if self.info["twin"] else self.twin or next(others, None)
+        others = (one for one in self.every if one.info.twin and one.info.source == self.info.source)
+        return None if self.info.twin else self.twin or next(others, None)
 
     def layer(self, selection: Selection) -> int:
         """The selected layer, inside this model."""
@@ -47,7 +47,7 @@ class CommunitiesSlice(ModelSlice):
 
     def unit(self, selection: Selection) -> int:
         """The selected unit, inside this model."""
-        return min(selection.unit, int(self.info["d_model"]) - 1)
+        return min(selection.unit, self.info.d_model - 1)
 
     def values(self, name: str, site: str, layer: int | None = None) -> Any:
         """A variable (model, site, layer, …) of this model at a site: of all its layers, or of one."""

@@ -1,10 +1,11 @@
-"""Communities through the layers: effects with their tests, coupling, resolution and flow (S3 figs 6–9)."""
+"""Communities through the layers: effects with their tests, coupling, resolution and flow (S3 figs 7, 8, S9)."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
 
+from engine.studies import cited
 from gui.plots.figure import Axis, Band, Cell, Figure, Image, Line, Mark, Panel, Points, Rule, Table
 from gui.plots.selection import Pick, Selection
 from gui.views.base import Options
@@ -57,7 +58,7 @@ def effect(dataset: "xr.Dataset", selection: Selection, options: EffectOptions) 
     for site, where in SITES.items():
         marks: list[Mark] = []
         for one, color in zip(of.every, colors(of.infos), strict=True):
-            values, twin = one.values(name, site), bool(one.info["twin"])
+            values, twin = one.values(name, site), one.info.twin
             if np.isnan(values).all():
                 continue
             x = np.arange(one.layers, dtype=float)
@@ -118,7 +119,7 @@ class PairOptions(Options):
         title="Pair",
         json_schema_extra={
             "labels": {
-                "alignment": "self-alignment and d (S3 fig. 8)",
+                "alignment": cited("self-alignment and d (S3 fig. 8)"),
                 "sigma": "disruption and |Δσ₁|",
                 "variance": "disruption and |Δ captured variance|",
             }
@@ -147,7 +148,7 @@ def coupling(dataset: "xr.Dataset", selection: Selection, options: PairOptions) 
                 continue
             picks = tuple(Pick(model=one.model, layer=i) for i in there.tolist())
             hover = tuple(f"{one.label}, layer {i}" for i in there.tolist())
-            full = not one.info["twin"]
+            full = not one.info.twin
             marks.append(Points(x[there], y[there], one.label, color, filled=full, picks=picks, hover=hover))
             if one.model == of.model:
                 notes.append(f"{one.label}, {where}: {_correlation(one, site, options.of)}")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from engine.studies import cited
 from gui.plots.figure import Figure
 from gui.plots.selection import Selection
 from gui.views import claims
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 NAME = "gradients"
 LABELS: dict[str, Any] = {"labels": depth.STATISTICS}
 SPREADS: dict[str, Any] = {"labels": depth.SPREADS}
-OF_SIGMA = "α is that of λ = σ²; S1 fits σ itself, so its exponents are half of these"
+OF_SIGMA = cited("α is that of λ = σ²; S1 §2.1.2 fits σ itself, so its exponents are half of these")
 
 
 class LayersOptions(Options):

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from engine.studies import cited
 from gui.plots.figure import Axis, Floats
 from gui.plots.selection import Pick, Selection
 from gui.views.model_slice import ModelSlice
@@ -36,11 +37,11 @@ class Statistic:
 
 
 SAMPLED: dict[str, Statistic] = {
-    "rho": Statistic("spectral norm σ₁ (ρ in S0)", "σ₁", log=True),
+    "rho": Statistic(cited("spectral norm σ₁ (ρ in S0 eq. 7)"), "σ₁", log=True),
     "delta": Statistic(
         "δ = σ₂/σ₁",
         "δ",
-        note="A small δ means that one direction dominates; the prose of S0 reads δ the other way round",
+        note=cited("A small δ means that one direction dominates; the prose of S0 §5.3 reads δ the other way round"),
     ),
     "kappa": Statistic("condition number κ = σ₁/σ_d", "κ", log=True),
     "pr": Statistic("participation ratio (Σσ²)²/Σσ⁴", "PR"),
@@ -75,7 +76,7 @@ class JacobiansSlice(ModelSlice):
 
     @property
     def width(self) -> int:
-        return int(self.info["d_model"])
+        return self.info.d_model
 
     @property
     def samples(self) -> int:

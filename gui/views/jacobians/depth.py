@@ -153,7 +153,7 @@ def _curve(jacobians: JacobiansSlice, name: str, component: str, color: str) -> 
     """One model's layer means with their interval, or its operator statistic."""
     x = depth(jacobians.layers) / max(jacobians.layers - 1, 1)
     picks = tuple(jacobians.pick(i) for i in range(jacobians.layers))
-    twin = bool(jacobians.info["twin"])
+    twin = jacobians.info.twin
     marks: list[Mark] = []
     if name in SAMPLED:
         low, values, high = jacobians.interval(name, component)

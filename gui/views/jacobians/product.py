@@ -38,7 +38,7 @@ def funnel(dataset: "xr.Dataset", selection: Selection, options: FunnelOptions) 
     marks: tuple[list[Mark], list[Mark], list[Mark]] = ([Rule("x", layer, "selected layer", "muted")], [], [])
     for one in shown:
         color, chosen = colors(jacobians.infos)[one.model], one.model == jacobians.model
-        width, dash = 2.0 if chosen else 1.0, bool(one.info["twin"])
+        width, dash = 2.0 if chosen else 1.0, one.info.twin
         picks = tuple(one.pick(i) for i in range(one.layers))
         ranks = one.product(RANK)
         line = Line(depth(len(ranks)), ranks, one.label, color, width, dash, markers=chosen, picks=picks)

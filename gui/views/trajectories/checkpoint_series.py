@@ -1,46 +1,45 @@
 """The models of a dataset in order: how a slider plays them, and which of them are checkpoints of one training."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from engine.analyses.header import Header
+from engine.models.info import ModelInfo
+from engine.request import ModelSpec
 from gui.plots.figure import Floats
 
 if TYPE_CHECKING:
     import xarray as xr
 
-Facts = Mapping[str, Any]
-SHAPE = ("architecture", "n_layers", "n_heads", "d_model", "d_head")
-
 
 @dataclass(frozen=True)
 class Models:
-    """The facts of every model of a dataset, and what was asked of it (empty in a dataset without its request)."""
+    """The facts of every model of a dataset, and their specs (the defaults where the dataset has no request)."""
 
-    infos: tuple[Facts, ...]
-    specs: tuple[Facts, ...]
+    infos: tuple[ModelInfo, ...]
+    specs: tuple[ModelSpec, ...]
 
     @classmethod
     def of(cls, dataset: "xr.Dataset") -> "Models":
-        infos = tuple(json.loads(dataset.attrs["models"]))
-        specs = tuple(json.loads(dataset.attrs.get("request", "{}")).get("models", ()))
-        return cls(infos, specs if len(specs) == len(infos) else ({},) * len(infos))
+        header = Header.of(dataset)
+        specs = header.request.models if header.request else ()
+        count = len(header.models)
+        return cls(header.models, specs if len(specs) == count else (ModelSpec(),) * count)
 
     def step(self, at: int) -> int | None:
-        found = self.infos[at].get("step")
-        return None if found is None else int(found)
+        return self.infos[at].step
 
     def frames(self, at: int) -> list[int]:
         """The models that a slider goes through: those like `at`, trained or twin, by training and then by step.
 
         A single twin is no frame: the slider then still has the trained ones.
         """
-        alike = [i for i, info in enumerate(self.infos) if info["twin"] == self.infos[at]["twin"]]
+        alike = [i for i, info in enumerate(self.infos) if info.twin == self.infos[at].twin]
         if len(alike) < 2:
-            alike = [i for i, info in enumerate(self.infos) if not info["twin"]]
+            alike = [i for i, info in enumerate(self.infos) if not info.twin]
         if len(alike) < 2:
             alike = list(range(len(self.infos)))
         trainings = list(dict.fromkeys(self._training(i) for i in alike))
@@ -61,20 +60,20 @@ class Models:
             tuple(models),
             steps,
             known,
-            tuple(str(self.infos[i]["label"]) for i in models),
-            tuple(str(self.infos[i]["label"]) for i in apart if self._shape(i) != self._shape(at)),
-            tuple(str(self.infos[i]["label"]) for i in apart if self._shape(i) == self._shape(at)),
+            tuple(self.infos[i].label for i in models),
+            tuple(self.infos[i].label for i in apart if self._shape(i) != self._shape(at)),
+            tuple(self.infos[i].label for i in apart if self._shape(i) == self._shape(at)),
         )
 
     def _training(self, at: int) -> tuple[Any, ...]:
         """What checkpoints of one training have in common: where they lie, and what was done with them."""
         info, spec = self.infos[at], self.specs[at]
-        source = str(info.get("source", ""))
-        where = source if info.get("revision") else source.rstrip("/").rpartition("/")[0]
-        return where, info["twin"], spec.get("tuning") is not None, spec.get("seed")
+        where = info.source if info.revision else info.source.rstrip("/").rpartition("/")[0]
+        return where, info.twin, spec.tuning is not None, spec.seed
 
     def _shape(self, at: int) -> tuple[Any, ...]:
-        return tuple(self.infos[at].get(name) for name in SHAPE)
+        info = self.infos[at]
+        return info.architecture, info.n_layers, info.n_heads, info.d_model, info.d_head
 
 
 @dataclass(frozen=True, eq=False)

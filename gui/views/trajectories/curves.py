@@ -81,8 +81,8 @@ def marked(x: float, y: float) -> list[Mark]:
 
 def _twin_level(found: Trajectory, name: str, mine: int, by_head: bool) -> float | None:
     infos = found.models.infos
-    twin = next((i for i, info in enumerate(infos) if info["twin"] and i not in found.checkpoints.models), None)
-    if twin is None or infos[twin]["n_layers"] != infos[found.at]["n_layers"]:
+    twin = next((i for i, info in enumerate(infos) if info.twin and i not in found.checkpoints.models), None)
+    if twin is None or infos[twin].n_layers != infos[found.at].n_layers:
         return None
     values = found.series(name, twin)[0]
     level = values[found.layer, mine] if by_head else values[mine].mean() if values.ndim == 2 else values[mine]

@@ -22,7 +22,7 @@ LABELS = {
     "lambda_sum": "Σλ of W_QK", "lambda_sq_sum": "Σλ² of W_QK", "ov_leading": "λ₁ of W_OV", "ov_npr": "NPR of W_OV",
     "ov_entropy": "entropy of W_OV", "ov_kappa": "κ of W_OV", "ov_pr": "participation ratio of W_OV",
     "ov_lambda_sum": "Σλ of W_OV", "ov_lambda_sq_sum": "Σλ² of W_OV",
-    "rho": "σ₁ (ρ in S0)", "delta": "δ = σ₂/σ₁", "frobenius": "Frobenius norm", "henrici": "Henrici departure",
+    "rho": "spectral norm σ₁", "delta": "δ = σ₂/σ₁", "frobenius": "Frobenius norm", "henrici": "Henrici departure",
     "residual_norm": "‖J − I‖_F/√d", "complex_fraction": "share of λ in complex pairs",
     "expanding_fraction": "share of |λ| > 1", "spectral_radius": "spectral radius", "mean_alpha_rank": "α of the mean",
     "alpha_rank": "α along rank", "alpha_esd": "α of the density", "r2": "R² of the fit", "erank": "effective rank",
@@ -96,12 +96,12 @@ class Trajectory:
         self.dataset, self.selection = dataset, selection
         self.models = Models.of(dataset)
         self.at = min(selection.model, len(self.models.infos) - 1)
-        if self.models.infos[self.at]["twin"] and (trained := self.models.frames(self.at)):
+        if self.models.infos[self.at].twin and (trained := self.models.frames(self.at)):
             self.at = trained[-1] if self.at not in trained else self.at
         self.checkpoints: CheckpointSeries = self.models.checkpoints(self.at)
         info = self.models.infos[self.at]
-        self.layer = min(selection.layer, int(info["n_layers"]) - 1)
-        self.head = min(selection.head, int(info["n_heads"]) - 1)
+        self.layer = min(selection.layer, info.n_layers - 1)
+        self.head = min(selection.head, info.n_heads - 1)
         self._chosen = chosen
 
     @property
@@ -111,7 +111,7 @@ class Trajectory:
             return ""
         note = f"{said}. " if (said := self.checkpoints.note()) else ""
         return (
-            f"{self.models.infos[self.at]['label']} stands alone here, so there is no trajectory. {note}"
+            f"{self.models.infos[self.at].label} stands alone here, so there is no trajectory. {note}"
             "Measure several checkpoints of one training in one run: name their revisions on the left."
         )
 
@@ -128,7 +128,7 @@ class Trajectory:
     def series(self, name: str, model: int | None = None) -> Floats:
         """A statistic of the checkpoints, or of one `model`: (checkpoint, layer[, head]); the median over samples."""
         info = self.models.infos[self.at]
-        own = {"layer": slice(int(info["n_layers"])), "head": slice(int(info["n_heads"]))}
+        own = {"layer": slice(info.n_layers), "head": slice(info.n_heads)}
         values = self._at(name).isel(model=list(self.checkpoints.models) if model is None else [model])
         values = values.isel({dim: part for dim, part in own.items() if dim in values.dims})
         dims = ["model", "layer", *(["head"] if "head" in values.dims else [])]

@@ -7,6 +7,7 @@ import numpy as np
 
 from engine.spectra.relaxation import Relaxation, relax
 from engine.spectra.trends import Regimes
+from engine.studies import cited
 from gui.plots.figure import Axis, Figure, Floats, Line, Mark, Panel, Points, Rule
 from gui.plots.selection import Pick, Selection
 from gui.views.trajectories.curves import WAITING, begin, curve, marked, noted, phase_marks, phases_of, phrase
@@ -177,9 +178,10 @@ def _order(fit: Relaxation) -> str:
     """What the sure times say about S2's τ₁ < τ₂ < …"""
     tau = fit.tau[[not why for why in fit.why]]
     if len(tau) < 2:
-        return "Fewer than two modes have a sure τ, so S2’s order τ₁ < τ₂ < … cannot be judged"
+        return cited("Fewer than two modes have a sure τ, so the order τ₁ < τ₂ < … (S2 eq. 1) cannot be judged")
     rising = int((np.diff(tau) > 0).sum())
-    return f"S2 says τ₁ < τ₂ < …: so it is between {rising} of {len(tau) - 1} neighbours among the modes with a sure τ"
+    order = cited("The order τ₁ < τ₂ < … (S2 eq. 1) is found between")
+    return f"{order} {rising} of {len(tau) - 1} neighbours with a sure τ"
 
 
 def _subscript(number: int) -> str:

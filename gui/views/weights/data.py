@@ -64,11 +64,11 @@ class WeightsSlice(ModelSlice):
     @property
     def shape(self) -> tuple[int, int]:
         """Layers and heads of this model."""
-        return self.layers, int(self.info["n_heads"])
+        return self.layers, self.info.n_heads
 
     @property
     def d_head(self) -> int:
-        return int(self.info["d_head"])
+        return self.info.d_head
 
     def has(self, name: str) -> bool:
         return stored(self.matrix, name) in self.dataset

@@ -43,7 +43,7 @@ def _spectrum_marks(weights: WeightsSlice, layer: int, head: int, options: Spect
         marks.append(Line(rank, twin.spectrum(layer, head) / unit(twin), "random-init twin", "twin"))
     floor = float(weights.dataset["storage_floor"].values[weights.model]) * eigenvalues[0]
     if eigenvalues[-1] < 100 * floor:
-        marks.append(Rule("y", floor, f"rounding of the stored {weights.info['storage_dtype']}", "muted"))
+        marks.append(Rule("y", floor, f"rounding of the stored {weights.info.storage_dtype}", "muted"))
     hover = tuple(f"λ{k} = {value:.4g}" for k, value in enumerate(eigenvalues, 1))
     marks.append(Line(rank, eigenvalues, "this head", "data", width=2, markers=True, hover=hover))
     return tuple(marks)

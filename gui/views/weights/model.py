@@ -268,7 +268,7 @@ def compare(dataset: "xr.Dataset", selection: Selection, options: CompareOptions
             depth = np.arange(layers) / max(layers - 1, 1)
             picks = tuple(weights.pick(layer, clamp(weights, selection)[1]) for layer in range(layers))
             mean = _layer_mean(weights.heads(name))
-            twin = bool(weights.info["twin"])
+            twin = weights.info.twin
             marks.append(
                 Line(
                     depth,

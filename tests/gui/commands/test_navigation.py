@@ -1,10 +1,9 @@
 """Walking stays inside the dataset that is shown."""
 
-import json
-
 import pytest
 import xarray as xr
 from PySide6.QtCore import QObject
+from session_examples import INFO, models_attr
 
 from gui.commands.navigation import Navigation
 from gui.plots.selection import Selection
@@ -17,8 +16,8 @@ class Shown(QObject):
     def __init__(self) -> None:
         super().__init__()
         shapes = [(False, 6), (True, 6), (False, 2), (True, 2)]
-        infos = [{"twin": twin, "n_layers": layers, "n_heads": 3} for twin, layers in shapes]
-        self.dataset = xr.Dataset(attrs={"models": json.dumps(infos)})
+        infos = [INFO.model_copy(update={"twin": twin, "n_layers": layers, "n_heads": 3}) for twin, layers in shapes]
+        self.dataset = xr.Dataset(attrs={"models": models_attr(infos)})
 
 
 @pytest.fixture

@@ -1,10 +1,9 @@
 """The inspector's numbers and its sentence, on heads whose answer is known."""
 
-import json
-
 import numpy as np
 import pytest
 import xarray as xr
+from session_examples import INFO, models_attr
 
 from gui.panes.inspector import Inspector, number, probability
 from gui.plots.selection import Selection
@@ -25,8 +24,8 @@ def dataset(law: float, naive: float, q: float, *, arrived: bool = True) -> xr.D
         ds[f"p_{name}"] = value(q / 2)
         ds[f"q_{name}"] = value(q)
     ds["outside_law"], ds["outside_naive"] = value(law), value(naive)
-    info = {"label": "tiny", "n_layers": 1, "n_heads": 1, "d_head": D_HEAD, "twin": False}
-    return ds.assign_attrs(models=json.dumps([info]))
+    info = INFO.model_copy(update={"label": "tiny", "n_layers": 1, "n_heads": 1, "d_head": D_HEAD})
+    return ds.assign_attrs(models=models_attr([info]))
 
 
 @pytest.mark.parametrize(

@@ -1,28 +1,27 @@
 """The timeline plays the checkpoints of the shown dataset in the order of training, and knows which belong together."""
 
-import json
-
 import numpy as np
 import pytest
 import xarray as xr
 from PySide6.QtCore import QObject, Qt, Signal
+from session_examples import INFO, models_attr
 
+from engine.models.info import ModelInfo
+from engine.request import ModelSpec, Request
 from gui.panes.timeline import Timeline
 from gui.plots.selection import Selection
 from gui.state.selection import SelectionModel
 from gui.views.trajectories.checkpoint_series import Models, names
 
 
-def info(revision: str | None, step: int | None, twin: bool = False, layers: int = 6, source: str = "m") -> dict:
+def info(revision: str | None, step: int | None, twin: bool = False, layers: int = 6, source: str = "m") -> ModelInfo:
     label = f"{source}@{revision}{' (random twin)' if twin else ''}"
-    return {
-        "label": label, "source": source, "revision": revision, "twin": twin, "step": step, "architecture": "T",
-        "n_layers": layers, "n_heads": 3, "d_model": 8, "d_head": 4,
-    }  # fmt: skip
+    own = {"label": label, "source": source, "revision": revision, "twin": twin, "step": step, "n_layers": layers}
+    return INFO.model_copy(update=own | {"n_heads": 3, "d_model": 8, "d_head": 4})
 
 
-def dataset(*infos: dict) -> xr.Dataset:
-    return xr.Dataset(attrs={"models": json.dumps(infos)})
+def dataset(*infos: ModelInfo) -> xr.Dataset:
+    return xr.Dataset(attrs={"models": models_attr(infos)})
 
 
 TRAINING = dataset(
@@ -147,8 +146,8 @@ def test_other_architectures_and_trainings_are_not_connected_and_named():
 def test_folders_side_by_side_are_one_training_and_seeds_are_not():
     folders = dataset(*(info(None, step, source=f"/runs/one/checkpoint-{step}") for step in (20, 10)))
     assert Models.of(folders).checkpoints(0).models == (1, 0)
-    asked = [{"seed": 0}, {"seed": 1}]
-    seeded = dataset(info("a", 1), info("a", 1)).assign_attrs(request=json.dumps({"models": asked}))
+    request = Request(analysis="weights", models=(ModelSpec(seed=0), ModelSpec(seed=1)))
+    seeded = dataset(info("a", 1), info("a", 1)).assign_attrs(request=request.model_dump_json())
     assert Models.of(seeded).checkpoints(0).models == (0,)
 
 

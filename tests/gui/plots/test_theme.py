@@ -12,7 +12,7 @@ from gui.plots import theme
 CATEGORICAL = [f"c{i}" for i in range(8)]
 SEMANTIC = ["data", "null", "naive", "twin", "shuffled", "law", "accent", "muted", "ink", *CATEGORICAL]
 
-# Machado, Oliveira & Fernandes (2009), severity 1, on linear RGB
+# Machado, Oliveira and Fernandes (2009), severity 1, on linear RGB
 BLINDNESS = {
     "none": np.eye(3),
     "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],

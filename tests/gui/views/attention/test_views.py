@@ -255,7 +255,7 @@ def test_theory_marks_the_closed_forms_that_mathematics_contradicts(dataset):
 
 def test_eigenvalues_relax_from_the_disk_to_those_of_the_head(encoder):
     start, middle, end = (
-        named(draw("theory_training", encoder, Selection(0, 1, 1), t=t, growth=0.0), "λ(t) by S2 eq. 1")
+        named(draw("theory_training", encoder, Selection(0, 1, 1), t=t, growth=0.0), "λ(t) by Adkine 2025, eq. 1")
         for t in (0.0, 1.0, 5.0)
     )
     initial, now, late = (mark.x + 1j * mark.y for mark in (start, middle, end))

@@ -171,7 +171,7 @@ def test_an_outlier_of_the_twin_selects_its_sample_and_keeps_the_model(dataset):
 def test_delta_says_how_it_is_read(dataset):
     assert "one direction dominates" in draw("boxes", dataset, statistic="delta").note
     figure = draw("boxes", dataset)
-    assert figure.rows[0][0].y.label == "spectral norm σ₁ (ρ in S0)"
+    assert figure.rows[0][0].y.label == "spectral norm σ₁ (ρ in Vo and Tong 2025, eq. 7)"
 
 
 def test_one_sample_is_followed_through_all_layers(dataset):

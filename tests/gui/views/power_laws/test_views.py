@@ -246,6 +246,7 @@ def test_claims_are_a_table_with_verdicts(analysis):
         "gradients": "Without fine-tuning, α of gradients falls almost monotonically with depth",
     }
     assert verdicts[says[analysis]] == "holds"
+    assert all(row[0].startswith("Liu, Paquette and Sous 2025, §") for row in figure.table.rows)
     assert set(verdicts.values()) <= {"holds", "fails", "cannot say"}
     assert "hold" in figure.title
 

@@ -1,10 +1,9 @@
 """Views over training on a dataset whose every number is known."""
 
-import json
-
 import numpy as np
 import pytest
 import xarray as xr
+from session_examples import models_attr
 from trajectory_parts import LAYERS, ORDER, STEPS, TAU, TRAINING, info, make
 
 from engine.resources import RESOURCES
@@ -142,8 +141,8 @@ def test_a_missing_checkpoint_leaves_a_gap_and_no_phases():
 
 
 def test_without_steps_there_is_an_order_but_no_relaxation():
-    infos = [{**info(step), "step": None} for step in STEPS]
-    dataset = make([info(step) for step in STEPS]).assign_attrs(models=json.dumps(infos))
+    infos = [info(step).model_copy(update={"step": None}) for step in STEPS]
+    dataset = make([info(step) for step in STEPS]).assign_attrs(models=models_attr(infos))
     assert draw("training", dataset, statistic="npr").rows[0][0].x.label == "checkpoint"
     assert "needs training steps" in draw("training_relaxation", dataset, spectrum="eigenvalues").empty
 
