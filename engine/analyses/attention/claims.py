@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.analyses.attention.plan import SINK
 from engine.analyses.claims import Claim, Verdict
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def _logarithm(of: "xr.Dataset") -> Measured:
     exponent = exponent[there]
     beyond = beyond_logarithm(aic[there], exponent)
     faster, slower = int((beyond > CLEAR).sum()), int((beyond < -CLEAR).sum())
-    sinks = int((np.nanmean(of["sink"].values[there], -1) >= 0.5).sum())
+    sinks = int((np.nanmean(of["sink"].values[there], -1) >= SINK).sum())
     bound = of["norm_spectral_of_bound"].values[there]
     clearly, open_ = int((beyond > DECISIVE).sum()), len(beyond) - slower - faster
     number = (

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 CHUNK = 32
 """Samples of one unit: they go through the model once."""
 FIRST_LENGTH = 16
+SINK = 0.5
+"""Mean weight on the first token from which a head counts as a sink head."""
 # One layer's matrices at the longest length, and what is computed of them, fit into this.
 LENGTH_BYTES = 2**31
 # Matrices that are kept of one model.

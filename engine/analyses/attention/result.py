@@ -31,8 +31,6 @@ SAMPLED = (
 )  # fmt: skip
 NEEDS_SINGULAR = {"erank", "r_l1l2", "alpha_rank", "alpha_rank_se", "r2"}
 SWEPT = ("erank", "r_l1l2", "spectral_norm", "output_error", "expressivity")
-SINK = 0.5
-"""A head is called a sink head if its tokens give, on average, this share of their weight to the first one."""
 
 
 def result(
