@@ -13,7 +13,7 @@ from PySide6.QtWidgets import (
     QToolButton,
 )
 
-from engine.runs.child import Inspected
+from engine.runs.jobs.job import State
 from gui.commands.actions import Actions, WindowState
 from gui.commands.figures import FigureCommands
 from gui.commands.files import FileCommands
@@ -35,10 +35,10 @@ from gui.panes.view_state import ViewState
 from gui.panes.view_sync import ViewSync
 from gui.panes.workspace import ViewPanel, Workspace, navigators
 from gui.plots.theme import Mode, Theme
+from gui.state.background_tasks import BackgroundTasks
 from gui.state.compute_host import Host
 from gui.state.document import Document
 from gui.state.garbage import Collector
-from gui.state.jobs import Jobs
 from gui.state.results import Results
 from gui.state.runs import RunRow, Runs
 from gui.state.selection import SelectionModel
@@ -56,10 +56,10 @@ class MainWindow(QMainWindow):
         self._app, self.settings, self.theme = app, settings, theme
         self.selection = SelectionModel(self)
         self.garbage = Collector(self)
-        self.host, self.jobs = Host(self), Jobs(self)
+        self.host, self.tasks = Host(self), BackgroundTasks(self)
         self.document = Document(home, self)
         self.runs = Runs(self.host, self)
-        self.results = Results(self.document, self.runs, self.jobs, self)
+        self.results = Results(self.document, self.runs, self.tasks, self)
         self.navigation = Navigation(self.selection, self.results, self)
 
         self.messages = MessageBar()
@@ -81,7 +81,7 @@ class MainWindow(QMainWindow):
             self, (self.messages, self.workspace, self.navigator, self.timeline), sides, settings
         )
 
-        self.file_commands = FileCommands(self.document, self.jobs, settings, self)
+        self.file_commands = FileCommands(self.document, self.tasks, settings, self)
         self.figure_commands = FigureCommands(self.workspace, self)
         panes = (self.model_pane, self.parameters, self.runs_pane)
         self.run_commands = RunCommands(self.host, self.document, self.runs, panes, settings, self)
@@ -90,7 +90,7 @@ class MainWindow(QMainWindow):
         drawn = (self.workspace, self.navigator, self.inspector)
         self.view_sync = ViewSync(self.results, self.selection, drawn, self)
         shown, panels = (self.results, self.runs), (self.workspace, self.navigator)
-        self.view_state = ViewState(self.document, self.jobs, shown, self.selection, panels, self)
+        self.view_state = ViewState(self.document, self.tasks, shown, self.selection, panels, self)
 
         commands = ("file_commands", "figure_commands", "run_commands", "navigation")
         panes_with_commands = ("inspector", "timeline", "dock_layout")
@@ -125,7 +125,7 @@ class MainWindow(QMainWindow):
 
     def _connect(self) -> None:
         self.document.changed.connect(self._document_changed)
-        self.host.replied.connect(self._answered)
+        self.host.replied.connect(self.model_pane.follow)
         self.runs.changed.connect(self._update_actions)
         self.runs.ended.connect(self._ended)
         self.results.shown.connect(self._update_actions)
@@ -136,13 +136,13 @@ class MainWindow(QMainWindow):
             failing.failed.connect(self.messages.show_error)
         self.file_commands.said.connect(self._say)
         self.run_commands.said.connect(self.messages.show_message)
-        self.model_pane.inspect.connect(self.host.inspect)
+        self.model_pane.inspect.connect(self.host.ask)
         self.model_pane.changed.connect(self.run_commands.tell_needs)
         self.model_pane.list_checkpoints.connect(self._list_checkpoints)
         self.parameters.changed.connect(self.run_commands.tell_needs)
         for helped in (self.workspace, self.navigator, self.inspector, self.figure_commands, self.run_commands.tuner):
             helped.help_requested.connect(self._help_page)
-        self.jobs.doing.connect(self.doing.setText)
+        self.tasks.doing.connect(self.doing.setText)
         self.theme.changed.connect(self._restyle)
         self._guard = ArrowGuard(self)
         self._app.installEventFilter(self._guard)
@@ -176,13 +176,8 @@ class MainWindow(QMainWindow):
         self.run_commands.tell_needs()
 
     @Slot(object)
-    def _answered(self, reply: object) -> None:
-        if isinstance(reply, Inspected):
-            self.model_pane.show_facts(reply)
-
-    @Slot(object)
     def _ended(self, row: RunRow) -> None:
-        if row.state == "failed" or row.missing:
+        if row.state is State.FAILED or row.missing:
             self.messages.show_message(row.message, row.detail)
 
     @Slot()
@@ -210,7 +205,7 @@ class MainWindow(QMainWindow):
 
             return checkpoints(source)
 
-        self.jobs.do("Looking for checkpoints", find, self.model_pane.choose_checkpoints, self.messages.show_error)
+        self.tasks.do("Looking for checkpoints", find, self.model_pane.choose_checkpoints, self.messages.show_error)
 
     @Slot()
     def _list_recent(self) -> None:
@@ -286,7 +281,7 @@ class MainWindow(QMainWindow):
         self.navigator.figure_area.load()
         self._show_form(self.workspace.analysis)
         self.host.start()
-        self.jobs.do("", _warm_up, _done, _done)
+        self.tasks.do("", _warm_up, _done, _done)
         self.model_pane.ask_facts()
         self.view_sync.present()
         self.ready.emit()
@@ -298,7 +293,7 @@ class MainWindow(QMainWindow):
         self.dock_layout.save()
         self._app.removeEventFilter(self._guard)
         self.view_state.flush()
-        self.jobs.close()
+        self.tasks.close()
         self.host.close()
         self.document.close()
         self.garbage.close()

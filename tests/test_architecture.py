@@ -45,7 +45,9 @@ def test_the_import_contracts_hold() -> None:
     assert done.returncode == 0, done.stdout[-3000:]
 
 
-@pytest.mark.parametrize("module", ["gui.app", "engine.runs.child", "engine.cli.commands", "engine.sessions.store"])
+@pytest.mark.parametrize(
+    "module", ["gui.app", "engine.runs.jobs.process", "engine.cli.commands", "engine.sessions.store"]
+)
 def test_what_is_needed_at_once_imports_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print(*(set({HEAVY!r}) & set(sys.modules)))"
     assert python(code).split() == []

@@ -16,7 +16,7 @@ from engine.request import DataSpec, Device, ModelSpec, Request
 if TYPE_CHECKING:
     import xarray as xr
 
-    from engine.runs.loop import Opened
+    from engine.runs.model_cache import ModelCache
     from engine.sessions.store import Run, Session
 
 WIDE = 200  # where numbers must not be cut: a narrow terminal wraps the line itself
@@ -112,7 +112,7 @@ app.command()(tune)
 @app.command()
 def resume(session: SessionPath, as_json: AsJson = False) -> None:
     """Finish every run of a session that is not finished; damaged units are computed again."""
-    from engine.runs.loop import Opened
+    from engine.runs.model_cache import ModelCache
     from engine.sessions.store import Session
 
     with Session.open(session) as store:
@@ -120,9 +120,9 @@ def resume(session: SessionPath, as_json: AsJson = False) -> None:
         runs = store.runs()
         if not runs:
             raise UserError(f"There is no run in “{session}” yet.")
-        opened = Opened()
+        models = ModelCache()
         for stored in runs:  # finished ones too: it looks at their units and result, which costs little
-            _carry_out(store, stored, as_json, opened, quiet=stored.finished)
+            _carry_out(store, stored, as_json, models, quiet=stored.finished)
 
 
 def _require_writable(session: "Session") -> None:
@@ -132,7 +132,7 @@ def _require_writable(session: "Session") -> None:
 
 
 def _carry_out(
-    session: "Session", run: "Run", as_json: bool, opened: "Opened | None" = None, quiet: bool = False
+    session: "Session", run: "Run", as_json: bool, models: "ModelCache | None" = None, quiet: bool = False
 ) -> None:
     from engine import events
     from engine.cli.follow import follow
@@ -140,7 +140,7 @@ def _carry_out(
     errors = Console(stderr=True)
     resumable = f"Resume with: python main.py resume {session.path}"
     try:
-        follower = follow(session, run, errors, opened)
+        follower = follow(session, run, errors, models)
     except KeyboardInterrupt:
         errors.print(f"Stopped at once; what was committed is kept. {resumable}", markup=False, soft_wrap=True)
         raise typer.Exit(130) from None

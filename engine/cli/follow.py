@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from engine import events
-from engine.runs.loop import Opened, execute
+from engine.runs.loop import execute
+from engine.runs.model_cache import ModelCache
 from engine.sessions.store import Run, Session
 
 
@@ -66,7 +67,7 @@ class Follower:
             self.say(f"{event.done}/{event.total} {event.doing}{', ' if left else ''}{left}")
 
 
-def follow(session: Session, run: Run, console: Console, opened: Opened | None = None) -> Follower:
+def follow(session: Session, run: Run, console: Console, models: ModelCache | None = None) -> Follower:
     """Execute `run` in this process; the follower says how it ended.
 
     Raises
@@ -76,7 +77,7 @@ def follow(session: Session, run: Run, console: Console, opened: Opened | None =
     """
     stopping = "Stopping after this unit; press Ctrl-C again to stop at once."
     with Follower(console) as follower, interruptible(lambda: follower.say(stopping)) as cancelled:
-        execute(session, run, follower, cancelled.is_set, opened)
+        execute(session, run, follower, cancelled.is_set, models)
     return follower
 
 

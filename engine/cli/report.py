@@ -41,7 +41,7 @@ def as_json(run: Run, result: "xr.Dataset", seconds: float) -> dict[str, Any]:
 
 def verification_as_json(outcome: "Outcome") -> dict[str, Any]:
     """The largest relative error of every component and layer, in the order of `layers` and `components`."""
-    first = outcome.found[0]
+    first = outcome.verifications[0]
     return {
         "passed": outcome.passed,
         "tolerance": first.tolerance,

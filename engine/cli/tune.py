@@ -34,7 +34,7 @@ def tune(
     """Fine-tune a causal or masked model on a text; the same command resumes what was stopped."""
     from engine.analyses.parameters import checked
     from engine.cli.follow import interruptible
-    from engine.runs.loop import resolve_device
+    from engine.runs.device import resolve_device
     from engine.training.tuning import tune as carry_out
 
     values = {"epochs": epochs, "learning_rate": learning_rate, "warmup": warmup, "batch": batch, "length": length}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from engine.errors import UserError
 from engine.jacobians.state import State
 from engine.jacobians.tracing import Blocks
-from engine.models.memory import in_halves
+from engine.models.memory import halve_on_oom
 
 # Tokens that go through a block at a time; halved where the device runs out of memory.
 BATCH_TOKENS = 2**13
@@ -134,7 +134,7 @@ class ResidualStream:
         def alone(batch: _Batch) -> str:
             return f"One sample of {int(self.lengths[batch.samples].max())} tokens does"
 
-        parts = (part for batch in batches for part in in_halves(lambda one: forward(one).cpu(), batch, alone))
+        parts = (part for batch in batches for part in halve_on_oom(lambda one: forward(one).cpu(), batch, alone))
         done = [self._finite(batch.samples, hidden, layer) for batch, hidden in parts]
         kept = [batch for batch in done if len(batch.samples)]
         if not kept:

@@ -51,24 +51,31 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "can't allocate memory" in str(error)  # torch's CPU allocator
 
 
-def in_halves(work: Callable[[S], T], items: S, alone: Callable[[S], str] | None = None) -> Iterator[tuple[S, T]]:
-    """What `work` gives of `items`, or of their halves in turn where memory runs out: each item once, in order.
+def halve_on_oom(work: Callable[[S], T], items: S, alone: Callable[[S], str] | None = None) -> Iterator[tuple[S, T]]:
+    """Call `work` on `items`, or on halves of them in turn where memory runs out: each item once, in order.
 
     Parameters
     ----------
+    work : callable
+        Called with `items` or a slice of them.
     items : a sequence
         Its slices are of its own kind.
     alone : callable, optional
-        Says of a single item, in the beginning of a sentence, that it does not fit.
+        Begins the sentence which says that a single item does not fit ("… do", "… does").
+
+    Yields
+    ------
+    part, result
+        A slice of `items`, and what `work` returned for it.
 
     Raises
     ------
     UserError
         If a single item does not fit and `alone` is there to say so; without it, the error itself.
     """
-    found: tuple[T] | None
+    result: tuple[T] | None
     try:
-        found = (work(items),)
+        result = (work(items),)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -78,14 +85,14 @@ def in_halves(work: Callable[[S], T], items: S, alone: Callable[[S], str] | None
             raise UserError(
                 f"{alone(items)} not fit into the memory of the device. Choose shorter samples, or the CPU."
             ) from None
-        found = None
-    if found is not None:
-        yield items, found[0]
+        result = None
+    if result is not None:
+        yield items, result[0]
         return
     release()  # outside of the handler, which would keep the failed tensors alive
     half = len(items) // 2
     for part in (items[:half], items[half:]):
-        yield from in_halves(work, part, alone)
+        yield from halve_on_oom(work, part, alone)
 
 
 def gigabytes(count: int) -> str:

@@ -9,8 +9,9 @@ from engine.data.tokens import tokens
 from engine.jacobians.attention import Context
 from engine.jacobians.verify import Verification, verify
 from engine.models.opening import describe
-from engine.request import DataSpec, ModelSpec
-from engine.runs.loop import Opened, resolve_device
+from engine.request import DataSpec, Device, ModelSpec
+from engine.runs.device import resolve_device
+from engine.runs.model_cache import ModelCache
 
 CONTEXTS: tuple[Context, ...] = ("in_context", "isolated")
 TOKENS = 32
@@ -19,18 +20,18 @@ TOKENS = 32
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was found in each context of `CONTEXTS`."""
+    """The verification in each context of `CONTEXTS`."""
 
-    found: tuple[Verification, ...]
+    verifications: tuple[Verification, ...]
 
     @property
     def passed(self) -> bool:
-        return all(one.passed for one in self.found)
+        return all(verification.passed for verification in self.verifications)
 
     @property
     def sentence(self) -> str:
         """The outcome in one sentence."""
-        worst = max(self.found, key=lambda one: one.worst)
+        worst = max(self.verifications, key=lambda verification: verification.worst)
         layers = len(worst.layers)
         where = f"over {layers} layer{'s' * (layers > 1)}, both contexts"
         if self.passed:
@@ -42,25 +43,35 @@ class Outcome:
 
     def errors(self) -> dict[str, list[list[float]]]:
         """The largest relative error over samples, by context, layer and component."""
-        return {one.context: one.errors.nan_to_num(-1.0, posinf=inf).amax(2).T.tolist() for one in self.found}
+        return {
+            verification.context: verification.errors.nan_to_num(-1.0, posinf=inf).amax(2).T.tolist()
+            for verification in self.verifications
+        }
 
     def rows(self) -> list[tuple[str, ...]]:
         """The errors as a table: a heading, then a row for each context and layer."""
-        first = self.found[0]
+        first = self.verifications[0]
         return [("context", "layer", *first.components)] + [
             (context, str(layer), *(f"{error:.1e}" for error in row))
             for context, rows in self.errors().items()
             for layer, row in zip(first.layers, rows, strict=True)
         ]
 
+    @property
+    def table(self) -> str:
+        """The rows, in columns of text."""
+        rows = self.rows()
+        widths = (12, 7, *[10] * (len(rows[0]) - 2))
+        return "\n".join("".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
 
 def verify_model(
     spec: ModelSpec,
     data: DataSpec,
-    device: str,
+    device: Device,
     seed: int,
     progress: Callable[[str], None],
-    opened: Opened | None = None,
+    models: ModelCache | None = None,
 ) -> Outcome:
     """Verify every layer of a model in float64 and in both contexts, on samples of at most `TOKENS` tokens.
 
@@ -68,7 +79,7 @@ def verify_model(
     ----------
     progress : callable
         Called with a phrase before each layer; what it raises ends the verification.
-    opened : Opened, optional
+    models : ModelCache, optional
         Keeps the model for what comes next; without it the model is closed at the end.
 
     Raises
@@ -79,19 +90,19 @@ def verify_model(
     info = describe(spec)
     # The reference differentiates the loaded module, which must not be a rounding of what is stored.
     spec = spec.model_copy(update={"dtype": "float64" if info.storage_dtype == "float64" else "float32"})
-    models = opened or Opened()
+    cache = models or ModelCache()
     try:
-        model = models.get(spec, seed, resolve_device(device), info)
+        model = cache.get(spec, seed, resolve_device(device), info)
         data = data.model_copy(update={"length": min(data.length, TOKENS)})
         if data.source.endswith(".npy"):
             ids = tokens(data, None, seed, vocab_size=info.vocab_size)
         else:
             ids = sentences(data, model.tokenizer(), seed)
 
-        def found(context: Context) -> Verification:
+        def verified(context: Context) -> Verification:
             return verify(model, ids, context=context, progress=lambda layer: progress(f"{context}, layer {layer}"))
 
-        return Outcome(tuple(map(found, CONTEXTS)))
+        return Outcome(tuple(map(verified, CONTEXTS)))
     finally:
-        if opened is None:
-            models.close()
+        if models is None:
+            cache.close()

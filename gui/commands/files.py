@@ -8,8 +8,8 @@ from PySide6.QtCore import QObject, Signal, Slot
 from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
 
 from engine.errors import UserError
+from gui.state.background_tasks import BackgroundTasks
 from gui.state.document import SUFFIX, Document
-from gui.state.jobs import Jobs
 from gui.state.settings import Settings
 
 
@@ -19,9 +19,9 @@ class FileCommands(QObject):
     said = Signal(str)
     failed = Signal(object)
 
-    def __init__(self, document: Document, jobs: Jobs, settings: Settings, window: QWidget) -> None:
+    def __init__(self, document: Document, tasks: BackgroundTasks, settings: Settings, window: QWidget) -> None:
         super().__init__(window)
-        self._document, self._jobs, self._settings, self._window = document, jobs, settings, window
+        self._document, self._tasks, self._settings, self._window = document, tasks, settings, window
 
     @Slot()
     def new(self) -> None:
@@ -137,7 +137,7 @@ class FileCommands(QObject):
         self._work("Verifying the session", lambda: verify(session.path), tell)
 
     def _work(self, title: str, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        self._jobs.do(title, work, then, self.failed.emit)
+        self._tasks.do(title, work, then, self.failed.emit)
 
     def _offer_readonly(self, locked: UserError) -> bool:
         answer = QMessageBox.question(

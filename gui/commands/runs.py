@@ -7,8 +7,9 @@ from PySide6.QtWidgets import QWidget
 
 from engine.errors import UserError
 from engine.request import Request
-from engine.runs.child import Verified, Verify
-from engine.runs.sentence import Attend
+from engine.runs.jobs.attend import Attend
+from engine.runs.jobs.job import Reply
+from engine.runs.jobs.verify import Verify
 from engine.training.spec import tuning_bytes
 from gui.panes.log import LogDialog
 from gui.panes.model import BUILTIN, ModelPane
@@ -56,6 +57,7 @@ class RunCommands(QObject):
         self._document, self._runs, self._settings, self._window = document, runs, settings, window
         self._model_pane, self._parameters, self._pane = panes
         self._host = host
+        self._verification: int | None = None  # the id of the job
         self.tuner = Tuner(host, self._model_pane, settings, document.home, window)
         host.replied.connect(self._answered)
         self._parameters.run.connect(self.run)
@@ -115,21 +117,26 @@ class RunCommands(QObject):
         """Compare the closed-form Jacobians of the model in the Model pane with automatic differentiation."""
         try:
             spec, data = self._model_pane.specs()[0], self._model_pane.data.value().model_copy(update={"samples": 1})
-            message = Verify(spec, data, self._model_pane.device_name(), self._parameters.seed.read())
+            job = Verify(spec, data, self._model_pane.device_name(), self._parameters.seed.read())
         except UserError as error:
             self.failed.emit(error)
             return
         self.said.emit(f"Verifying the closed forms of {spec.label} in every layer …", "", "notice")
-        self._host.verify(message)
+        self._verification = job.id
+        self._host.ask(job)
 
     def attend(self, text: str) -> Attend:
         """The question for the attention of `text`, put to the model in the Model pane."""
         return Attend(self._model_pane.specs()[0], text, self._model_pane.device_name(), self._parameters.seed.read())
 
     @Slot(object)
-    def _answered(self, reply: object) -> None:
-        if isinstance(reply, Verified):
-            self.said.emit(reply.text, reply.detail, "notice" if reply.passed else "error")
+    def _answered(self, reply: Reply) -> None:
+        if reply.id != self._verification or not reply.state.ended:
+            return
+        if reply.error is not None:
+            self.failed.emit(reply.error)
+        else:
+            self.said.emit(reply.answer.text, reply.answer.table, "notice" if reply.answer.passed else "error")
 
     @Slot()
     def cancel(self) -> None:

@@ -25,7 +25,8 @@ from PySide6.QtWidgets import (
 from engine.errors import UserError
 from engine.models.info import ModelInfo
 from engine.request import DataSpec, Device, ModelSpec, Request, Tuning, conditions
-from engine.runs.child import Inspected
+from engine.runs.jobs.inspect import Inspect
+from engine.runs.jobs.job import Reply
 from gui.look.widgets import set_role, tool_button
 from gui.panes.form import Form, make_editor
 
@@ -38,8 +39,8 @@ SETTLE_MS = 500
 class ModelPane(QWidget):
     """Edits the models and the data of a request, and shows the facts of the model that is named.
 
-    `inspect` asks for a model's facts (answer with `show_facts`), `list_checkpoints` for the revisions of a source
-    (answer with `choose_checkpoints`).
+    `inspect` carries an `Inspect` for the compute process, whose replies `follow` takes; `list_checkpoints` asks for
+    the revisions of a source (answer with `choose_checkpoints`).
     """
 
     changed = Signal()
@@ -49,6 +50,7 @@ class ModelPane(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.info: ModelInfo | None = None
+        self._inspection: int | None = None  # the id of the job that is asked for the facts of what the fields name
         fields = ModelSpec.model_fields
         self.source = QComboBox(editable=True)
         self.source.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
@@ -197,22 +199,22 @@ class ModelPane(QWidget):
             self._show(str(error), problem=True)
             return
         self._show("Reading the model’s config …", problem=False)
-        self.inspect.emit(spec)
+        job = Inspect(spec)
+        self._inspection = job.id
+        self.inspect.emit(job)
 
-    def show_facts(self, answer: Inspected) -> None:
-        """Take an answer to `inspect`; one that comes too late, for another model, is dropped."""
-        try:
-            if answer.spec != self.specs()[0]:
-                return
-        except UserError:
+    @Slot(object)
+    def follow(self, reply: Reply) -> None:
+        """Show the facts that are asked for; those of a model that is no longer named are dropped."""
+        if reply.id != self._inspection or not reply.state.ended:
             return
-        self.info = answer.info
-        if answer.info is None:
-            self._show(str(answer.error), problem=True)
+        self.info = reply.answer
+        if self.info is None:
+            self._show(str(reply.error), problem=True)
         else:
-            self._show(describe(answer.info), problem=False)
-            self.notices.setText("\n".join(answer.info.notices))
-            self.notices.setVisible(bool(answer.info.notices))
+            self._show(describe(self.info), problem=False)
+            self.notices.setText("\n".join(self.info.notices))
+            self.notices.setVisible(bool(self.info.notices))
         self.changed.emit()
 
     def show_needs(self, text: str, enough: bool) -> None:
@@ -269,7 +271,7 @@ class ModelPane(QWidget):
 
     @Slot()
     def _edited(self) -> None:
-        self.info = None
+        self.info = self._inspection = None
         self._settled.start()
         self.changed.emit()
 

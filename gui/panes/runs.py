@@ -18,6 +18,7 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from engine.runs.jobs.job import State
 from gui.state.runs import RunRow, Runs
 
 COLUMNS = ("Run", "State", "Progress", "Time left", "")
@@ -122,7 +123,7 @@ class RunsPane(QWidget):
 
     def _fill(self, item: QTreeWidgetItem, row: RunRow) -> None:
         doing = row.doing if row.active else row.message
-        for column, text in enumerate((row.title, row.state, "", clock(row.remaining), doing)):
+        for column, text in enumerate((row.title, str(row.state), "", clock(row.remaining), doing)):
             item.setText(column, text)
         item.setData(2, SHARE, (row.done, row.total))
         item.setToolTip(0, f"{row.title}\n{row.run}")
@@ -130,7 +131,7 @@ class RunsPane(QWidget):
 
     def _enable(self) -> None:
         row = self.current
-        self.cancel_button.setEnabled(row is not None and row.state in ("running", "queued"))
+        self.cancel_button.setEnabled(row is not None and row.state in (State.RUNNING, State.QUEUED))
         self.resume_button.setEnabled(row is not None and row.resumable)
         self.log_button.setEnabled(row is not None)
 

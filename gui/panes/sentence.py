@@ -6,7 +6,8 @@ from PySide6.QtCore import QSignalBlocker, QTimer, Slot
 from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QWidget
 
 from engine.errors import UserError
-from engine.runs.sentence import Attend, Attended
+from engine.runs.jobs.attend import Attend
+from engine.runs.jobs.job import Reply
 from gui.look.widgets import set_role
 from gui.state.compute_host import Host
 from gui.state.results import Results
@@ -27,7 +28,7 @@ class SentenceBar(QWidget):
     def __init__(self, host: Host, runs: Runs, results: Results, question: Callable[[str], Attend]) -> None:
         super().__init__()
         self._host, self._runs, self._results, self._question = host, runs, results, question
-        self._asked: str | None = None
+        self._asked: Attend | None = None
         self._waits = False
         self._live = False
         self.line = QLineEdit(placeholderText="Type a sentence to see its attention at once", clearButtonEnabled=True)
@@ -74,28 +75,29 @@ class SentenceBar(QWidget):
         except UserError as error:
             self._say(error.message, problem=True)
             return
-        self._asked = text
+        self._asked = question
         self._say("Reading …")
-        self._host.attend(question)
+        self._host.ask(question)
 
     @Slot(object)
-    def _answered(self, reply: object) -> None:
-        if not isinstance(reply, Attended):
+    def _answered(self, reply: Reply) -> None:
+        question = self._asked
+        if question is None or reply.id != question.id or not reply.state.ended:
             return
         self._asked = None
         if self._waits:
             self.ask()
         if not self.line.text().strip() or not self.isVisible():
             return
-        if reply.dataset is None:
+        if reply.error is not None:
             if not self._waits:
-                self._say(reply.trouble, problem=True)
+                self._say(reply.error.message, problem=True)
             return
         self._live = True
-        self._results.show_live(reply.dataset)
+        self._results.show_live(reply.answer)
         if self._asked is None and not self._waits:
-            tokens = reply.dataset.sizes["query"]
-            self._say(f"{reply.question.spec.label}, {tokens} tokens; not kept in the session")
+            tokens = reply.answer.sizes["query"]
+            self._say(f"{question.spec.label}, {tokens} tokens; not kept in the session")
 
     @Slot()
     def _run_changed(self) -> None:

@@ -23,7 +23,8 @@ from PySide6.QtWidgets import (
 
 from engine.errors import UserError
 from engine.request import ModelSpec, Request, Tuning
-from engine.runs.tuning_job import Tune, Tuned, TuneProgress
+from engine.runs.jobs.job import Reply, State
+from engine.runs.jobs.tune import Tune, TuneProgress
 from gui.look.widgets import set_role, tool_button
 from gui.panes.form import Form, make_editor
 from gui.panes.model import ModelPane
@@ -77,11 +78,12 @@ class Curve:
 class TuningDialog(QDialog):
     """Closing it hides it: what goes on goes on, and the same command shows it again.
 
-    `start` carries a Tune, `cancel` asks to stop it, `use` a folder and the checkpoints to put into the Model pane.
+    `start` carries a Tune, `cancel` the id of the one to stop, `use` a folder and the checkpoints to put into the Model
+    pane.
     """
 
     start = Signal(object)
-    cancel = Signal()
+    cancel = Signal(int)
     use = Signal(str, str)
 
     def __init__(self, model_pane: ModelPane, parent: QWidget | None = None) -> None:
@@ -91,7 +93,7 @@ class TuningDialog(QDialog):
         self.setWindowTitle("Fine-tune")
         self._model_pane = model_pane
         self.curve = Curve()
-        self.running = False
+        self._job: Tune | None = None  # what is going on, or waits
         self.what = QLabel(wordWrap=True)
         self.form: Form[Tuning] = Form(Tuning)
         self.form.set_value(model_pane.tuning)
@@ -158,8 +160,23 @@ class TuningDialog(QDialog):
         trained = [spec for spec in self._model_pane.specs() if not spec.twin and not spec.tuning]
         return trained[-1].model_copy(update={"seed": None})
 
-    def follow(self, progress: TuneProgress) -> None:
-        """Show how far it is."""
+    @property
+    def running(self) -> bool:
+        """Whether a fine-tuning is going on, or waits."""
+        return self._job is not None
+
+    @Slot(object)
+    def follow(self, reply: Reply) -> None:
+        """Show how far it is, and how it ended; its checkpoints go into the model pane."""
+        if self._job is None or reply.id != self._job.id:
+            return
+        if reply.told is not None:
+            self._show_progress(reply.told)
+        elif reply.state.ended:
+            out, self._job = self._job.out, None
+            self._show_end(reply, out)
+
+    def _show_progress(self, progress: TuneProgress) -> None:
         self.curve.add(progress)
         self.bar.setMaximum(progress.steps)
         self.bar.setValue(progress.step)
@@ -167,25 +184,28 @@ class TuningDialog(QDialog):
         self.said.setText(f"Step {progress.step} of {progress.steps}{loss}")
         self._draw()
 
-    def finish(self, end: Tuned) -> None:
-        """Show how it ended; its checkpoints go into the model pane."""
-        self.running = False
-        set_role(self.said, "problem" if end.text else "")
-        self.said.setText(end.text or self._outcome(end))
+    def _show_end(self, reply: Reply, out: Path) -> None:
+        checkpoints: tuple[str, ...] = reply.answer or ()
+        set_role(self.said, "" if checkpoints else "problem")
+        if reply.error is not None:
+            self.said.setText(reply.error.message)
+        elif reply.state is State.STOPPED:
+            self.said.setText("Fine-tuning was stopped; starting it again in the same folder goes on from there.")
+        else:
+            self.said.setText(f"Done: {out} holds {', '.join(checkpoints)}.{self._change_of_loss()}")
         self._enable()
-        if end.checkpoints and self.take.isChecked():
-            self.use.emit(str(end.out), f"{end.checkpoints[0]}, {end.checkpoints[-1]}")
+        if checkpoints and self.take.isChecked():
+            self.use.emit(str(out), f"{checkpoints[0]}, {checkpoints[-1]}")
 
-    def _outcome(self, end: Tuned) -> str:
+    def _change_of_loss(self) -> str:
         losses = list(self.curve.held_out.values())
-        fell = ""
-        if losses:
-            before, after = losses[0], losses[-1]
-            fell = (
-                f" On the held-out text the loss went from {before:.4f} to {after:.4f} "
-                f"(perplexity {math.exp(before):.4g} to {math.exp(after):.4g})."
-            )
-        return f"Done: {end.out} holds {', '.join(end.checkpoints)}.{fell}"
+        if not losses:
+            return ""
+        before, after = losses[0], losses[-1]
+        return (
+            f" On the held-out text the loss went from {before:.4f} to {after:.4f} "
+            f"(perplexity {math.exp(before):.4g} to {math.exp(after):.4g})."
+        )
 
     @Slot()
     def _start(self) -> None:
@@ -197,7 +217,7 @@ class TuningDialog(QDialog):
             set_role(self.said, "problem")
             self.said.setText(error.message)
             return
-        self.running = True
+        self._job = job
         self.curve = Curve.of(folder)
         self.bar.setMaximum(0)
         set_role(self.said, "")
@@ -210,7 +230,8 @@ class TuningDialog(QDialog):
     def _stop(self) -> None:
         self.said.setText("Stopping after this step …")
         self.stop.setEnabled(False)
-        self.cancel.emit()
+        assert self._job is not None  # the button is enabled while one goes on
+        self.cancel.emit(self._job.id)
 
     @Slot()
     def _enable(self) -> None:
@@ -240,15 +261,15 @@ class Tuner(QObject):
         self._host, self._settings, self._home = host, settings, home
         self._model_pane, self._window = model_pane, window
         self.dialog: TuningDialog | None = None
-        host.replied.connect(self._answered)
 
     @Slot()
     def show(self) -> None:
         """Open the dialog, or bring it to the front."""
         if self.dialog is None:
             self.dialog = TuningDialog(self._model_pane, self._window)
-            self.dialog.start.connect(self._host.tune)
-            self.dialog.cancel.connect(self._host.cancel_tuning)
+            self.dialog.start.connect(self._host.ask)
+            self.dialog.cancel.connect(self._host.cancel)
+            self._host.replied.connect(self.dialog.follow)
             self.dialog.use.connect(self._use)
             self.dialog.plot.help_requested.connect(self._ask_help)
         if not self.dialog.running and _finished(self.dialog.folder.text()):
@@ -268,13 +289,6 @@ class Tuner(QObject):
     @Slot()
     def _ask_help(self) -> None:
         self.help_requested.emit("models")
-
-    @Slot(object)
-    def _answered(self, reply: object) -> None:
-        if self.dialog is not None and isinstance(reply, TuneProgress):
-            self.dialog.follow(reply)
-        elif self.dialog is not None and isinstance(reply, Tuned):
-            self.dialog.finish(reply)
 
     @Slot(str, str)
     def _use(self, folder: str, checkpoints: str) -> None:

@@ -8,8 +8,8 @@ from PySide6.QtCore import QObject, QTimer, Slot
 
 from engine.errors import UserError
 from gui.panes.workspace import ViewPanel, Workspace
+from gui.state.background_tasks import BackgroundTasks
 from gui.state.document import Document
-from gui.state.jobs import Jobs
 from gui.state.results import Results
 from gui.state.runs import Runs
 from gui.state.selection import SelectionModel
@@ -24,14 +24,14 @@ class ViewState(QObject):
     def __init__(
         self,
         document: Document,
-        jobs: Jobs,
+        tasks: BackgroundTasks,
         shown: tuple[Results, Runs],
         selection: SelectionModel,
         panels: tuple[Workspace, ViewPanel],
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
-        self._document, self._jobs = document, jobs
+        self._document, self._tasks = document, tasks
         self._results, self._runs = shown
         self._selection = selection
         self._workspace, self._navigator = panels
@@ -82,7 +82,7 @@ class ViewState(QObject):
     def _save(self) -> None:
         session, state = self._document.session, self.state()
         if session is not None and not session.readonly:
-            self._jobs.do("", lambda: session.save_view(WINDOW, state), _ignore, _ignore)
+            self._tasks.do("", lambda: session.save_view(WINDOW, state), _ignore, _ignore)
 
 
 def _ignore(_: object) -> None:

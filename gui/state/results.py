@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QObject, Signal, Slot
 
 from engine.events import Snapshot
+from engine.runs.jobs.job import State
+from gui.state.background_tasks import BackgroundTasks
 from gui.state.document import Document
-from gui.state.jobs import Jobs
 from gui.state.runs import RunRow, Runs
 
 if TYPE_CHECKING:
@@ -21,9 +22,9 @@ class Results(QObject):
     shown = Signal()
     failed = Signal(object)
 
-    def __init__(self, document: Document, runs: Runs, jobs: Jobs, parent: QObject | None = None) -> None:
+    def __init__(self, document: Document, runs: Runs, tasks: BackgroundTasks, parent: QObject | None = None) -> None:
         super().__init__(parent)
-        self._document, self._runs, self._jobs = document, runs, jobs
+        self._document, self._runs, self._tasks = document, runs, tasks
         self._datasets: dict[str, xr.Dataset] = {}
         self.live: xr.Dataset | None = None
         self._key: int | None = None
@@ -46,13 +47,13 @@ class Results(QObject):
         match self.row:
             case None:
                 return CHOOSE
-            case RunRow(state="queued"):
+            case RunRow(state=State.QUEUED):
                 return "This run waits for the one before it."
-            case RunRow(state="running" | "cancelling"):
+            case RunRow(state=State.RUNNING | State.CANCELLING):
                 return "The first layer is on its way."
-            case RunRow(state="done"):
+            case RunRow(state=State.DONE):
                 return "Reading the result …"
-            case RunRow(state="failed", message=message):
+            case RunRow(state=State.FAILED, message=message):
                 return f"{message}"
             case row:
                 return f"This run was stopped; {row.done} of {row.total} units are kept. Resume it to see them."
@@ -67,7 +68,7 @@ class Results(QObject):
         """Look at `row`, or at nothing; a finished run is read from the session in the background."""
         self._key, self.live = row.key if row else None, None
         session = self._document.session
-        if row and row.state == "done" and row.run not in self._datasets and session is not None:
+        if row and row.state is State.DONE and row.run not in self._datasets and session is not None:
             name = row.run
 
             def keep(dataset: "xr.Dataset | None") -> None:
@@ -79,7 +80,7 @@ class Results(QObject):
                 if self._document.session is session:
                     self.failed.emit(error)
 
-            self._jobs.do(f"Reading {row.title}", lambda: session.run(name).result(), keep, say)
+            self._tasks.do(f"Reading {row.title}", lambda: session.run(name).result(), keep, say)
         self.shown.emit()
 
     @Slot(object)

@@ -16,7 +16,7 @@ from engine.analyses.variables import Variable
 from engine.models.info import ModelInfo
 from engine.models.opening import OpenModel
 from engine.request import Request
-from engine.runs.child import serve
+from engine.runs.jobs.serve import serve
 
 LAYERS = 4
 
@@ -101,6 +101,6 @@ def register() -> None:
 
 
 def serve_steps(connection: Connection) -> None:
-    """What `engine.runs.child.serve` is, in a process that also knows `steps`."""
+    """What `engine.runs.jobs.serve.serve` is, in a process that also knows `steps`."""
     register()
     serve(connection)

@@ -19,8 +19,10 @@ from engine import events
 from engine.analyses import registry
 from engine.errors import UserError
 from engine.request import ModelSpec, Request
-from engine.runs import loop
-from engine.runs.loop import Opened, carry_out, execute, start
+from engine.runs import model_cache
+from engine.runs.device import resolve_device
+from engine.runs.loop import carry_out, execute, start
+from engine.runs.model_cache import ModelCache
 from engine.sessions import files
 from engine.sessions.store import Run, Session
 
@@ -80,7 +82,7 @@ def test_units_carry_what_made_them(session: Session, model: Path) -> None:
     run = start(session, request_for(model))
     run_through(session, run)
     meta = run.unit_meta("m0-l1")
-    with_model = loop.open_model(run.request.models[0])
+    with_model = model_cache.open_model(run.request.models[0])
     assert meta["weights_hash"] == with_model.layer_hash(1)
     assert meta["device"] == "cpu"
     assert meta["seconds"] > 0
@@ -119,8 +121,8 @@ def test_several_models_are_opened_one_at_a_time(
 ) -> None:
     other = make_model(tmp_path / "other", seed=1)
     opened = []
-    real = loop.open_model
-    monkeypatch.setattr(loop, "open_model", lambda spec, **k: opened.append(spec.source) or real(spec, **k))
+    real = model_cache.open_model
+    monkeypatch.setattr(model_cache, "open_model", lambda spec, **k: opened.append(spec.source) or real(spec, **k))
     run = start(session, request_for(model, other))
     run_through(session, run)
     assert opened == [str(model), str(other)]
@@ -132,9 +134,9 @@ def test_several_models_are_opened_one_at_a_time(
 
 def test_the_open_model_serves_the_next_run(session: Session, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count = []
-    real = loop.open_model
-    monkeypatch.setattr(loop, "open_model", lambda spec, **k: count.append(1) or real(spec, **k))
-    opened = Opened()
+    real = model_cache.open_model
+    monkeypatch.setattr(model_cache, "open_model", lambda spec, **k: count.append(1) or real(spec, **k))
+    opened = ModelCache()
     for _ in range(2):
         execute(session, start(session, request_for(model)), lambda event: None, lambda: False, opened)
     assert len(count) == 1
@@ -300,7 +302,7 @@ def test_one_name_for_two_models_is_refused(session: Session, model: Path) -> No
 
 def test_no_gpu_is_said_and_not_replaced(session: Session, model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert loop.resolve_device("auto") == "cpu"
+    assert resolve_device("auto") == "cpu"
     with pytest.raises(UserError, match="no usable GPU"):
         start(session, request_for(model, device="cuda"))
 
@@ -315,7 +317,7 @@ def test_a_read_only_session_is_refused_at_once(session: Session, model: Path) -
 
 def test_carry_out_turns_everything_into_an_event(tmp_path: Path, session: Session, model: Path) -> None:
     seen: list[events.Event] = []
-    carry_out(tmp_path / "nothing", request_for(model), seen.append, lambda: False, Opened())
-    carry_out(session.path, "no-such-run", seen.append, lambda: False, Opened())
+    carry_out(tmp_path / "nothing", request_for(model), seen.append, lambda: False, ModelCache())
+    carry_out(session.path, "no-such-run", seen.append, lambda: False, ModelCache())
     assert [type(event) for event in seen] == [events.Failed, events.Failed]
     assert "no-such-run" in seen[1].message  # type: ignore[union-attr]

@@ -169,7 +169,7 @@ def test_a_second_window_is_refused_and_can_look(qtbot, opened, study, tmp_path,
 def test_zip_and_back(qtbot, opened, tmp_path):
     archive = tmp_path / "for-you.zip"
     opened.file_commands.pack_to(archive)
-    qtbot.waitUntil(lambda: archive.exists() and not opened.jobs.busy, timeout=READ_MS)
+    qtbot.waitUntil(lambda: archive.exists() and not opened.tasks.busy, timeout=READ_MS)
     assert "verified" in opened.messages.text.text()
     opened.file_commands.open_path(archive)
     assert opened.document.session.readonly
@@ -181,13 +181,13 @@ def test_zip_and_back(qtbot, opened, tmp_path):
 
 def test_verify_says_what_it_found(qtbot, opened, study):
     opened.file_commands.verify()
-    qtbot.waitUntil(lambda: not opened.jobs.busy and opened.messages.isVisible(), timeout=READ_MS)
+    qtbot.waitUntil(lambda: not opened.tasks.busy and opened.messages.isVisible(), timeout=READ_MS)
     assert "as they were committed" in opened.messages.text.text()
     opened.messages.hide()
     chunk = next(p for p in study.glob("runs/*/units/*/qk_eigenvalues/c/**/*") if p.is_file())
     chunk.write_bytes(chunk.read_bytes()[:-1] + b"?")
     opened.file_commands.verify()
-    qtbot.waitUntil(lambda: not opened.jobs.busy and opened.messages.isVisible(), timeout=READ_MS)
+    qtbot.waitUntil(lambda: not opened.tasks.busy and opened.messages.isVisible(), timeout=READ_MS)
     assert "damaged" in opened.messages.text.text()
 
 

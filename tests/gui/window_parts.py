@@ -8,7 +8,9 @@ from unittest.mock import patch
 from PySide6.QtCore import QCoreApplication, QEvent, QSettings
 from PySide6.QtWidgets import QApplication, QMessageBox
 
+from engine.errors import UserError
 from engine.request import ModelSpec, Request
+from engine.runs.jobs.job import Job, Reply, State
 from gui.plots import theme
 from gui.state.compute_host import Host
 from gui.state.settings import Settings
@@ -45,6 +47,19 @@ def request_for(model: Path, **params: object) -> Request:
     )
 
 
+def told(job: Job, what: object) -> Reply:
+    """What the compute process replies while a job runs."""
+    return Reply(job.id, State.RUNNING, told=what)
+
+
+def answered(job: Job, answer: object) -> Reply:
+    return Reply(job.id, State.DONE, answer=answer)
+
+
+def refused(job: Job, message: str, detail: str = "") -> Reply:
+    return Reply(job.id, State.FAILED, error=UserError(message, detail))
+
+
 @contextmanager
 def window_in(folder: Path, *, compute: bool = False) -> Iterator[MainWindow]:
     """A shown window whose settings and sessions lie in `folder`; without `compute` no compute process starts."""
@@ -52,7 +67,7 @@ def window_in(folder: Path, *, compute: bool = False) -> Iterator[MainWindow]:
     assert isinstance(app, QApplication)
     settings = Settings(QSettings(str(folder / "settings.ini"), QSettings.Format.IniFormat))
     with ExitStack() as silent:
-        for name in () if compute else ("start", "submit", "inspect", "verify", "attend", "cancel"):
+        for name in () if compute else ("start", "ask", "cancel"):
             silent.enter_context(patch.object(Host, name, lambda *_: None))
         window = MainWindow(app, settings, folder / "sessions", theme.apply(app, "light"))
         window.show()

@@ -17,7 +17,7 @@ from engine.data.splits import Split
 from engine.data.tokens import tokens
 from engine.errors import UserError
 from engine.models.losses import IGNORED, Objective, sequence_losses
-from engine.models.memory import in_halves
+from engine.models.memory import halve_on_oom
 from engine.models.sites import Site, observe, sites
 from engine.request import DataSpec, Request
 from engine.spectra import density_fit, power_law
@@ -201,7 +201,7 @@ def _halving(measure: Callable[[NDArray[np.int64]], Sums | None], numbers: NDArr
 
     So the sequences that are not finite are found; their sums are empty and name them.
     """
-    for part, taken in in_halves(measure, numbers):
+    for part, taken in halve_on_oom(measure, numbers):
         if taken is not None:
             yield taken
         elif len(part) == 1:

@@ -23,7 +23,7 @@ from engine.analyses.samples import draw
 from engine.data.tokens import frame
 from engine.errors import UserError
 from engine.models.attention_hooks import AttentionHooks, LayerAttention
-from engine.models.memory import in_halves
+from engine.models.memory import halve_on_oom
 from engine.request import DataSpec, Request
 from engine.spectra import attention as spectra
 from engine.spectra import power_law
@@ -216,7 +216,7 @@ def through(
         longest = int(lengths[order[0]])
         each = 4 * 4 * max(model.info.n_heads, 1) * longest**2
         size = max(1, int(share * BATCH_BYTES) // each)
-        for _ in in_halves(run, order[:size], alone):
+        for _ in halve_on_oom(run, order[:size], alone):
             pass
         order = order[size:]
 

@@ -19,7 +19,7 @@ from engine.gradients.per_sample import per_sample
 from engine.gradients.scratch import Scratch, require_space
 from engine.gradients.weights import Weight, choose
 from engine.models.losses import IGNORED, Objective
-from engine.models.memory import in_halves
+from engine.models.memory import halve_on_oom
 from engine.models.opening import OpenModel
 from engine.request import DataSpec, Request
 from engine.spectra.gram import Route, relative_floor, singular_values
@@ -75,7 +75,7 @@ class Collected:
         batches = [there[start : start + size] for start in range(0, len(there), size)]
         columns = {name: np.full(len(numbers), np.nan) for name in ("loss", "predicted", "kept")}
         alone = f"One sequence of {self._ids.shape[1]} tokens does"
-        for some, found in (part for batch in batches for part in in_halves(self._measure, batch, lambda _: alone)):
+        for some, found in (part for batch in batches for part in halve_on_oom(self._measure, batch, lambda _: alone)):
             for column, values in zip(columns.values(), found, strict=True):
                 column[np.array(some) - numbers[0]] = values
         self.there.update(numbers)

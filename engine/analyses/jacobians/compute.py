@@ -21,7 +21,7 @@ from engine.jacobians.reference import reference_operators
 from engine.jacobians.spectra import STATISTICS, sample_statistics, singular_values
 from engine.jacobians.surgery import DOSES, operate
 from engine.jacobians.verify import errors_at
-from engine.models.memory import in_halves
+from engine.models.memory import halve_on_oom
 from engine.request import DataSpec, Request
 from engine.spectra import power_law
 from engine.spectra.nonnormal import OperatorStatistics, describe
@@ -99,7 +99,7 @@ def _taken(
 ) -> "Iterator[tuple[Tensor, Taken]]":
     """What `take` gives for a chunk of samples, in parts that fit into memory: each sample once."""
     chunk = range(len(samples))
-    for part, taken in in_halves(
+    for part, taken in halve_on_oom(
         lambda rows: take(samples[rows.start : rows.stop], state[rows.start : rows.stop]), chunk
     ):
         yield samples[part.start : part.stop], taken

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from window_parts import LAYERS, save_model, window_in
+from window_parts import LAYERS, answered, save_model, window_in
 
 from engine.request import DataSpec
-from engine.runs.child import Verified, Verify
+from engine.runs.jobs.verify import Verified, Verify
 from gui.commands.actions import WindowState
 
 START_MS = 60_000
@@ -44,8 +44,12 @@ def window(qtbot, tmp_path):
         yield made
 
 
-def test_a_difference_is_an_error_with_its_table(window):
-    window.host.replied.emit(Verified(False, "They differ by 2e-3.", "context  layer"))
+def test_a_difference_is_an_error_with_its_table(window, monkeypatch):
+    asked = []
+    monkeypatch.setattr(window.host, "ask", asked.append)
+    ask(window, "builtin", "text.txt")
+    (job,) = asked
+    window.host.replied.emit(answered(job, Verified(False, "They differ by 2e-3.", "context  layer")))
     assert window.messages.text.text() == "They differ by 2e-3."
     assert window.messages.details.toPlainText() == "context  layer"
     assert window.messages.property("kind") == "error"
@@ -53,7 +57,7 @@ def test_a_difference_is_an_error_with_its_table(window):
 
 def test_what_is_asked(window, monkeypatch):
     asked = []
-    monkeypatch.setattr(window.host, "verify", asked.append)
+    monkeypatch.setattr(window.host, "ask", asked.append)
     ask(window, "builtin-encoder", "text.txt")
     (message,) = asked
     assert isinstance(message, Verify)

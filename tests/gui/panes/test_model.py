@@ -2,12 +2,10 @@
 
 import pytest
 from PySide6.QtWidgets import QDialog, QListWidget
-from window_parts import window_in
+from window_parts import answered, refused, window_in
 
-from engine.errors import UserError
 from engine.models.info import ModelInfo
 from engine.request import ModelSpec
-from engine.runs.child import Inspected
 from gui.panes.model import ModelPane
 
 INFO = ModelInfo(
@@ -54,17 +52,26 @@ def test_without_a_model_a_run_is_refused_in_a_sentence(qtbot, tmp_path):
         assert window.runs.rows == []
 
 
+def ask(model_pane):
+    """Ask for the facts of what the fields name; returns the job."""
+    asked = []
+    model_pane.inspect.connect(asked.append)
+    model_pane.ask_facts()
+    model_pane.inspect.disconnect(asked.append)
+    return asked[0]
+
+
 def test_facts_are_asked_for_when_typing_has_stopped(qtbot, model_pane):
     asked = []
     model_pane.inspect.connect(asked.append)
     model_pane.source.setCurrentText("g")
     model_pane.source.setCurrentText("gpt2")
     qtbot.waitUntil(lambda: bool(asked), timeout=5000)
-    assert asked == [ModelSpec(source="gpt2")]
+    assert [job.spec for job in asked] == [ModelSpec(source="gpt2")]
 
 
 def test_the_facts_are_shown(model_pane):
-    model_pane.show_facts(Inspected(ModelSpec(source="tiny"), INFO, None))
+    model_pane.follow(answered(ask(model_pane), INFO))
     text = model_pane.facts.text()
     assert "3 layers × 4 heads (2 key/value), d = 32, d_h = 8" in text
     assert "12.3 M parameters, stored as bfloat16" in text
@@ -72,15 +79,20 @@ def test_the_facts_are_shown(model_pane):
 
 
 def test_a_refusal_is_shown_and_leaves_no_facts(model_pane):
-    model_pane.show_facts(Inspected(ModelSpec(source="tiny"), INFO, None))
-    model_pane.show_facts(Inspected(ModelSpec(source="tiny"), None, UserError("It holds a NaN in wte.")))
+    model_pane.follow(answered(ask(model_pane), INFO))
+    model_pane.follow(refused(ask(model_pane), "It holds a NaN in wte."))
     assert model_pane.facts.text() == "It holds a NaN in wte."
     assert model_pane.info is None
     assert model_pane.notices.isHidden()
 
 
 def test_an_answer_about_another_model_is_dropped(model_pane):
-    model_pane.show_facts(Inspected(ModelSpec(source="other"), INFO, None))
+    job = ask(model_pane)
+    model_pane.source.setCurrentText("other")
+    model_pane.follow(answered(job, INFO))
+    assert model_pane.info is None
+    ask(model_pane)
+    model_pane.follow(answered(job, INFO))
     assert model_pane.info is None
 
 

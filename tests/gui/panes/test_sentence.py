@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
-from window_parts import window_in
+from window_parts import answered, refused, window_in
 
-from engine.events import Failed
+from engine.errors import UserError
 from engine.request import ModelSpec, Request
-from engine.runs.sentence import Attend, Attended, attended
+from engine.runs.jobs.attend import Attend
+from engine.runs.jobs.job import Context
+from engine.runs.jobs.run import CarryOut
 from gui.panes.sentence import BUSY
 from gui.plots.figure import Image, Points
 from gui.views.attention.views import VIEWS
@@ -25,12 +27,16 @@ def answer():
     """What the compute process answers for a sentence."""
     import torch
 
-    from engine.runs.loop import Opened
+    from engine.runs.model_cache import ModelCache
 
     torch.set_num_threads(1)
-    opened = Opened()
-    yield lambda text, source="builtin": attended(Attend(ModelSpec(source=source), text, "cpu", 0), opened)
-    opened.close()
+    context = Context(ModelCache(), lambda: False)
+
+    def run(text, source="builtin"):
+        return Attend(ModelSpec(source=source), text, "cpu", 0).run(context, lambda _: None, lambda: False)
+
+    yield run
+    context.models.close()
 
 
 @pytest.fixture
@@ -38,10 +44,19 @@ def window(qtbot, tmp_path, monkeypatch):
     """A window whose compute process is not there: what it would be asked is in `window.asked`."""
     with window_in(tmp_path) as made:
         made.asked = []
-        monkeypatch.setattr(made.host, "attend", made.asked.append)
+        monkeypatch.setattr(made.host, "ask", made.asked.append)
         made.model_pane.device.write("cpu")
         made.workspace.turn_to("attention")
         yield made
+
+
+def questions(window):
+    return [job for job in window.asked if isinstance(job, Attend)]
+
+
+def reply(window, dataset):
+    """Answer the question that was asked last."""
+    window.host.replied.emit(answered(questions(window)[-1], dataset))
 
 
 def test_the_compute_process_answers_and_the_views_draw_it(qtbot, tmp_path):
@@ -68,7 +83,7 @@ def test_the_compute_process_answers_and_the_views_draw_it(qtbot, tmp_path):
 
 def test_numbers_of_a_sentence_are_those_of_its_matrix(answer):
     for source in ("builtin", "builtin-encoder"):
-        ds = answer("Spectra of attention are of many kinds.", source).dataset
+        ds = answer("Spectra of attention are of many kinds.", source)
         matrix = ds.matrices.values[0, 1, 2, 0].astype(float)
         np.testing.assert_allclose(matrix.sum(1), 1, atol=1e-5)
         sigma = np.linalg.svd(matrix, compute_uv=False)
@@ -80,7 +95,7 @@ def test_numbers_of_a_sentence_are_those_of_its_matrix(answer):
 def test_views_draw_a_sentence_or_say_that_it_needs_a_run(answer):
     from gui.plots.selection import Selection
 
-    ds = answer("The cat sat on the mat, and the dog lay on the rug.").dataset
+    ds = answer("The cat sat on the mat, and the dog lay on the rug.")
     drawn = {}
     for view in VIEWS:
         figure = view.draw(ds, Selection(layer=2, head=3), view.options())
@@ -93,26 +108,27 @@ def test_views_draw_a_sentence_or_say_that_it_needs_a_run(answer):
 
 
 def test_what_cannot_be_read_is_one_sentence(answer):
-    reply = answer("   ")
-    assert reply.dataset is None
-    assert reply.trouble == "There is no text to look at. Type a word or a sentence."
-    assert "nowhere" in answer("text", "/nowhere").trouble
+    with pytest.raises(UserError, match=r"^There is no text to look at\. Type a word or a sentence\.$"):
+        answer("   ")
+    with pytest.raises(UserError, match="nowhere"):
+        answer("text", "/nowhere")
 
 
 def test_typing_asks_once_it_rests_and_the_latest_text_wins(qtbot, window, answer):
     bar = window.sentence
     qtbot.keyClicks(bar.line, "one")
-    qtbot.waitUntil(lambda: len(window.asked) == 1, timeout=5000)
+    qtbot.waitUntil(lambda: len(questions(window)) == 1, timeout=5000)
     qtbot.keyClicks(bar.line, " two")
     qtbot.keyClicks(bar.line, " three")
     qtbot.wait(400)
-    assert [message.text for message in window.asked] == ["one"]  # one question at a time
-    window.host.replied.emit(answer("one"))
-    assert [message.text for message in window.asked] == ["one", "one two three"]
-    window.host.replied.emit(answer("one two three"))
+    assert [job.text for job in questions(window)] == ["one"]  # one question at a time
+    reply(window, answer("one"))
+    assert [job.text for job in questions(window)] == ["one", "one two three"]
+    reply(window, answer("one two three"))
     assert window.results.live.sample_text.item() == "one two three"
     assert bar.said.text().startswith("builtin, ")
-    window.host.replied.emit(Attended(window.asked[-1], None, "It cannot be read."))
+    bar.ask()
+    window.host.replied.emit(refused(questions(window)[-1], "It cannot be read."))
     assert bar.said.text() == "It cannot be read."
     assert bar.said.property("role") == "problem"
 
@@ -124,21 +140,29 @@ def test_while_a_run_goes_on_it_says_so_and_asks_after(qtbot, window, tmp_path):
     window.sentence.line.setText("a sentence")
     window.sentence.ask()
     assert window.sentence.said.text() == BUSY
-    assert not window.asked
-    window.host.replied.emit(Failed(row.run, "It failed.", ""))
-    assert [message.text for message in window.asked] == ["a sentence"]
+    assert not questions(window)
+    (run,) = [job for job in window.asked if isinstance(job, CarryOut)]
+    assert run.id == row.job
+    window.host.replied.emit(refused(run, "It failed."))
+    assert [job.text for job in questions(window)] == ["a sentence"]
 
 
 def test_another_analysis_or_run_takes_the_place_of_the_sentence(window, answer):
     window.sentence.line.setText("The cat sat.")
     window.sentence.ask()
-    window.host.replied.emit(answer("The cat sat."))
+    reply(window, answer("The cat sat."))
     assert window.results.live is not None
     window.workspace.turn_to("weights")
     assert window.results.live is None
     assert window.workspace.analysis == "weights"
     assert window.sentence.line.text() == ""
-    window.host.replied.emit(answer("The cat sat."))  # one that comes late does not take the window back
+    reply(window, answer("The cat sat."))  # one that comes late does not take the window back
+    assert window.results.live is None
+    window.workspace.turn_to("attention")
+    window.sentence.line.setText("The dog sat.")
+    window.sentence.ask()
+    window.workspace.turn_to("weights")
+    reply(window, answer("The dog sat."))
     assert window.results.live is None
     window.model_pane.source.setCurrentText("")
     window.workspace.turn_to("attention")

@@ -6,11 +6,11 @@ import pytest
 from jacobians_parts import model_info
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QDialog, QListWidget, QMessageBox
-from window_parts import answer_boxes, window_in
+from window_parts import answer_boxes, answered, refused, told, window_in
 
 from engine import recipes
 from engine.request import DataSpec, Tuning
-from engine.runs.tuning_job import Tuned, TuneProgress
+from engine.runs.jobs.tune import Tune, TuneProgress
 from gui.panes.form import Form
 from gui.panes.model import ModelPane
 from gui.state.compute_host import Host
@@ -95,7 +95,7 @@ def test_the_memory_line_counts_fine_tuning_and_the_samples_asked_for(qtbot, tmp
 
 def test_the_dialog_follows_and_offers_what_was_made(qtbot, tmp_path, monkeypatch):
     asked = []
-    with window_in(tmp_path) as window, patch.object(Host, "tune", lambda _, job: asked.append(job)):
+    with window_in(tmp_path) as window, patch.object(Host, "ask", lambda _, job: asked.append(job)):
         qtbot.waitSignal(window.ready, timeout=20_000).wait()
         window.actions_.by_id["tune"].trigger()
         dialog = window.run_commands.tuner.dialog
@@ -106,7 +106,7 @@ def test_the_dialog_follows_and_offers_what_was_made(qtbot, tmp_path, monkeypatc
         dialog.form.set_value(Tuning(epochs=1))
         dialog.seed.write(5)
         qtbot.mouseClick(dialog.go, Qt.MouseButton.LeftButton)
-        (job,) = asked
+        (job,) = [job for job in asked if isinstance(job, Tune)]
         assert job.spec.tuning == Tuning(epochs=1)
         assert job.seed == 5
         assert job.out == tmp_path / "sessions" / "fine-tuned-1"
@@ -115,11 +115,11 @@ def test_the_dialog_follows_and_offers_what_was_made(qtbot, tmp_path, monkeypatc
         assert not window.close()
         assert "Fine-tuning is going on" in boxes[0]
         for step, loss, held in ((0, float("nan"), 5.0), (1, 4.5, None), (2, 4.0, 3.0)):
-            window.host.replied.emit(TuneProgress(step, 2, loss, held))
+            window.host.replied.emit(told(job, TuneProgress(step, 2, loss, held)))
         training, held_out, _ = dialog.curve.figure().rows[0][0].marks
         assert training.y.tolist() == [4.5, 4.0]
         assert (held_out.x.tolist(), held_out.y.tolist()) == ([0, 2], [5.0, 3.0])
-        window.host.replied.emit(Tuned(job.out, ("step0", "step2"), "", ""))
+        window.host.replied.emit(answered(job, ("step0", "step2")))
         assert "from 5.0000 to 3.0000" in dialog.said.text()
         assert window.model_pane.source.currentText() == str(job.out)
         assert window.model_pane.revisions.text() == "step0, step2"
@@ -127,7 +127,8 @@ def test_the_dialog_follows_and_offers_what_was_made(qtbot, tmp_path, monkeypatc
         dialog.plot.help_requested.emit()
         assert "Conditions and seeds" in window.help.browser.toPlainText()
         window.help.hide()
-        window.host.replied.emit(Tuned(job.out, (), "The text is too short.", ""))
+        dialog._start()
+        window.host.replied.emit(refused(asked[-1], "The text is too short."))
         assert dialog.said.text() == "The text is too short."
         dialog.close()
 

@@ -11,7 +11,7 @@ from gui.state.threads import WorkerThread
 
 
 @dataclass(frozen=True)
-class _Job:
+class _Task:
     key: int
     work: Callable[[], Any]
 
@@ -34,18 +34,18 @@ class _Worker(QObject):
     done = Signal(object)
 
     @Slot(object)
-    def carry_out(self, job: _Job) -> None:
+    def carry_out(self, task: _Task) -> None:
         try:
-            result, error = job.work(), None
+            result, error = task.work(), None
         except Exception as caught:  # every failure is the caller's to show
             result, error = None, caught
-        self.done.emit(_Done(job.key, result, error))
+        self.done.emit(_Done(task.key, result, error))
 
 
-class Jobs(QObject):
-    """Carries out one piece of work after another in a thread; the answers arrive on the GUI thread.
+class BackgroundTasks(QObject):
+    """Carries out one task after another in a thread; the answers arrive on the GUI thread.
 
-    `doing` is emitted with the title of the job that is going on, and with an empty one when there is none.
+    `doing` is emitted with the title of the task that is going on, and with an empty one when there is none.
     """
 
     doing = Signal(str)
@@ -58,7 +58,7 @@ class Jobs(QObject):
         worker = _Worker()
         worker.done.connect(self._answered)
         self._asked.connect(worker.carry_out)
-        self._thread = WorkerThread(worker, "eigenscope-jobs")
+        self._thread = WorkerThread(worker, "eigenscope-tasks")
 
     def do(
         self,
@@ -71,14 +71,14 @@ class Jobs(QObject):
         key = next(self._keys)
         self._waiting[key] = _Waiting(title, then, failed)
         self._announce()
-        self._asked.emit(_Job(key, work))
+        self._asked.emit(_Task(key, work))
 
     @property
     def busy(self) -> bool:
         return bool(self._waiting)
 
     def close(self) -> None:
-        """Forget the answers and stop the thread after the job that it is at."""
+        """Forget the answers and stop the thread after the task that it is at."""
         self._waiting.clear()
         self._thread.stop()
 

@@ -1,0 +1,173 @@
+"""Compute what a run lacks, unit by unit, commit each, and put the result together."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from engine.analyses.base import Unit, unit_rng
+from engine.analyses.header import assemble
+from engine.analyses.parameters import validate
+from engine.analyses.registry import get_analysis
+from engine.errors import Cancelled, UserError
+from engine.events import Event, Notice, Progress, Snapshot, Started
+from engine.models.opening import OpenModel
+from engine.runs.device import resolve_device
+from engine.runs.memory import PeakMemory
+from engine.runs.model_cache import ModelCache
+from engine.runs.reporting import Reporter, Snapshots
+from engine.runs.run_models import RunModels
+from engine.sessions.store import DamagedUnit, Run
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+Emit = Callable[[Event], None]
+
+
+def complete(run: Run, emit: Emit, cancelled: Callable[[], bool], cache: ModelCache) -> tuple[str, ...]:
+    """Compute, commit and put together what is lacking. A model that fails is passed over if there are others.
+
+    Returns
+    -------
+    tuple of str
+        One sentence for each model that is not wholly in the result.
+
+    Raises
+    ------
+    Cancelled
+        Between two units.
+    UserError
+        If the run cannot be resumed, or every model failed.
+    """
+    request = run.request
+    analysis = get_analysis(request.analysis)
+    params = validate(analysis, request.params)
+    units = analysis.units(request, params, run.models)
+    _require_same_plan(run, units)
+    computation = analysis.compute()
+    done = _read_committed(run, units, emit)
+    left_out = [str(sentence) for sentence in run.provenance.get("left_out", ())]
+    title = f"{analysis.title} · {', '.join(info.label for info in run.models)}"
+    emit(Started(run.id, analysis.name, title, len(done), len(units)))
+    _announce(run, left_out, emit)
+
+    waiting = [unit for unit in units if unit.key not in done]
+    before = len(done)
+    reporter = Reporter(run.id, emit, units, done)
+    device = resolve_device(request.device) if waiting else "cpu"
+    models = RunModels(run, device, cache, reporter, cancelled)
+    assembled = partial(assemble, analysis, request, params, run.models)
+    snapshots = Snapshots(run.id, emit, lambda: assembled(done))
+
+    def compute(unit: Unit, model: OpenModel) -> "xr.Dataset":
+        return computation(unit, request, params, model, unit_rng(request, unit), done)
+
+    for unit in waiting:
+        for index in models.able(unit):
+            if cancelled():
+                raise Cancelled
+            label = run.models[index].label
+            try:
+                model = models.open(index)
+                reporter.progress(f"{label} · {unit.title}")
+                began = time.monotonic()
+                dataset, record = _measured(compute, unit, model, models)
+            except Cancelled:  # in the middle of fine-tuning
+                raise
+            except Exception as error:
+                error.add_note(f"{unit.title} of {label}")
+                if not models.pass_over(index, error):
+                    raise
+                continue
+            run.commit_unit(unit.key, dataset, record)
+            done[unit.key] = dataset
+            reporter.timed(unit, time.monotonic() - began)
+            break
+        reporter.passed(unit)
+        if before < len(done) < len(units):
+            snapshots.offer()
+
+    missing = (*left_out, *models.missing())
+    result = _kept_result(run, emit, outdated=len(done) > before)
+    if result is None:
+        emit(Progress(run.id, len(done), len(units), "Putting the result together", 0.0))
+        result = _put_together(
+            run, [unit.key for unit in units if unit.key in done], partial(assembled, missing=missing)
+        )
+    emit(Snapshot(run.id, result, final=True))
+    return missing
+
+
+def _require_same_plan(run: Run, units: Sequence[Unit]) -> None:
+    if [unit.key for unit in units] != list(run.plan):
+        raise UserError(
+            "This run was planned by another version of Eigenscope, which divides the work differently. "
+            "Start a new run; what this one has stays readable."
+        )
+
+
+def _read_committed(run: Run, units: Sequence[Unit], emit: Emit) -> dict[str, "xr.Dataset"]:
+    """Read what an earlier session committed; damaged units are set aside, to be computed again."""
+    committed = run.committed()
+    done = {}
+    for unit in units:
+        if unit.key in committed:
+            try:
+                done[unit.key] = run.read_unit(unit.key)
+            except DamagedUnit as damage:
+                run.set_aside(unit.key)
+                emit(Notice(run.id, f"{damage.message} That is done now."))
+    return done
+
+
+def _announce(run: Run, left_out: Sequence[str], emit: Emit) -> None:
+    """Say what there is to know of the models, and which of those asked for are not in the run."""
+    for info in run.models:
+        for notice in info.notices:
+            emit(Notice(run.id, f"{info.label}: {notice}"))
+    for sentence in left_out:
+        emit(Notice(run.id, sentence))
+
+
+def _measured(
+    compute: Callable[[Unit, OpenModel], "xr.Dataset"], unit: Unit, model: OpenModel, models: RunModels
+) -> tuple["xr.Dataset", Mapping[str, Any]]:
+    """Compute a unit; also returns what is recorded beside it: time, memory, and the weights that it read."""
+    began = time.monotonic()
+    with PeakMemory(models.device) as peak:
+        dataset = compute(unit, model)
+    weights_hash = model.layer_hash(unit.layer) if unit.layer is not None else None
+    record = {
+        "seconds": time.monotonic() - began,
+        "device": models.device,
+        "peak_bytes": peak.bytes,
+        "peak_gpu_bytes": peak.gpu_bytes,
+        "weights_hash": weights_hash,
+    }
+    return dataset, record | ({"tuned": models.tuned.name} if models.tuned is not None else {})
+
+
+def _put_together(
+    run: Run, keys: Sequence[str], assembled: Callable[[Mapping[str, "xr.Dataset"]], "xr.Dataset"]
+) -> "xr.Dataset":
+    """Commit the result of these units, and return it."""
+    # From the disk, not from memory: a run that was interrupted and one that was not go through the same bytes.
+    run.commit_result(assembled({key: run.read_unit(key) for key in keys}))
+    result = run.result()
+    assert result is not None
+    return result
+
+
+def _kept_result(run: Run, emit: Emit, *, outdated: bool) -> "xr.Dataset | None":
+    """The result that an earlier session put together; a damaged or outdated one is set aside."""
+    try:
+        result = run.result()
+    except DamagedUnit as damage:
+        run.set_aside(None)
+        emit(Notice(run.id, f"{damage.message} That is done now."))
+        return None
+    if result is not None and outdated:  # a model was missing then that is there now
+        run.set_aside(None, "outdated")
+        return None
+    return result

@@ -1,0 +1,1 @@
+"""What the compute process can be asked, and the process itself."""

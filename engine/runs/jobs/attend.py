@@ -1,0 +1,63 @@
+"""Read a sentence with every head of a model, while somebody types it."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from engine.errors import UserError
+from engine.request import Device, ModelSpec
+from engine.runs.jobs.job import Context, Job
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+@dataclass(frozen=True)
+class Attend(Job):
+    """Compute the attention of `text` in every head of a model.
+
+    The answer is a dataset like that of a run of the attention analysis with one sample.
+    """
+
+    spec: ModelSpec
+    text: str
+    device: Device
+    seed: int
+
+    after_loss: ClassVar[str] = "Type again."
+
+    def run(self, context: Context, tell: Callable[[Any], None], cancelled: Callable[[], bool]) -> "xr.Dataset":
+        from engine.models.opening import describe
+        from engine.runs.device import resolve_device
+
+        if self.spec.tuning is not None:
+            raise UserError("A sentence is read by a model as it is. Fine-tune it into a folder first, and load that.")
+        model = context.models.get(self.spec, self.seed, resolve_device(self.device), describe(self.spec))
+        from engine.analyses.attention.sentence import attend
+
+        return _as_result(attend(model, self.text), model.info.model_dump(mode="json"))
+
+    def explain(self, error: Exception) -> str:
+        return f"{self.spec.label} cannot read this: {error}."
+
+
+def _as_result(sentence: "xr.Dataset", info: dict[str, object]) -> "xr.Dataset":
+    """The same numbers with the dimensions of a result, so that the same views draw them."""
+    import xarray as xr
+
+    leading = {"matrices": ("layer", "head", "shown", "query", "key"), "token": ("shown", "query")}
+    ds = xr.Dataset(coords={"model": [info["label"]], "sample": [0]})
+    for name, variable in sentence.data_vars.items():
+        dims = leading.get(str(name), (*variable.dims[:2], "sample", *variable.dims[2:]))
+        added = [i for i, dim in enumerate(dims) if dim not in variable.dims]
+        ds[name] = ("model", *dims), variable.expand_dims([dims[i] for i in added], added).values[None]
+    ds["sample_text"] = ("model", "sample"), [[sentence.attrs["text"]]]
+    ds["tokens"] = ("model", "sample"), [[sentence.sizes["query"]]]
+    ds.attrs = {
+        "analysis": "attention",
+        "models": json.dumps([info]),
+        "spectrum": sentence.attrs["spectrum"],
+        "notes": sentence.attrs["notes"],
+    }
+    return ds
