@@ -45,16 +45,16 @@ def conditions(ds: "xr.Dataset", variable: str = "alpha_rank") -> tuple[Conditio
     infos = Header.of(ds).models
     names = [str(v) for v in (ds["condition"] if "condition" in ds.coords else ds["model"]).values]
     splits = [str(v) for v in ds["split"].values]
-    known: dict[str, list[int]] = {}
+    models_by_name: dict[str, list[int]] = {}
     for model, name in enumerate(names):
-        known.setdefault(name, []).append(model)
+        models_by_name.setdefault(name, []).append(model)
     values = ds[variable].values
-    found = []
-    for name, models in known.items():
+    result = []
+    for name, models in models_by_name.items():
         kind: Kind = "random" if infos[models[0]].twin else "fine-tuned" if name.endswith(TUNED) else "trained"
         base = name.removesuffix(TUNED).removesuffix(TWIN)
         for at, split in enumerate(splits):
-            there = tuple(m for m in models if np.isfinite(values[m, at]).any())
-            if there:
-                found.append(Condition(name, base, kind, "" if splits == ["all"] else split, at, there))
-    return tuple(found)
+            present = tuple(m for m in models if np.isfinite(values[m, at]).any())
+            if present:
+                result.append(Condition(name, base, kind, "" if splits == ["all"] else split, at, present))
+    return tuple(result)

@@ -40,7 +40,6 @@ class Header:
         """Read the header of a dataset."""
         return _read(tuple((str(name), value) for name, value in ds.attrs.items() if isinstance(value, str | int)))
 
-
     def attributes(self) -> dict[str, str | int]:
         """What `of` reads, less the claims, which are judged on a dataset that has its header already."""
         return {

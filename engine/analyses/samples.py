@@ -64,8 +64,8 @@ def draw(data: DataSpec, kind: Kind, model: "OpenModel", seed: int, split: Split
     ids = data.source.endswith(".npy")
     if kind == "sentences" and not ids:
         return sentences(data, model.tokenizer(), seed, split=split)
-    known = None if ids else model.tokenizer()
-    return tokens(data, known, seed, vocab_size=model.info.vocab_size, split=split)
+    tokenizer = None if ids else model.tokenizer()
+    return tokens(data, tokenizer, seed, vocab_size=model.info.vocab_size, split=split)
 
 
 class Streams:
@@ -81,8 +81,8 @@ class Streams:
         from engine.jacobians.stream import ResidualStream
 
         key = (data, kind, seed, position)
-        known, stream = self._kept.get(model, (None, None))
-        if stream is None or known != key or stream.layer > layer:
+        kept_for, stream = self._kept.get(model, (None, None))
+        if stream is None or kept_for != key or stream.layer > layer:
             ids = draw(data, kind, model, seed)
             lengths = (ids >= 0).sum(1)
             positions = position + (lengths if position < 0 else 0 * lengths)

@@ -84,8 +84,8 @@ def _attention_outputs(module: nn.Module, n_layers: int, parameters: Iterable[st
         )
     text = config.get_text_config()
     wanted = [adapter.names(text, layer)["o"] for layer in range(n_layers)]
-    found = adapter.locate(wanted, list(parameters))
-    return [found[name] for name in wanted]
+    located = adapter.locate(wanted, list(parameters))
+    return [located[name] for name in wanted]
 
 
 def _layer_of(name: str, n_layers: int) -> int:
@@ -98,10 +98,10 @@ def _unknown(asked: str, name: str, parameters: Collection[str]) -> str:
     near = get_close_matches(name, list(parameters), n=3, cutoff=0.5)
     if LAYER in asked:
         near = list(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)", LAYER, other, count=1) for other in near))
-    said = f"did you mean {' or '.join(f'“{other}”' for other in near)}?"
+    hint = f"did you mean {' or '.join(f'“{other}”' for other in near)}?"
     if not near:
-        said = f"it has, among others, {', '.join(f'“{other}”' for other in list(parameters)[:3])}."
-    return f"The model has no weight “{name}”; {said}"
+        hint = f"it has, among others, {', '.join(f'“{other}”' for other in list(parameters)[:3])}."
+    return f"The model has no weight “{name}”; {hint}"
 
 
 def _weight(module: nn.Module, name: str, layer: int, parameter: nn.Parameter) -> Weight:

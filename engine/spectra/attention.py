@@ -62,8 +62,8 @@ def eigenvalues(matrices: Tensor, causal: bool) -> Tensor:
     """
     if causal:
         return matrices.diagonal(dim1=-2, dim2=-1).sort(-1, descending=True).values
-    found = _each(torch.linalg.eigvals, matrices.cpu())
-    return found.gather(-1, found.abs().argsort(dim=-1, descending=True, stable=True))
+    values = _each(torch.linalg.eigvals, matrices.cpu())
+    return values.gather(-1, values.abs().argsort(dim=-1, descending=True, stable=True))
 
 
 def singular_values(matrices: Tensor) -> Tensor:
@@ -82,13 +82,13 @@ def spectral_norms(matrices: Tensor) -> Tensor:
     left = matrices.reshape(-1, size, size)
     if size <= SMALL:
         return _from_gram(left).reshape(matrices.shape[:-2])
-    found = left.new_zeros(len(left))
+    norms = left.new_zeros(len(left))
     active = torch.arange(len(left), device=left.device)
     basis = left.new_full((len(left), 1, size), size**-0.5)  # rows are the vectors
     band = left.new_zeros(len(left), 0, 2, dtype=torch.float64)  # αs and βs
     while len(active):
         if band.shape[1] == MOST_STEPS:
-            found[active] = _from_gram(left)
+            norms[active] = _from_gram(left)
             break
         image = left.mT @ (left @ basis[:, -1, :, None])
         along = basis @ image
@@ -99,7 +99,7 @@ def spectral_norms(matrices: Tensor) -> Tensor:
         if band.shape[1] % LOOK == 0:
             theta, off = _ritz(band)
             done = off <= TOLERANCE[left.dtype] * 2 * theta
-            found[active[done]] = theta[done].sqrt().to(found)
+            norms[active[done]] = theta[done].sqrt().to(norms)
             kept = (~done).nonzero()[:, 0]
             if len(kept) < len(active):
                 active, left, basis, band, image, beta = (
@@ -107,15 +107,15 @@ def spectral_norms(matrices: Tensor) -> Tensor:
                 )
         following = image / beta.clamp(min=torch.finfo(beta.dtype).tiny)[:, None, None]
         basis = torch.cat((basis, following.mT), 1)
-    return found.reshape(matrices.shape[:-2])
+    return norms.reshape(matrices.shape[:-2])
 
 
 def _from_gram(matrices: Tensor) -> Tensor:
     """σ₁ of each matrix (n, T, T) from the eigenvalues of AᵀA, in float64, which cost half of what those of A do."""
     doubles = matrices.double()
     grams = doubles.mT @ doubles
-    found = torch.linalg.eigvalsh(grams) if grams.is_cuda else _each(torch.linalg.eigvalsh, grams)
-    return found[:, -1].clamp(min=0).sqrt().to(matrices)
+    squares = torch.linalg.eigvalsh(grams) if grams.is_cuda else _each(torch.linalg.eigvalsh, grams)
+    return squares[:, -1].clamp(min=0).sqrt().to(matrices)
 
 
 def _ritz(band: Tensor) -> tuple[Tensor, Tensor]:
@@ -167,13 +167,13 @@ def statistics(
     frobenius = torch.linalg.vector_norm(matrices, dim=(-2, -1))
     norm = spectral_norms(matrices) if singular is None else singular[..., 0]
     entropy = torch.special.entr(matrices).sum((-2, -1)) / n
-    may = allowed(lengths, size, causal, window).sum(1)[:, None].to(matrices)
+    permitted = allowed(lengths, size, causal, window).sum(1)[:, None].to(matrices)
     # Weights that are not allowed are exact zeros, and so are counted as small: they are taken off again.
-    small = torch.count_nonzero(matrices < (epsilon / n)[..., None, None], dim=(-2, -1)) - (size**2 - may)
-    found: dict[Statistic, Tensor] = {
+    small = torch.count_nonzero(matrices < (epsilon / n)[..., None, None], dim=(-2, -1)) - (size**2 - permitted)
+    result: dict[Statistic, Tensor] = {
         "entropy": entropy,
         "exp_entropy": entropy.exp(),
-        "sparsity": small / may,
+        "sparsity": small / permitted,
         "frobenius": frobenius,
         "spectral_norm": norm,
         "stable_rank": (frobenius / norm).square(),
@@ -182,7 +182,7 @@ def statistics(
         "concentration": lam[..., 0].square() / lam.square().sum(-1),
         "sink": matrices[..., 1:, 0].sum(-1) / (n - 1),
     }
-    return found if singular is None else found | ranks(singular)
+    return result if singular is None else result | ranks(singular)
 
 
 def ranks(singular: Tensor) -> dict[Statistic, Tensor]:
@@ -197,7 +197,7 @@ def _each(solve: Callable[[Tensor], Tensor], matrices: Tensor) -> Tensor:
     size = matrices.shape[-1]
     flat = matrices.reshape(-1, size, size)
     if torch.get_num_threads() == 1 or len(flat) < 2:
-        found = solve(flat)
+        results = solve(flat)
     else:
-        found = torch.cat(over_threads(solve, flat.chunk(4 * torch.get_num_threads())))
-    return found.reshape(matrices.shape[:-1])
+        results = torch.cat(over_threads(solve, flat.chunk(4 * torch.get_num_threads())))
+    return results.reshape(matrices.shape[:-1])

@@ -98,5 +98,5 @@ def crossing(x: Array, falling: Array, rising: Array) -> Array:
     before, after = (np.take_along_axis(apart, first + step, -1)[..., 0] for step in (0, 1))
     left, right = x[first[..., 0]], x[first[..., 0] + 1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = left + (right - left) * before / (before - after)
-    return np.where(crosses.any(-1), found, np.nan)
+        crossings = left + (right - left) * before / (before - after)
+    return np.where(crosses.any(-1), crossings, np.nan)

@@ -47,18 +47,18 @@ class Covariance:
         """
         x = vectors if vectors.dtype == torch.float64 else vectors.float()
         count, d = x.shape
-        found = cls.zero(d, x.device)
+        sums = cls.zero(d, x.device)
         if count == 0:
-            return found
+            return sums
         shift = x.mean(0)
         x = x - shift
         for rows in x.split(ROWS):
             for start in range(0, d, COLUMNS):
                 columns = slice(start, start + COLUMNS)
-                found.scatter[start:, columns] += rows[:, start:].T @ rows[:, columns]
+                sums.scatter[start:, columns] += rows[:, start:].T @ rows[:, columns]
         left = x.mean(0).double()  # the shift is rounded
-        found.scatter.addr_(left, left, alpha=-count)
-        return cls(count, shift.double() + left, found.scatter)
+        sums.scatter.addr_(left, left, alpha=-count)
+        return cls(count, shift.double() + left, sums.scatter)
 
     def add(self, other: "Covariance") -> None:
         """Merge another's vectors into this one: δ = μ' − μ; M₂ += M₂' + δδᵀ·n·m/(n+m); μ += δ·m/(n+m)."""
@@ -85,11 +85,11 @@ class Covariance:
 
     def eigenvalues(self) -> NDArray[np.float64]:
         """Eigenvalues of C in fp64, (d,), descending; NaN beyond the rank, never negative."""
-        found = np.full(len(self.mean), np.nan)
+        eigenvalues = np.full(len(self.mean), np.nan)
         if self.rank:
             values = torch.linalg.eigvalsh(self.scatter).flip(-1)[: self.rank].clamp_min(0)
-            found[: self.rank] = values.cpu().numpy() / (self.count - 1)
-        return found
+            eigenvalues[: self.rank] = values.cpu().numpy() / (self.count - 1)
+        return eigenvalues
 
     def packed(self) -> NDArray[np.float64]:
         """The lower triangle of M₂, row by row, (d(d+1)/2,): what a file has to keep beside count and mean."""
@@ -100,6 +100,6 @@ class Covariance:
         cls, count: int, mean: NDArray[np.float64], packed: NDArray[np.float64], device: torch.device | str = "cpu"
     ) -> "Covariance":
         """The inverse of `packed`, bit by bit."""
-        found = cls.zero(len(mean))
-        found.scatter.numpy()[np.tril_indices(len(mean))] = packed
-        return cls(count, torch.tensor(mean, device=device), found.scatter.to(device))
+        covariance = cls.zero(len(mean))
+        covariance.scatter.numpy()[np.tril_indices(len(mean))] = packed
+        return cls(count, torch.tensor(mean, device=device), covariance.scatter.to(device))

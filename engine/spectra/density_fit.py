@@ -83,7 +83,7 @@ def _closest(x: Array, starts: NDArray[np.int64]) -> tuple[float, int]:
     total = sums[starts] - m * logs[starts]
     starts, m, total = starts[total > 0], m[total > 0], total[total > 0]
     pieces = -(-len(starts) * n // AT_ONCE)
-    parts = zip(*(np.array_split(of, pieces) for of in (starts, m, m / total)), strict=True)
+    parts = zip(*(np.array_split(array, pieces) for array in (starts, m, m / total)), strict=True)
     distance = np.concatenate([_distances(logs, *part) for part in parts])
     best = int(distance.argmin())
     return float(distance[best]), int(starts[best])

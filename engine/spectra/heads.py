@@ -92,12 +92,12 @@ def measure(
                     **_product_entries(q, k if rotation is None else rotation.to(k) @ k, int(seeds[-1])),
                 }
             )
-        found = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
-        found |= {name: x.repeat_interleave(group, 0) for name, x in _entries("wk", k, int(seeds[-1])).items()}
+        arrays = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+        arrays |= {name: x.repeat_interleave(group, 0) for name, x in _entries("wk", k, int(seeds[-1])).items()}
         if shuffle:
             shuffled = [shuffled_sigma(i) for i in heads]
-            found["shuffled_qk_eigenvalues"] = torch.cat(shuffled).square()
-        return found
+            arrays["shuffled_qk_eigenvalues"] = torch.cat(shuffled).square()
+        return arrays
 
     def shuffled_sigma(kv: int) -> Tensor:
         generator = torch.Generator().manual_seed(int(seeds[kv]))

@@ -134,10 +134,10 @@ def noise_eigenvalues(rng: np.random.Generator, dof: int, d: int, trace: float, 
     -------
     Array (draws, min(dof, d)), descending, each draw with the sum `trace`.
     """
-    found = []
+    spectra = []
     for _ in range(draws):
         # The triangular factor has the singular values of the noise and is much smaller.
         core = torch.from_numpy(gaussian_triangular(rng, 1, min(dof, d), max(dof, d))[0])
-        found.append(torch.linalg.eigvalsh(core @ core.mT).flip(-1).clamp_min(0).numpy())
-    values = np.stack(found)
+        spectra.append(torch.linalg.eigvalsh(core @ core.mT).flip(-1).clamp_min(0).numpy())
+    values = np.stack(spectra)
     return values * (trace / values.sum(-1, keepdims=True))

@@ -27,9 +27,9 @@ def over_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
 
     torch.set_num_threads(1)
     try:
-        done = [_pool(threads).submit(alone, item) for item in items]
-        wait(done)  # for all, so that none goes on and keeps its memory when another has failed
-        return [one.result() for one in done]
+        futures = [_pool(threads).submit(alone, item) for item in items]
+        wait(futures)  # for all, so that none goes on and keeps its memory when another has failed
+        return [future.result() for future in futures]
     finally:
         torch.set_num_threads(threads)  # parts of torch keep one number for the whole process
 

@@ -95,11 +95,11 @@ def trend(values: NDArray[np.floating]) -> Trend:
 
 def spearman(x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[float, float]:
     """Rank correlation, and its two-sided p against random orders; both NaN below 5 pairs that are there."""
-    there = np.isfinite(x) & np.isfinite(y)
-    n = int(there.sum())
+    paired = np.isfinite(x) & np.isfinite(y)
+    n = int(paired.sum())
     if n < 5:
         return np.nan, np.nan
-    a, b = _ranks(x[there]), _ranks(y[there])
+    a, b = _ranks(x[paired]), _ranks(y[paired])
     rho = float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) > 0 and np.ptp(b) > 0 else 0.0
     null = _null_spearman(n)
     return rho, float((1 + np.count_nonzero(np.abs(null) >= abs(rho) - 1e-12)) / (1 + len(null)))
@@ -184,9 +184,9 @@ def regimes(values: Array, most: int = 2, level: float = 0.05) -> Regimes:
 PHASES = {0: ("one phase",), 1: ("early", "late"), 2: ("early", "transition", "late")}
 
 
-def phases(found: Regimes, count: int) -> tuple[str, ...]:
+def phases(fit: Regimes, count: int) -> tuple[str, ...]:
     """What phase each of `count` places is in, of a fit with at most two breaks, by the breaks that are supported."""
-    starts = found.breaks[found.supported]
+    starts = fit.breaks[fit.supported]
     return tuple(PHASES[len(starts)][sum(at >= start for start in starts)] for at in range(count))
 
 

@@ -73,13 +73,21 @@ class Sums:
 
     def dataset(self) -> xr.Dataset:
         """For the disk: sites of one width side by side."""
-        ds, widths = xr.Dataset(), sorted({len(one.mean) for one in self.covariances.values()})
+        ds, widths = xr.Dataset(), sorted({len(covariance.mean) for covariance in self.covariances.values()})
         places = {
-            w: [[*place, one.count] for place, one in self.covariances.items() if len(one.mean) == w] for w in widths
+            w: [
+                [*place, covariance.count]
+                for place, covariance in self.covariances.items()
+                if len(covariance.mean) == w
+            ]
+            for w in widths
         }
         for width in widths:
-            of = [one for one in self.covariances.values() if len(one.mean) == width]
-            means, packed = np.stack([one.mean.cpu().numpy() for one in of]), np.stack([one.packed() for one in of])
+            group = [covariance for covariance in self.covariances.values() if len(covariance.mean) == width]
+            means, packed = (
+                np.stack([covariance.mean.cpu().numpy() for covariance in group]),
+                np.stack([covariance.packed() for covariance in group]),
+            )
             ds[f"mean_{width}"] = (f"place_{width}", f"unit_{width}"), means
             ds[f"scatter_{width}"] = (f"place_{width}", f"pair_{width}"), packed
         ds.attrs = {
@@ -95,12 +103,12 @@ class Sums:
     @classmethod
     def read(cls, ds: xr.Dataset, device: str) -> "Sums":
         """What `dataset` made, bit by bit."""
-        found: dict[Place, Covariance] = {}
+        covariances: dict[Place, Covariance] = {}
         for width, places in json.loads(ds.attrs["places"]).items():
             means, packed = ds[f"mean_{width}"].values, ds[f"scatter_{width}"].values
             for row, (name, layer, count) in enumerate(places):
-                found[name, layer] = Covariance.unpacked(count, means[row], packed[row], device)
-        ordered = {(name, layer): found[name, layer] for name, layer in json.loads(ds.attrs["order"])}
+                covariances[name, layer] = Covariance.unpacked(count, means[row], packed[row], device)
+        ordered = {(name, layer): covariances[name, layer] for name, layer in json.loads(ds.attrs["order"])}
         attrs = ds.attrs
         return cls(
             ordered,
@@ -122,8 +130,8 @@ def accumulate(
     except UserError:
         if not data.source.endswith(".npy"):
             raise
-    known = None if data.source.endswith(".npy") else tokenizer
-    ids = tokens(data, known, seed, vocab_size=model.info.vocab_size, split=split)
+    reader = None if data.source.endswith(".npy") else tokenizer
+    ids = tokens(data, reader, seed, vocab_size=model.info.vocab_size, split=split)
     numbers = np.array_split(np.arange(len(ids)), parts)[part]
     module = model.module()
     objective = _objective(model, seed)
@@ -181,9 +189,9 @@ class Measure:
         finite: list[Tensor] = []
 
         def take(site: Site, hidden: Tensor) -> None:
-            found = Covariance.of(hidden.flatten(0, 1) if every else hidden[real])
-            taken.covariances[site.name, site.layer] = found
-            finite.extend((found.mean.isfinite().all(), found.scatter.diagonal().isfinite().all()))
+            covariance = Covariance.of(hidden.flatten(0, 1) if every else hidden[real])
+            taken.covariances[site.name, site.layer] = covariance
+            finite.extend((covariance.mean.isfinite().all(), covariance.scatter.diagonal().isfinite().all()))
 
         output = observe(self._module, self._sites, batch.inputs, take)
         if self._has_loss:
@@ -222,29 +230,35 @@ def spectra(sums: Sums, params: ActivationsParams, rng: np.random.Generator) -> 
     places, covariances = list(sums.covariances), list(sums.covariances.values())
     names = list(dict.fromkeys(name for name, _ in places))
     layers = 1 + max(layer for _, layer in places)
-    widest = max(len(one.mean) for one in covariances)
+    widest = max(len(covariance.mean) for covariance in covariances)
     count = covariances[0].count
-    each = over_threads if covariances[0].scatter.device.type == "cpu" else lambda f, items: [f(one) for one in items]
-    found = each(Covariance.eigenvalues, covariances)
+    each = (
+        over_threads
+        if covariances[0].scatter.device.type == "cpu"
+        else lambda f, items: [f(covariance) for covariance in items]
+    )
+    eigenvalues_by_place = each(Covariance.eigenvalues, covariances)
     noise: dict[int, NDArray[np.float64]] = {}
-    for one in covariances:
-        d = len(one.mean)
-        if d not in noise and one.rank:
+    for covariance in covariances:
+        d = len(covariance.mean)
+        if d not in noise and covariance.rank:
             noise[d] = noise_eigenvalues(rng, count - 1, d, 1.0)[0]
 
     shape = (len(names), layers)
     eigenvalues, noise_eigen = np.full((2, *shape, widest), np.nan)
     scalars = ["trace", "alpha_rank", "alpha_rank_se", "r2", "noise_alpha_rank"]
     values = {name: np.full(shape, np.nan) for name in (*scalars, *(DENSITY if params.density else ()))}
-    for (name, layer), one, lambdas, own in zip(places, covariances, found, rng.spawn(len(places)), strict=True):
-        at, d = (names.index(name), layer), len(one.mean)
+    for (name, layer), covariance, lambdas, own in zip(
+        places, covariances, eigenvalues_by_place, rng.spawn(len(places)), strict=True
+    ):
+        at, d = (names.index(name), layer), len(covariance.mean)
         eigenvalues[at][:d] = lambdas
-        values["trace"][at] = trace = np.nansum(lambdas) if one.rank else np.nan
-        if one.rank == 0:
+        values["trace"][at] = trace = np.nansum(lambdas) if covariance.rank else np.nan
+        if covariance.rank == 0:
             continue
         control = noise[d] * trace
         noise_eigen[at][: len(control)] = control
-        law = power_law.fit(lambdas[: one.rank], params.fit_start, params.fit_stop)
+        law = power_law.fit(lambdas[: covariance.rank], params.fit_start, params.fit_stop)
         values["alpha_rank"][at], values["alpha_rank_se"][at], values["r2"][at] = law.alpha, law.se, law.r2
         values["noise_alpha_rank"][at] = power_law.fit(control, params.fit_start, params.fit_stop).alpha
         if params.density:

@@ -110,7 +110,7 @@ def part_count(request: Request, params: ActivationsParams, models: Sequence["Mo
     """Into how many parts the sequences of one model are divided."""
     data = request.data or DataSpec()
     states = sum(
-        4 * width**2 * len(splits_of(params.splits, one)) for one in models for width in site_widths(params, one)
+        4 * width**2 * len(splits_of(params.splits, other)) for other in models for width in site_widths(params, other)
     )
     by_work = int(2.0 * info.n_parameters * data.samples * data.length / PART_OPERATIONS)
     return max(1, min(by_work, 1 + PARTS_BYTES // states, MOST_PARTS, data.samples))

@@ -44,9 +44,9 @@ def measure_chunk(model: "OpenModel", tokens: np.ndarray, size: int, params: Att
     longest = tokens.shape[1]
     head = (info.n_layers, info.n_heads)
     names = [name for name in spectra.STATISTICS if params.singular_values or name not in spectra.SPECTRAL]
-    found = {name: np.full((*head, size), np.nan) for name in names}
-    kind = np.float32 if info.causal else np.complex64
-    curves = {"eigenvalues": np.full((*head, size, longest), np.nan, kind)}
+    values_by_name = {name: np.full((*head, size), np.nan) for name in names}
+    eigen_type = np.float32 if info.causal else np.complex64
+    curves = {"eigenvalues": np.full((*head, size, longest), np.nan, eigen_type)}
     if params.singular_values:
         curves["singular_values"] = np.full((*head, size, longest), np.nan, np.float32)
     kept = np.full((*head, shown, longest, longest), np.nan, np.float32)
@@ -65,7 +65,7 @@ def measure_chunk(model: "OpenModel", tokens: np.ndarray, size: int, params: Att
             epsilon=params.sparsity_epsilon, window=at.window, eigen=eigen, singular=singular,
         )  # fmt: skip
         for name, values in measured.items():
-            found[name][at.layer][:, samples.numpy()] = _host(values).T
+            values_by_name[name][at.layer][:, samples.numpy()] = _host(values).T
         for row, (sample, length) in enumerate(zip(samples.tolist(), lengths.tolist(), strict=True)):
             curves["eigenvalues"][at.layer, :, sample, :length] = _host(eigen[row, :, :length])
             if singular is not None:
@@ -74,9 +74,9 @@ def measure_chunk(model: "OpenModel", tokens: np.ndarray, size: int, params: Att
                 kept[at.layer, :, sample, :length, :length] = _host(matrices[row, :, :length, :length])
 
     through(model, tokens, take)
-    for values in (*found.values(), *curves.values()):
+    for values in (*values_by_name.values(), *curves.values()):
         values[:, :, sorted(lost)] = np.nan
-    ds = xr.Dataset({name: (("layer", "head", "sample"), values) for name, values in found.items()})
+    ds = xr.Dataset({name: (("layer", "head", "sample"), values) for name, values in values_by_name.items()})
     ds = ds.assign({name: (("layer", "head", "sample", "mode"), values) for name, values in curves.items()})
     if params.singular_values:
         real = (tokens >= 0).sum(1).tolist()
@@ -97,22 +97,22 @@ def measure_sweep(model: "OpenModel", tokens: np.ndarray) -> xr.Dataset:
     """What each head loses when its smallest weights go: mean and standard deviation over the samples."""
     info = model.info
     names = (*MEASURED, "expressivity")
-    found = {name: np.full((info.n_layers, info.n_heads, len(tokens), len(DOSES)), np.nan) for name in names}
+    values_by_name = {name: np.full((info.n_layers, info.n_heads, len(tokens), len(DOSES)), np.nan) for name in names}
 
     def take(samples: Tensor, lengths: Tensor, at: LayerAttention) -> None:
         matrices, bad = prepared(at, lengths, model)
         n = lengths.to(matrices.device)
-        may = spectra.allowed(n, matrices.shape[-1], info.causal, at.window)
+        permitted = spectra.allowed(n, matrices.shape[-1], info.causal, at.window)
         values = None if at.values is None else at.values.to(matrices.dtype)
-        measured = sweep(matrices, may, values)
+        measured = sweep(matrices, permitted, values)
         measured["expressivity"] = measured["erank"] / n[:, None, None]
         for name, array in measured.items():
             array[bad] = torch.nan
-            found[name][at.layer][:, samples.numpy()] = _host(array.transpose(0, 1))
+            values_by_name[name][at.layer][:, samples.numpy()] = _host(array.transpose(0, 1))
 
     through(model, tokens, take, share=0.25)
     ds = xr.Dataset(coords={"dose": list(DOSES)})
-    for name, values in found.items():
+    for name, values in values_by_name.items():
         count = np.isfinite(values).sum(2)
         mean = np.where(count > 0, np.nansum(values, 2) / np.maximum(count, 1), np.nan)
         square = np.nansum((values - mean[:, :, None]) ** 2, 2) / np.maximum(count - 1, 1)
@@ -134,7 +134,7 @@ def measure_lengths(
     tokens, short = _long_texts(model, data, min(params.length_samples, data.samples), lengths, seed)
     lengths = [n for n in lengths if n <= tokens.shape[1]]
     size = (info.n_layers, info.n_heads, len(tokens), len(lengths))
-    found = {name: np.full(size, np.nan) for name in ("norm_frobenius", "norm_spectral")}
+    norms_by_name = {name: np.full(size, np.nan) for name in ("norm_frobenius", "norm_spectral")}
     real = torch.from_numpy((tokens >= 0).sum(1))
     closing = [] if data.source.endswith(".npy") else frame(model.tokenizer())[1]
 
@@ -145,7 +145,7 @@ def measure_lengths(
         }
         for name, values in norms.items():
             values[bad | (real[samples] < lengths[column]).to(bad.device)] = torch.nan
-            found[name][layer, :, samples.numpy(), column] = _host(values)
+            norms_by_name[name][layer, :, samples.numpy(), column] = _host(values)
 
     def nested(samples: Tensor, own: Tensor, at: LayerAttention) -> None:
         matrices, bad = prepared(at, own, model)
@@ -163,7 +163,7 @@ def measure_lengths(
                 put(samples, *prepared(at, own, model), at.layer, column)
 
             through(model, cut, take)
-    ds = xr.Dataset({name: (("layer", "head", "sample", "length"), values) for name, values in found.items()})
+    ds = xr.Dataset({name: (("layer", "head", "sample", "length"), values) for name, values in norms_by_name.items()})
     ds = ds.assign_coords(length=lengths)
     ds["length_text"] = "sample", np.array(_texts(model, tokens)[0])
     ds.attrs = {"short": short}
@@ -183,12 +183,12 @@ def _long_texts(
     for length in reversed(lengths):
         wanted = data.model_copy(update={"samples": count, "length": length})
         try:
-            found = draw(wanted, "windows", model, seed)
+            texts = draw(wanted, "windows", model, seed)
         except UserError:  # too short a text, most likely; whatever else it is, the shortest length says it
             if length == lengths[0]:
                 raise
             continue
-        return found, 0 if length == lengths[-1] else length
+        return texts, 0 if length == lengths[-1] else length
     raise ValueError("no lengths")
 
 
@@ -258,7 +258,7 @@ def _eps(model: "OpenModel") -> float:
 def _fits(sigma: np.ndarray, lengths: list[int], params: AttentionParams, eps: float) -> dict[str, Any]:
     """σ_i ∝ i^−α of every head and sample, over ranks up to T/2 unless the parameters say otherwise."""
     names = ("alpha_rank", "alpha_rank_se", "r2")
-    found = {name: np.full(sigma.shape[:3], np.nan) for name in names}
+    fits = {name: np.full(sigma.shape[:3], np.nan) for name in names}
     for length in set(lengths):
         rows = [row for row, own in enumerate(lengths) if own == length]
         values = sigma[:, :, rows, :length].astype(float)
@@ -269,8 +269,8 @@ def _fits(sigma: np.ndarray, lengths: list[int], params: AttentionParams, eps: f
         except UserError:  # fewer ranks than a fit needs
             continue
         for name, array in zip(names, (fitted.alpha, fitted.se, fitted.r2), strict=True):
-            found[name][:, :, rows] = array
-    return {name: (("layer", "head", "sample"), values) for name, values in found.items()}
+            fits[name][:, :, rows] = array
+    return {name: (("layer", "head", "sample"), values) for name, values in fits.items()}
 
 
 def _texts(model: "OpenModel", tokens: np.ndarray) -> tuple[list[str], list[list[str]]]:
@@ -304,8 +304,8 @@ class Compute(Computation[AttentionParams]):
         if unit.key == lengths_key(unit.model):
             return measure_lengths(model, data, params, planned_lengths(params, model.info), seed)
         key = f"{data!r} {seed} {params.samples}"
-        known, tokens = self._drawn.get(model, ("", None))
-        if tokens is None or known != key:
+        drawn_for, tokens = self._drawn.get(model, ("", None))
+        if tokens is None or drawn_for != key:
             cut = data.model_copy(update={"length": sample_length(data, model.info)})
             tokens = draw(cut, params.samples, model, seed)
             self._drawn[model] = key, tokens

@@ -61,12 +61,14 @@ def units(request: Request, params: AttentionParams, models: Sequence["ModelInfo
         require_readable(info)
         heads = info.n_layers * info.n_heads
         tokens = sample_length(data, info)
-        one = heads * tokens**2 * (tokens + 64.0) + 2.0 * info.n_parameters * tokens
+        cost_of_sample = heads * tokens**2 * (tokens + 64.0) + 2.0 * info.n_parameters * tokens
         for c in range(0, data.samples, CHUNK):
             last = min(c + CHUNK, data.samples)
-            planned.append(Unit(chunk_key(m, c // CHUNK), f"Samples {c} to {last - 1}", m, None, one * (last - c)))
+            planned.append(
+                Unit(chunk_key(m, c // CHUNK), f"Samples {c} to {last - 1}", m, None, cost_of_sample * (last - c))
+            )
         if params.sweep_samples:
-            planned.append(Unit(sweep_key(m), "Thinned matrices", m, None, 12 * one * params.sweep_samples))
+            planned.append(Unit(sweep_key(m), "Thinned matrices", m, None, 12 * cost_of_sample * params.sweep_samples))
         if params.length_samples and (lengths := planned_lengths(params, info)):
             cost = params.length_samples * sum(heads * n**2 * (n / 4 + 64.0) for n in lengths)
             planned.append(Unit(lengths_key(m), f"Norms up to {lengths[-1]} tokens", m, None, cost))

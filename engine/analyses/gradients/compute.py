@@ -43,7 +43,7 @@ class Collected:
 
     Attributes
     ----------
-    there : set of int
+    collected : set of int
         Sequences whose gradients were asked for.
     """
 
@@ -56,7 +56,7 @@ class Collected:
         causal: bool,
         texts: Sequence[str] = (),
     ) -> None:
-        self.weights, self.there = weights, set[int]()
+        self.weights, self.collected = weights, set[int]()
         self._module, self._ids, self._objective, self._causal = module, ids, objective, causal
         self._texts = texts or [""] * len(ids)
         first = next(module.parameters())
@@ -70,15 +70,17 @@ class Collected:
 
         NaN stands for numbers beyond the last sequence: a file may have fewer than were asked for.
         """
-        there = [number for number in numbers if number < len(self._ids)]
+        present = [number for number in numbers if number < len(self._ids)]
         size = max(1, BATCH_TOKENS[self._device] // self._ids.shape[1])
-        batches = [there[start : start + size] for start in range(0, len(there), size)]
+        batches = [present[start : start + size] for start in range(0, len(present), size)]
         columns = {name: np.full(len(numbers), np.nan) for name in ("loss", "predicted", "kept")}
         alone = f"One sequence of {self._ids.shape[1]} tokens does"
-        for some, found in (part for batch in batches for part in halve_on_oom(self._measure, batch, lambda _: alone)):
-            for column, values in zip(columns.values(), found, strict=True):
-                column[np.array(some) - numbers[0]] = values
-        self.there.update(numbers)
+        for part_numbers, measured in (
+            part for batch in batches for part in halve_on_oom(self._measure, batch, lambda _: alone)
+        ):
+            for column, values in zip(columns.values(), measured, strict=True):
+                column[np.array(part_numbers) - numbers[0]] = values
+        self.collected.update(numbers)
         texts = [self._texts[number] if number < len(self._ids) else "" for number in numbers]
         ds = xr.Dataset({name: ("sample", values) for name, values in columns.items()})
         ds["sample_text"] = "sample", np.array(texts)
@@ -165,8 +167,8 @@ class Compute(Computation[GradientsParams]):
         data = request.data or DataSpec()
         seed = request.seeds[unit.model]
         key = f"{data!r} {seed} {params.weight} {split}"
-        known, collected = self._collected.get(model, ("", None))
-        if collected is None or known != key:
+        collected_for, collected = self._collected.get(model, ("", None))
+        if collected is None or collected_for != key:
             self._collected.pop(model, None)  # the old gradients go before the new ones come
             collected = prepare(model, data, params.weight, split, seed)
             self._collected[model] = key, collected
@@ -174,7 +176,7 @@ class Compute(Computation[GradientsParams]):
         if kind == "chunk":
             return collected.collect(chunks[number])
         for chunk in chunks:
-            if not collected.there.issuperset(chunk):
+            if not collected.collected.issuperset(chunk):
                 collected.collect(chunk)
         kept = np.concatenate([done[chunk_key(unit.model, split, i)]["kept"].values for i in range(len(chunks))])
         return spectrum(collected, number, np.flatnonzero(kept == 1).tolist(), params.route, rng)

@@ -120,8 +120,8 @@ def _fill(
 
 def _any_split(values: np.ndarray) -> np.ndarray:
     """(model, split, layer) to (model, layer): what is there on any split, for it is the same on all."""
-    known = np.isfinite(values)
-    return np.where(known.any(1), np.where(known, values, 0).max(1), np.nan)
+    finite = np.isfinite(values)
+    return np.where(finite.any(1), np.where(finite, values, 0).max(1), np.nan)
 
 
 def _lost(label: str, split: str, losses: Mapping[str, np.ndarray], at: tuple[int, int]) -> list[str]:
@@ -140,8 +140,8 @@ def _what(params: GradientsParams, ds: "xr.Dataset") -> list[str]:
     if not n:
         return []
     names = [name for name in ds["weight"].values[0].tolist() if name]
-    of = names[0] if len(names) == 1 else params.weight
+    weight = names[0] if len(names) == 1 else params.weight
     return [
-        f"gradients of {of}: N/p = {n:.0f}/{p:.0f} = {n / p:.2g}; "
+        f"gradients of {weight}: N/p = {n:.0f}/{p:.0f} = {n / p:.2g}; "
         f"power law of λ = σ² over ranks {params.fit_start} to {params.fit_stop}, with noise of the same shape beside"
     ]
