@@ -1,4 +1,4 @@
-"""What the claims of activation and gradient spectra have in common: exponents by layer of each condition, compared."""
+"""Shared claims of activation and gradient spectra: exponents by layer, compared between conditions."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ FEWEST_LAYERS = 5
 
 @dataclass(frozen=True)
 class Curves:
-    """α by layer of every condition, at one site or of one weight: means over seeds, and each seed's own."""
+    """α by layer of every condition at one site or of one weight, for each seed and for noise."""
 
     conditions: tuple[Condition, ...]
     every: dict[Condition, Array]  # (seed, layer)
@@ -31,7 +31,7 @@ class Curves:
 
     @classmethod
     def of(cls, ds: "xr.Dataset", site: str | None = None) -> "Curves":
-        """Of one site, or of gradients, which have none; empty where the site is not there."""
+        """The curves at one site, or of gradients without a site; empty where the site is absent."""
         if site is not None and site not in ds["site"].values:
             return cls((), {}, {})
         data = ds if site is None else ds.sel(site=site)
@@ -40,7 +40,7 @@ class Curves:
         return cls(kept, every, {c: interval(c.of(data["noise_alpha_rank"].values))[1] for c in kept})
 
     def mean(self, condition: Condition) -> Array:
-        """Over seeds, (layer,)."""
+        """Mean over seeds, (layer,)."""
         return interval(self.every[condition])[1]
 
     def kinds(self, *kinds: Kind) -> list[Condition]:
@@ -53,13 +53,13 @@ class Curves:
 
 
 def verdict_of(votes: Iterable[bool | None]) -> Verdict:
-    """All for it, all against it, or not to be said: also where they disagree or nobody votes."""
+    """“holds” or “fails” if all votes agree; else, or without votes, “cannot say”."""
     cast = set(votes)
     return "holds" if cast == {True} else "fails" if cast == {False} else "cannot say"
 
 
 def depth_claim(curves: Curves, source: str, statement: str, evidence: str, rising: bool, kinds: list[Kind]) -> Claim:
-    """That α rises or falls with depth, for each condition of these kinds."""
+    """Claim that α rises or falls with depth, for each condition of these kinds."""
     measurements, votes = [], list[bool | None]()
     for condition in curves.kinds(*kinds):
         test = trend(curves.mean(condition))
@@ -83,7 +83,7 @@ def trend_words(test: Trend) -> str:
 def difference_claim(
     curves: Curves, source: str, statement: str, evidence: str, kinds: tuple[Kind, Kind], larger: bool, lacking: str
 ) -> Claim:
-    """That α of the first kind is larger (or smaller) than of the second, layer by layer, on the same text."""
+    """Claim that α of the first kind is larger (or smaller) than of the second, layer by layer, on the same text."""
     measurements, votes = [], list[bool | None]()
     for a, b in curves.pairs(*kinds):
         low, mean, high, at, over = difference(curves.mean(a), curves.mean(b), larger)
@@ -100,7 +100,7 @@ def difference_claim(
 
 
 def difference(a: Array, b: Array, larger: bool) -> tuple[float, float, float, int, int]:
-    """Mean difference over layers between the ends of its interval, and at how many layers it is as wanted."""
+    """Low end, mean and high end of the difference over layers, and the layers with the claimed sign out of all."""
     gap = (a - b)[np.isfinite(a - b)]
     if len(gap) < 2:
         return np.nan, np.nan, np.nan, 0, len(gap)
@@ -109,7 +109,10 @@ def difference(a: Array, b: Array, larger: bool) -> tuple[float, float, float, i
 
 
 def split_claim(curves: Curves, source: str, statement: str, evidence: str) -> Claim:
-    """That training and test text give the same exponents: as near as seeds do, or a tenth of the range along depth."""
+    """Claim that training and test text give the same exponents.
+
+    It holds within twice the spread of seeds, or a tenth of the range along depth.
+    """
     measurements, votes = [], list[bool | None]()
     for a in (c for c in curves.conditions if c.split == "train"):
         b = next((c for c in curves.conditions if c.split == "test" and c.name == a.name), None)
@@ -133,9 +136,9 @@ def split_claim(curves: Curves, source: str, statement: str, evidence: str) -> C
 
 
 def loss_claim(ds: "xr.Dataset", curves: Curves, source: str, statement: str, evidence: str, positive: bool) -> Claim:
-    """That late α goes with a smaller loss (or larger, where `positive`), over trained models on one part of the text.
+    """Claim that late α goes with a smaller loss (a larger one if `positive`), over trained models on the same text.
 
-    Random twins, which differ from all others in both, would alone decide it.
+    Random twins are left out: they differ from all others in both and would decide it alone.
     """
     loss = ds["mean_loss" if "mean_loss" in ds else "loss"].values
     measurements, votes = [], list[bool | None]()

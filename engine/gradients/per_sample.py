@@ -1,7 +1,7 @@
-"""Each sequence's own gradient, of all chosen weights, from one batched backward pass (methods eq. 4.2).
+"""Per-sequence gradients of all chosen weights from one batched backward pass (methods eq. 4.2).
 
 For y = W a at every token, ∂L_x/∂W = Σ_t δ_{x,t} ⊗ a_{x,t} with the captured inputs a and the gradients δ at the
-outputs. No parameter needs a gradient for this: the graph begins at the first chosen module.
+outputs. Parameters need no gradients of their own: the graph begins at the first chosen module.
 """
 
 from collections import defaultdict
@@ -35,7 +35,7 @@ class WeightGradients:
         wide = torch.float64 if deltas.dtype == torch.float64 else torch.float32
         given, delta = inputs[sequence], deltas[sequence].to(wide)
         if kind == "embedding":
-            # The same with one-hot inputs.
+            # A linear layer with one-hot inputs.
             rows = delta.new_zeros(self.weight.shape).index_add_(0, given, delta)
             if padding is not None:
                 rows[padding] = 0
@@ -50,7 +50,7 @@ def per_sample(module: nn.Module, weights: Sequence[Weight], batch: Batch) -> tu
     Returns
     -------
     Tensor (B,)
-        Mean token loss of each sequence. Where it is not finite, the gradients say nothing.
+        Mean token loss of each sequence; where it is not finite, its gradients are meaningless.
     list of WeightGradients
         One for each of `weights`.
 
@@ -83,7 +83,7 @@ def _gradients(
         padding = getattr(module.get_submodule(use.path), "padding_idx", None)
         for (inputs, _), delta in zip(seen[use.path], deltas[use.path], strict=True):
             if delta is not None:
-                # Some modules are given a flattened batch, embeddings of positions one row for all sequences.
+                # Some modules get a flattened batch; position embeddings get one row for all sequences.
                 width = () if use.kind == "embedding" else inputs.shape[-1:]
                 parts.append((use.kind, inputs.reshape(n, -1, *width), delta.reshape(n, -1, delta.shape[-1]), padding))
     if not parts:
@@ -96,7 +96,7 @@ def _gradients(
 
 @contextmanager
 def _watching(module: nn.Module, paths: Sequence[str], n: int) -> Iterator[Seen]:
-    """Keep what the modules at `paths` are given and give, copied: models change tensors in place."""
+    """Record copies of inputs and outputs of the modules at `paths`: models change tensors in place."""
     seen: Seen = defaultdict(list)
 
     def tap(path: str) -> Callable[..., Tensor]:
@@ -120,7 +120,7 @@ def _watching(module: nn.Module, paths: Sequence[str], n: int) -> Iterator[Seen]
 
 @contextmanager
 def _frozen(module: nn.Module) -> Iterator[None]:
-    """No parameter collects a gradient of its own, whatever was set before."""
+    """Freeze all parameters, and restore those that were trainable."""
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     module.requires_grad_(False)
     try:

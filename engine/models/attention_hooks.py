@@ -129,7 +129,7 @@ class AttentionHooks:
 
     @torch.no_grad()
     def _find(self, label: str) -> dict[int, nn.Module]:
-        """The innermost module that returns each layer's matrices, by a short forward pass."""
+        """The innermost module that returns each layer's matrices, found with a short forward pass."""
         modules: dict[int, nn.Module] = {}
 
         def hook(name: str) -> Callable[..., None]:

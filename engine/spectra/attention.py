@@ -1,4 +1,4 @@
-"""Statistics of attention matrices, for all heads and samples at once (methods §5).
+"""Statistics of attention matrices, over all heads and samples at once (methods §5).
 
 A matrix A (T, T) holds in row t the weights with which token t reads the tokens, and its rows sum to 1. Batches are
 (sample, head, T, T); shorter samples stand in the leading corner, with zeros in the rows and columns of the padding.
@@ -18,26 +18,26 @@ Statistic = Literal[
 ]  # fmt: skip
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 SPECTRAL: tuple[Statistic, ...] = ("erank", "r_l1l2")
-"""Those that need all singular values."""
+"""Statistics that need all singular values."""
 
-# Relative error of ‖A‖₂ at which a matrix is done.
+# Relative error of ‖A‖₂ at which Lanczos stops.
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-11}
-# Steps of Lanczos after which AᵀA is decomposed as it is; matrices up to SMALL are so at once, as this is quicker.
+# Lanczos steps before falling back to a full decomposition of AᵀA; up to size SMALL that is quicker from the start.
 MOST_STEPS = 48
 SMALL = 128
-# Steps between two looks at the error, the cost of which is that of a step.
+# Steps between checks of the error; a check costs as much as a step.
 LOOK = 4
 
 
 def allowed(lengths: Tensor, size: int, causal: bool, window: int | None = None) -> Tensor:
-    """How many tokens each row may read, (N, T): 0 in rows of padding.
+    """Number of tokens that each row may attend to, (N, T); 0 in rows of padding.
 
     Parameters
     ----------
     lengths : Tensor, (N,)
         Tokens of each sample.
     window : int, optional
-        How far back a causal row reads at most, itself included (sliding-window attention).
+        Width of a sliding window: the most tokens that a causal row reads, itself included.
     """
     rows = torch.arange(size, device=lengths.device)
     most = rows + 1 if causal else lengths[:, None].expand(-1, size)
@@ -47,7 +47,7 @@ def allowed(lengths: Tensor, size: int, causal: bool, window: int | None = None)
 
 
 def without_padding(matrices: Tensor, lengths: Tensor) -> Tensor:
-    """The matrices with zeros in the rows and columns of the padding."""
+    """Zero the rows and columns of the padding."""
     if int(lengths.min()) == matrices.shape[-1]:
         return matrices
     real = torch.arange(matrices.shape[-1], device=matrices.device) < lengths[:, None]
@@ -72,11 +72,11 @@ def singular_values(matrices: Tensor) -> Tensor:
 
 
 def spectral_norms(matrices: Tensor) -> Tensor:
-    """‖A‖₂ of every matrix, (...), without its other singular values.
+    """‖A‖₂ of every matrix, (...), without the other singular values.
 
-    Lanczos on AᵀA from the vector of ones. A has no negative entry, so AᵀA has a leading eigenvector without any
-    (Perron and Frobenius), which the ones cannot miss. A Ritz value θ with residual r is off by no more than r, and
-    than r² over its distance to the next.
+    Lanczos on AᵀA from the vector of ones. A is non-negative, so AᵀA has a non-negative leading eigenvector (Perron and
+    Frobenius), which cannot be orthogonal to the ones. A Ritz value θ with residual r has an error of at most r, and of
+    at most r² over its distance to the next.
     """
     size = matrices.shape[-1]
     left = matrices.reshape(-1, size, size)
@@ -111,7 +111,7 @@ def spectral_norms(matrices: Tensor) -> Tensor:
 
 
 def _from_gram(matrices: Tensor) -> Tensor:
-    """σ₁ of each matrix (n, T, T) from the eigenvalues of AᵀA, in float64, which cost half of what those of A do."""
+    """σ₁ of each matrix (n, T, T) from the eigenvalues of AᵀA in float64, at half the cost of an SVD of A."""
     doubles = matrices.double()
     grams = doubles.mT @ doubles
     squares = torch.linalg.eigvalsh(grams) if grams.is_cuda else _each(torch.linalg.eigvalsh, grams)
@@ -119,7 +119,7 @@ def _from_gram(matrices: Tensor) -> Tensor:
 
 
 def _ritz(band: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest Ritz value of each tridiagonal matrix, and a bound on how far it is off."""
+    """The largest Ritz value of each tridiagonal matrix, and a bound on its error."""
     inner = (
         torch.diag_embed(band[..., 0]) + torch.diag_embed(band[:, :-1, 1], 1) + torch.diag_embed(band[:, :-1, 1], -1)
     )
@@ -148,11 +148,11 @@ def statistics(
     lengths : Tensor, (N,)
     causal : bool
     epsilon : float
-        A weight below ε/T counts as none, in `sparsity`, the share of such weights among those allowed.
+        Weights below ε/T count as zero in `sparsity`, the share of such weights among those allowed.
     window : int, optional
         See `allowed`.
     eigen, singular : Tensor, (N, H, T), optional
-        Their spectra where they are known; without `singular` those in `SPECTRAL` are not there.
+        Spectra that are known already; without `singular` the statistics in `SPECTRAL` are left out.
 
     Returns
     -------
@@ -168,7 +168,7 @@ def statistics(
     norm = spectral_norms(matrices) if singular is None else singular[..., 0]
     entropy = torch.special.entr(matrices).sum((-2, -1)) / n
     permitted = allowed(lengths, size, causal, window).sum(1)[:, None].to(matrices)
-    # Weights that are not allowed are exact zeros, and so are counted as small: they are taken off again.
+    # Masked weights are exact zeros and count as small: subtract them.
     small = torch.count_nonzero(matrices < (epsilon / n)[..., None, None], dim=(-2, -1)) - (size**2 - permitted)
     result: dict[Statistic, Tensor] = {
         "entropy": entropy,
@@ -193,7 +193,7 @@ def ranks(singular: Tensor) -> dict[Statistic, Tensor]:
 
 
 def _each(solve: Callable[[Tensor], Tensor], matrices: Tensor) -> Tensor:
-    """`solve` of a batch on the CPU, one thread for each part of it."""
+    """`solve` over a batch on the CPU, split between threads."""
     size = matrices.shape[-1]
     flat = matrices.reshape(-1, size, size)
     if torch.get_num_threads() == 1 or len(flat) < 2:

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-FEWEST = 5  # checkpoints: three parameters, and two more to say how well they are known
-REACH = 10.0  # τ is sought down to a tenth of the shortest and up to ten times the longest time
+FEWEST = 5  # checkpoints: three parameters, and two more for their errors
+REACH = 10.0  # search τ from a tenth of the shortest to ten times the longest time
 LEVEL = 0.05
 GRID, ZOOMS = 241, 6
 
@@ -17,8 +17,8 @@ GRID, ZOOMS = 241, 6
 class Relaxation:
     """Least-squares fits of K curves; every array is (K,), NaN where there is no fit.
 
-    Errors are standard errors of the linearised fit, with the residuals' own scale. `why` says of each curve what is
-    wrong with its τ, and is empty where nothing is: then `tau_se` < `tau`.
+    Errors are standard errors of the linearised fit at the scale of the residuals. `why` tells why a τ is unreliable;
+    where it is empty, `tau_se` < `tau`.
     """
 
     tau: Array
@@ -37,10 +37,10 @@ class Relaxation:
 
 
 def relax(times: Array, values: Array) -> Relaxation:
-    """Fit every curve (K, T) over the times (T,); NaN is a value that is absent.
+    """Fit every curve (K, T) over the times (T,); NaN marks absent values.
 
-    For a given τ the rest is a straight line in e^{−t/τ}, so only τ is sought: over all of its range on a grid, which
-    is as many starts, then ever closer around the best.
+    For a given τ the curve is linear in e^{−t/τ}, so the search is over τ alone: on a grid over its whole range, then
+    in successive refinements around the best point.
     """
     fits = [_relax(times, np.asarray(curve, float)) for curve in values]
     tau, tau_se, initial, initial_se, final, final_se, r2 = (
@@ -77,7 +77,7 @@ def _relax(times: Array, values: Array) -> tuple[Array, str]:
         return estimates, "it has relaxed before the second checkpoint"
     if log_tau >= high - 1e-6:
         return estimates, "it is still moving: training is too short to see where to"
-    if (residual / total) ** ((t.size - 3) / 2) > LEVEL:  # the F test of two more parameters than a constant
+    if (residual / total) ** ((t.size - 3) / 2) > LEVEL:  # F test of two parameters more than a constant
         return estimates, "noise about a constant may look like this"
     return estimates, "" if log_se < 1 else "its error is larger than itself"
 

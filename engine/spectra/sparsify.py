@@ -1,4 +1,4 @@
-"""What attention loses when its smallest weights go: S2's figures 4 and 5 on real matrices (methods §5)."""
+"""Statistics of attention with its smallest weights removed: S2 figs. 4 and 5 on real matrices (methods §5)."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,7 +12,7 @@ MEASURED = ("erank", "r_l1l2", "spectral_norm", "output_error")
 
 
 def sparser(matrices: Tensor, permitted: Tensor, doses: Sequence[float]) -> Iterator[Tensor]:
-    """The matrices with the share s of each row's allowed weights, its smallest, set to zero; rows sum to 1 again.
+    """Zero the smallest share s of each row's allowed weights, and normalise the rows again.
 
     Parameters
     ----------
@@ -20,14 +20,14 @@ def sparser(matrices: Tensor, permitted: Tensor, doses: Sequence[float]) -> Iter
     permitted : Tensor, (N, T)
         Weights allowed in each row (`engine.spectra.attention.allowed`); a row keeps at least one.
     doses : sequence of float
-        s from 0 to 1; ⌊s · allowed⌋ weights of a row go.
+        s from 0 to 1; ⌊s · allowed⌋ weights of a row are removed.
     """
-    # The rank of each weight in its row, 0 for the largest; what is not allowed is zero and comes last.
+    # The rank of each weight in its row, 0 for the largest; masked weights are zero and come last.
     order = matrices.argsort(dim=-1, descending=True, stable=True)
     place = torch.arange(matrices.shape[-1], device=matrices.device).expand_as(order)
     rank = torch.empty_like(order).scatter_(-1, order, place)
     for dose in doses:
-        removed = (dose * permitted.double() + 1e-9).floor().long()  # 0.9 · 10 is 9, whatever rounding says
+        removed = (dose * permitted.double() + 1e-9).floor().long()  # guard against rounding: 0.9 · 10 is 9
         kept = (permitted - removed).clamp(min=1)[:, None, :, None]
         thinned = torch.where(rank < kept, matrices, 0)
         yield thinned / thinned.sum(-1, keepdim=True).clamp(min=torch.finfo(matrices.dtype).tiny)
@@ -43,7 +43,7 @@ def sweep(
     matrices, permitted, doses
         See `sparser`.
     values : Tensor, (N, H, T, d_h), optional
-        What the weights are applied to; without it ``output_error`` is NaN.
+        Value vectors; without them ``output_error`` is NaN.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What S1 says about activation spectra, put to the loaded models (methods §9)."""
+"""Claims of S1 about activation spectra, tested on the loaded models (methods §9)."""
 
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ NO_SUBLAYERS = "it needs the sublayers: choose them under Sites"
 
 
 def claims(ds: "xr.Dataset") -> list[Claim]:
-    """Every statement of S1 that this run bears on, then those that need models of another kind."""
+    """Every claim of S1 that this run can test, then those that need other models."""
     blocks = Curves.of(ds, "block")
     if not blocks.conditions:
         return []
@@ -59,7 +59,7 @@ def claims(ds: "xr.Dataset") -> list[Claim]:
 
 
 def _narrow(curves: Curves) -> Claim:
-    """The band of exponents that S1 found in GPT-2, without the last layer."""
+    """The band of exponents of S1 for GPT-2, without the last layer."""
     low, high = NARROW
     statement = f"Apart from embedding and last layer, α of trained models lies between {low} and {high:.2f}"
     measurements, votes = [], []

@@ -1,4 +1,4 @@
-"""What one unit of the activation analysis computes: sums over some of the sequences, or the spectra of all."""
+"""Units of the activation analysis: sums over some sequences, or the spectra of all."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,18 +33,18 @@ Place = tuple[str, int]  # a site's name and layer
 
 @dataclass
 class Sums:
-    """What is known of some sequences; sums of different sequences merge exactly.
+    """Sums over some sequences; sums over disjoint sequences merge exactly.
 
     Attributes
     ----------
     covariances : dict
-        Of every site, in the order of the forward pass.
+        Covariance of every site, in the order of the forward pass.
     loss, predicted : float, int
         Sum of the loss over predicted tokens (NaN if the model has none), and their number.
     sequences : int
-        How many were counted.
+        Number of sequences counted.
     lost : tuple of int
-        Numbers of the sequences left out because something in them was not finite.
+        Numbers of the sequences left out because of values that are not finite.
     """
 
     covariances: dict[Place, Covariance]
@@ -65,14 +65,14 @@ class Sums:
 
     @classmethod
     def merged(cls, parts: Sequence["Sums"]) -> "Sums":
-        """All of them together, added in their order."""
+        """The total of all parts, added in their order."""
         total = cls({})
         for part in parts:
             total.add(part)
         return total
 
     def dataset(self) -> xr.Dataset:
-        """For the disk: sites of one width side by side."""
+        """Pack for storage, with sites of one width side by side."""
         ds, widths = xr.Dataset(), sorted({len(covariance.mean) for covariance in self.covariances.values()})
         places = {
             w: [
@@ -102,7 +102,7 @@ class Sums:
 
     @classmethod
     def read(cls, ds: xr.Dataset, device: str) -> "Sums":
-        """What `dataset` made, bit by bit."""
+        """The inverse of `dataset`, bit for bit."""
         covariances: dict[Place, Covariance] = {}
         for width, places in json.loads(ds.attrs["places"]).items():
             means, packed = ds[f"mean_{width}"].values, ds[f"scatter_{width}"].values
@@ -122,7 +122,7 @@ class Sums:
 def accumulate(
     model: "OpenModel", data: DataSpec, params: ActivationsParams, split: Split, seed: int, part: int, parts: int
 ) -> Sums:
-    """Sums over the sequences of one part; a sequence in which something is not finite is left out of all of them."""
+    """Sums over the sequences of one part, without sequences that have values that are not finite."""
     tokenizer = special = None
     try:
         tokenizer = model.tokenizer()
@@ -145,23 +145,23 @@ def accumulate(
 
 
 def _objective(model: "OpenModel", seed: int) -> tuple[Objective, bool]:
-    """What the model is to predict, and whether it has a loss at all: it needs a head and, if masked, a mask token."""
+    """The objective, and whether the model has a loss: it needs a head and, if masked, a mask token."""
     config: Any = model.config
     pad = getattr(config.get_text_config(), "pad_token_id", None)
     module: Any = model.module()
     if module.get_output_embeddings() is not None:
         try:
             return Objective(model.info.causal, pad, None if model.info.causal else model.tokenizer(), seed), True
-        except UserError:  # nothing to hide tokens behind
+        except UserError:  # no mask token
             pass
     return Objective(True, pad), False
 
 
 class Measure:
-    """One forward pass over some sequences: their sums, or None if something in them is not finite.
+    """One forward pass over some sequences: their sums, or None if a value is not finite.
 
-    Counted are the positions of real tokens as the model was to read them: no padding, no special token, and of a
-    masked model not those whose tokens were hidden for the loss.
+    Counts positions of real tokens only: no padding, no special tokens, and in a masked model none of the tokens masked
+    for the loss.
     """
 
     def __init__(
@@ -205,9 +205,9 @@ class Measure:
 
 
 def _halving(measure: Callable[[NDArray[np.int64]], Sums | None], numbers: NDArray[np.int64]) -> Iterator[Sums]:
-    """The sums of a batch, in halves where memory runs out or something is not finite: each sequence once.
+    """The sums of a batch, halved where memory runs out or a value is not finite, each sequence once.
 
-    So the sequences that are not finite are found; their sums are empty and name them.
+    Halving isolates sequences that are not finite; their sums are empty and name them.
     """
     for part, taken in halve_on_oom(measure, numbers):
         if taken is not None:
@@ -221,7 +221,7 @@ def _halving(measure: Callable[[NDArray[np.int64]], Sums | None], numbers: NDArr
 
 
 def spectra(sums: Sums, params: ActivationsParams, rng: np.random.Generator) -> xr.Dataset:
-    """Eigenvalues of every site, (site, layer, mode), their power laws, and the same of noise."""
+    """Eigenvalues of every site, (site, layer, mode), with their power laws, and those of noise."""
     if not sums.covariances:
         raise UserError(
             "The model's activations or its loss are not finite for any sample, so there is nothing to measure. "
@@ -283,7 +283,7 @@ def spectra(sums: Sums, params: ActivationsParams, rng: np.random.Generator) -> 
 
 
 class Compute(Computation[ActivationsParams]):
-    """Partial sums of some sequences each, merged and decomposed by the last unit of a model and split."""
+    """Partial sums over sequences, merged and decomposed by the last unit of a model and split."""
 
     def __call__(
         self,

@@ -1,4 +1,4 @@
-"""From the committed units of the activation analysis to its Dataset: conditions side by side, and notes."""
+"""Dataset of the activation analysis from its committed units: conditions side by side, and notes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ DIMS: dict[str, tuple[str, ...]] = {
 def result(
     request: Request, params: ActivationsParams, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]
 ) -> Result:
-    """Put all or some units together; what is absent, or beyond a smaller model's shape, is NaN."""
+    """Assemble all or some units; values absent, or beyond the shape of a smaller model, are NaN."""
     import xarray as xr
 
     from engine.models.sites import SUBLAYERS

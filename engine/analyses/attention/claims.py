@@ -1,4 +1,4 @@
-"""What S2 says of attention matrices, each statement with its number on the models of a run (methods §9)."""
+"""Claims of S2 about attention matrices, tested on the models of a run (methods §9)."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 SOURCE = "S2"
 MOST = 0.95
-"""Share of heads of which a statement about all of them must be true, to hold."""
+"""Share of heads for which a claim about all heads must be true to hold."""
 DECISIVE = 10.0
-"""Difference of AIC at which the worse law has next to no support (Burnham and Anderson 2002)."""
+"""Difference of AIC from which the worse law has essentially no support (Burnham and Anderson 2002)."""
 
 
 def claims(ds: "xr.Dataset", models: Sequence["ModelInfo"]) -> list[Claim]:
-    """The claims that can be tested so far, for every model that is not a random twin."""
+    """The claims testable so far, for every model that is not a random twin."""
     judged = []
     for m, info in enumerate(models):
         results = ds.isel(model=m, layer=slice(info.n_layers), head=slice(info.n_heads))
@@ -47,7 +47,7 @@ def _verdict(true: bool) -> Verdict:
 
 
 def _means(results: "xr.Dataset", name: str) -> np.ndarray:
-    """A statistic of every head, the mean over its samples, (heads of all layers that are there)."""
+    """A statistic of every measured head, the mean over its samples, (heads,)."""
     values = results[name].values.reshape(-1, results.sizes["sample"])
     values = values[np.isfinite(values).any(1)]
     return np.asarray(np.nanmean(values, 1))
@@ -175,7 +175,7 @@ def _crossing(results: "xr.Dataset") -> Measured:
 
 
 def _mathematics(tokens: int) -> list[Claim]:
-    """Statements that no measurement is needed for."""
+    """Claims that arithmetic alone decides."""
     from engine.spectra.attention_theory import claimed_effective_rank, effective_rank
 
     uniform = (

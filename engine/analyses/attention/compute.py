@@ -1,4 +1,4 @@
-"""What the units of the attention analysis compute; the matrices of a layer are there only while it is measured."""
+"""Units of the attention analysis; a layer's matrices are in memory only while it is measured."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -32,14 +32,14 @@ from engine.spectra.sparsify import DOSES, MEASURED, sweep
 if TYPE_CHECKING:
     from engine.models.opening import OpenModel
 
-# One layer's matrices of a batch, and the arrays of their size that are made of them.
+# Memory budget of a batch, for one layer's matrices and derived arrays of their size, in bytes.
 BATCH_BYTES = 2**28
-# Rotary angles of these kinds depend on how long the text is, so that a cut text is not a part of the whole one.
+# Kinds of rotary embedding whose angles depend on text length, so that a cut text is no part of the whole one.
 BY_LENGTH = {"dynamic", "longrope"}
 
 
 def measure_chunk(model: "OpenModel", tokens: np.ndarray, size: int, params: AttentionParams, shown: int) -> xr.Dataset:
-    """Every statistic of some samples; what is beyond their number, up to `size`, is NaN, as is padding."""
+    """Every statistic of some samples, padded with NaN to `size` samples and to the longest one."""
     info = model.info
     longest = tokens.shape[1]
     head = (info.n_layers, info.n_heads)
@@ -94,7 +94,7 @@ def measure_chunk(model: "OpenModel", tokens: np.ndarray, size: int, params: Att
 
 
 def measure_sweep(model: "OpenModel", tokens: np.ndarray) -> xr.Dataset:
-    """What each head loses when its smallest weights go: mean and standard deviation over the samples."""
+    """Statistics of each head with its smallest weights removed: mean and standard deviation over samples."""
     info = model.info
     names = (*MEASURED, "expressivity")
     values_by_name = {name: np.full((info.n_layers, info.n_heads, len(tokens), len(DOSES)), np.nan) for name in names}
@@ -127,8 +127,8 @@ def measure_lengths(
 ) -> xr.Dataset:
     """‖A‖_F and ‖A‖₂ of the same texts cut to several lengths.
 
-    A causal token does not see what comes after it: the matrix of a text cut to n tokens is the leading n × n block of
-    the whole text's. Other models read every cut text anew, with its special tokens at the ends.
+    A causal token does not see what follows it, so the matrix of a text cut to n tokens is the leading n × n block of
+    the matrix of the whole text. Other models read every cut text anew, with its special tokens at the ends.
     """
     info = model.info
     tokens, short = _long_texts(model, data, min(params.length_samples, data.samples), lengths, seed)
@@ -179,12 +179,12 @@ def _by_length(model: "OpenModel") -> bool:
 def _long_texts(
     model: "OpenModel", data: DataSpec, count: int, lengths: Sequence[int], seed: int
 ) -> tuple[np.ndarray, int]:
-    """Texts of the greatest length of which the data have enough, and that length if it is not the one wanted, or 0."""
+    """Texts of the longest length with enough data, and that length if shorter than planned, else 0."""
     for length in reversed(lengths):
         wanted = data.model_copy(update={"samples": count, "length": length})
         try:
             texts = draw(wanted, "windows", model, seed)
-        except UserError:  # too short a text, most likely; whatever else it is, the shortest length says it
+        except UserError:  # most likely too short a text; other errors surface at the shortest length
             if length == lengths[0]:
                 raise
             continue
@@ -195,10 +195,10 @@ def _long_texts(
 def through(
     model: "OpenModel", tokens: np.ndarray, take: Callable[[Tensor, Tensor, LayerAttention], None], share: float = 1.0
 ) -> None:
-    """One forward pass over the samples, in batches of like length; `take` sees each layer of each batch.
+    """Run the samples through the model in batches of similar length, and call `take` for each layer of each batch.
 
-    It is called with the numbers of the samples, their lengths, and the layer's matrices. A batch that does not fit
-    into memory is gone through again in halves, so that `take` may see a sample twice.
+    `take` gets the numbers of the samples, their lengths, and the layer's matrices. A batch that runs out of memory is
+    repeated in halves, so that `take` may see a sample twice.
     """
     hooks = AttentionHooks(model.module(), model.info.label)
     ids = torch.from_numpy(tokens)
@@ -222,7 +222,7 @@ def through(
 
 
 def prepared(at: LayerAttention, lengths: Tensor, model: "OpenModel") -> tuple[Tensor, Tensor]:
-    """A layer's matrices in float32 or float64 without padding, and which samples' are not finite: those are zeros."""
+    """A layer's matrices in float32 or float64 without padding, and a mask of samples that are not finite, zeroed."""
     info = model.info
     if at.matrices.shape[1] != info.n_heads:
         raise UserError(
@@ -241,7 +241,7 @@ def prepared(at: LayerAttention, lengths: Tensor, model: "OpenModel") -> tuple[T
 
 
 def _row_error(matrices: Tensor, lengths: Tensor) -> float:
-    """How far a row's sum is from 1 at most."""
+    """The largest deviation of a row sum from 1."""
     real = torch.arange(matrices.shape[-1]) < lengths[:, None]
     off = (matrices.sum(-1) - 1).abs().amax(1).cpu()
     return float(off.where(real & off.ne(1), 0).max())
@@ -262,7 +262,7 @@ def _fits(sigma: np.ndarray, lengths: list[int], params: AttentionParams, eps: f
     for length in set(lengths):
         rows = [row for row, own in enumerate(lengths) if own == length]
         values = sigma[:, :, rows, :length].astype(float)
-        # What is below the rounding of the weights has no slope of its own: the window ends there.
+        # Values below the rounding of the weights have no slope: end the window there.
         values[values < max(eps, 1e-7) * length * values[..., :1]] = 0
         try:
             fitted = power_law.fit(values, params.fit_start, params.fit_stop or length // 2)
@@ -274,7 +274,7 @@ def _fits(sigma: np.ndarray, lengths: list[int], params: AttentionParams, eps: f
 
 
 def _texts(model: "OpenModel", tokens: np.ndarray) -> tuple[list[str], list[list[str]]]:
-    """What each sample says, as a whole and token by token; a model without tokenizer gives the ids."""
+    """Texts of the samples, whole and token by token; ids where the model has no tokenizer."""
     rows = [row[row >= 0].tolist() for row in tokens]
     try:
         tokenizer = model.tokenizer()
@@ -285,7 +285,7 @@ def _texts(model: "OpenModel", tokens: np.ndarray) -> tuple[list[str], list[list
 
 
 class Compute(Computation[AttentionParams]):
-    """Chunks of samples, then the thinned samples and the texts of many lengths."""
+    """Chunks of samples, then thinned samples, then texts of several lengths."""
 
     def __init__(self) -> None:
         self._drawn: WeakKeyDictionary[OpenModel, tuple[str, np.ndarray]] = WeakKeyDictionary()

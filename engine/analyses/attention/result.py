@@ -1,4 +1,4 @@
-"""From the committed units of the attention analysis to its Dataset: merge, fits against length, crossings, notes."""
+"""Dataset of the attention analysis from its committed units: merge, fits against length, crossings, notes."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -36,7 +36,7 @@ SWEPT = ("erank", "r_l1l2", "spectral_norm", "output_error", "expressivity")
 def result(
     request: Request, params: AttentionParams, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]
 ) -> Result:
-    """Put all or some units together; what is absent, or beyond a smaller model's shape, is NaN."""
+    """Assemble all or some units; values absent, or beyond the shape of a smaller model, are NaN."""
     import xarray as xr
 
     data = request.data or DataSpec()
@@ -112,7 +112,7 @@ def _units(m: int, units: Mapping[str, "xr.Dataset"]) -> Units:
 
 
 def _add_sweep(ds: "xr.Dataset", sweeps: "Sequence[xr.Dataset | None]", params: AttentionParams) -> None:
-    """Statistics against the share of weights taken away, and where normalised expressivity meets the margin."""
+    """Statistics against sparsity, and where normalised expressivity crosses the margin."""
     from engine.spectra.attention_theory import crossing, stability_margin
 
     arrived = [unit for unit in sweeps if unit is not None]
@@ -134,7 +134,7 @@ def _add_sweep(ds: "xr.Dataset", sweeps: "Sequence[xr.Dataset | None]", params: 
 
 
 def _add_lengths(ds: "xr.Dataset", units: "Sequence[xr.Dataset | None]", lengths: list[int]) -> None:
-    """Norms against length, the four laws fitted to them, and how near each head is to the bound √n."""
+    """Norms against length, the fits of the four laws, and each norm's share of the bound √n."""
     from engine.spectra.norm_scaling import LAWS, fit
 
     if not any(unit is not None for unit in units):
@@ -158,7 +158,7 @@ def _add_lengths(ds: "xr.Dataset", units: "Sequence[xr.Dataset | None]", lengths
     shares = ds["norm_spectral"].values / np.sqrt(np.array(lengths, float))
     counts = np.isfinite(shares).sum(3)
     mean = np.where(counts > 0, np.nansum(shares, 3) / np.maximum(counts, 1), np.nan)
-    last = np.isfinite(mean).cumsum(-1).argmax(-1)[..., None]  # the longest length that this head was measured at
+    last = np.isfinite(mean).cumsum(-1).argmax(-1)[..., None]  # the longest length measured for this head
     ds["norm_spectral_of_bound"] = dims[:3], np.take_along_axis(mean, last, -1)[..., 0]
     written = np.full((ds.sizes["model"], ds.sizes["sample"]), "", dtype=object)
     for m, unit in enumerate(units):
@@ -170,7 +170,7 @@ def _add_lengths(ds: "xr.Dataset", units: "Sequence[xr.Dataset | None]", lengths
 def _add_noise(
     ds: "xr.Dataset", models: Sequence["ModelInfo"], data: DataSpec, params: AttentionParams, seed: int
 ) -> None:
-    """Singular values of an iid Gaussian T × T matrix with ‖A‖_F = 1, and the α that a fit finds in them."""
+    """Singular values of an iid Gaussian T × T matrix with ‖A‖_F = 1, and their fitted α."""
     from engine.errors import UserError
     from engine.spectra import power_law
     from engine.spectra.random_matrix import noise_eigenvalues

@@ -1,4 +1,4 @@
-"""What S1 says about gradient spectra, put to the loaded models (methods §9)."""
+"""Claims of S1 about gradient spectra, tested on the loaded models (methods §9)."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def claims(ds: "xr.Dataset") -> list[Claim]:
-    """Every statement of S1 that this run bears on, then those that need models of another kind."""
+    """Every claim of S1 that this run can test, then those that need other models."""
     curves = Curves.of(ds)
     if not curves.conditions:
         return []

@@ -1,4 +1,4 @@
-"""What one unit of the gradient analysis computes: the gradients of some sequences, or the spectrum of one weight's."""
+"""Units of the gradient analysis: gradients of some sequences, or the spectrum of one weight."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -27,7 +27,7 @@ from engine.spectra.random_matrix import noise_eigenvalues
 
 
 class Collected:
-    """The gradients of all chosen weights for the sequences of one model and split, put aside as they come.
+    """Gradients of all chosen weights for the sequences of one model and split, in scratch storage.
 
     Parameters
     ----------
@@ -39,12 +39,12 @@ class Collected:
     objective : Objective
     causal : bool
     texts : sequence of str
-        What each sequence says, where that is known.
+        Texts of the sequences, where known.
 
     Attributes
     ----------
     collected : set of int
-        Sequences whose gradients were asked for.
+        Sequences whose gradients have been computed.
     """
 
     def __init__(
@@ -66,9 +66,9 @@ class Collected:
         self._scratch = [Scratch(len(ids), weight.size, dtype, MEMORY // len(weights)) for weight in weights]
 
     def collect(self, numbers: Sequence[int]) -> xr.Dataset:
-        """Put aside the gradients of some sequences; their losses, and which of them are kept (1 or 0).
+        """Store the gradients of some sequences; return their losses, and whether each is kept (1 or 0).
 
-        NaN stands for numbers beyond the last sequence: a file may have fewer than were asked for.
+        Numbers beyond the last sequence give NaN: a file may hold fewer than requested.
         """
         present = [number for number in numbers if number < len(self._ids)]
         size = max(1, BATCH_TOKENS[self._device] // self._ids.shape[1])
@@ -87,10 +87,10 @@ class Collected:
         return ds
 
     def _measure(self, numbers: Sequence[int]) -> tuple[NDArray[np.float64], ...]:
-        """Losses, counts of predicted tokens, and whether loss and gradients are finite; each row has its own place."""
+        """Losses, counts of predicted tokens, and whether loss and gradients are finite, of each sequence."""
         batch = self._objective.batch(self._ids, numbers, self._device)
         if self._causal:
-            # No token sees the padding after it; masking it all the same empties some sliding windows, which gives NaN.
+            # Causal tokens never see padding; masking it would empty some sliding windows and give NaN.
             del batch.inputs["attention_mask"]
         losses, gradients = per_sample(self._module, self.weights, batch)
         kept = losses.isfinite().cpu().numpy()
@@ -103,17 +103,17 @@ class Collected:
         return losses.double().cpu().numpy(), predicted, kept.astype(float)
 
     def singular_values(self, number: int, rows: Sequence[int], route: Route = "gram") -> NDArray[np.float64]:
-        """σ of one weight's gradients over the sequences `rows`, as many as its rank can have."""
+        """σ of one weight's gradients over the sequences `rows`, up to the largest possible rank."""
         blocks = (block.to(self._device) for block in self._scratch[number].blocks(rows))
         return singular_values(blocks, route)[: self.weights[number].size]
 
     def floor(self, route: Route) -> float:
-        """What σ/σ₁ cannot tell from rounding."""
+        """The σ/σ₁ below which values are rounding."""
         return relative_floor(route, self._made_in)
 
 
 def prepare(model: OpenModel, data: DataSpec, weight: str, split: Split, seed: int) -> Collected:
-    """Find the weights and draw the sequences; no gradient is there yet."""
+    """Find the weights and draw the sequences, without computing gradients."""
     module, causal = model.module(), model.info.causal
     weights = choose(module, weight, model.info.n_layers)
     given = data.source.endswith(".npy")
@@ -127,7 +127,7 @@ def prepare(model: OpenModel, data: DataSpec, weight: str, split: Split, seed: i
 def spectrum(
     collected: Collected, number: int, rows: Sequence[int], route: Route, rng: np.random.Generator
 ) -> xr.Dataset:
-    """One weight's singular values over the sequences `rows`, and those of noise of the same shape and trace."""
+    """Singular values of one weight's gradients over the sequences `rows`, and of noise of the same shape and trace."""
     if not rows:
         raise UserError(
             "No sequence has a finite loss and finite gradients, so there is no spectrum. Choose float32, or another "
@@ -149,7 +149,7 @@ def spectrum(
 
 
 class Compute(Computation[GradientsParams]):
-    """Gradients of a few sequences at a time, set aside, then one weight's spectrum after the other."""
+    """Gradients of a few sequences at a time, then the spectrum of each weight."""
 
     def __init__(self) -> None:
         self._collected: WeakKeyDictionary[OpenModel, tuple[str, Collected]] = WeakKeyDictionary()
@@ -169,7 +169,7 @@ class Compute(Computation[GradientsParams]):
         key = f"{data!r} {seed} {params.weight} {split}"
         collected_for, collected = self._collected.get(model, ("", None))
         if collected is None or collected_for != key:
-            self._collected.pop(model, None)  # the old gradients go before the new ones come
+            self._collected.pop(model, None)  # free old gradients before computing new ones
             collected = prepare(model, data, params.weight, split, seed)
             self._collected[model] = key, collected
         chunks = [range(start, min(start + CHUNK, data.samples)) for start in range(0, data.samples, CHUNK)]

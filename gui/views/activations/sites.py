@@ -32,7 +32,7 @@ class GridOptions(Options):
 
 
 def grid(dataset: "xr.Dataset", selection: Selection, options: GridOptions) -> Figure:
-    """One small spectrum for each sublayer, with the slopes (S1 fig. 3); a click takes its layer and sublayer."""
+    """One small spectrum for each sublayer, with the slopes (S1 fig. 3); a click selects its layer and sublayer."""
     fitted = PowerLawSlice.of(dataset, selection)
     if (condition := fitted.current) is None:
         return Figure(empty=NOTHING)

@@ -25,11 +25,13 @@ HEAD_STATISTICS = (
     *STATISTICS,
     *(name for name, v in VARIABLES.items() if v.role == "statistic" and v.dims == ("model", "layer", "head")),
 )
-"""These, and what there is of a head as a whole."""
+"""`STATISTICS`, and one number for every head."""
 if TYPE_CHECKING:
-    Statistic = HeadStatistic = str
+    Statistic = str
+    HeadStatistic = str
 else:
-    Statistic, HeadStatistic = Literal[STATISTICS], Literal[HEAD_STATISTICS]
+    Statistic = Literal[STATISTICS]
+    HeadStatistic = Literal[HEAD_STATISTICS]
 LABELS: dict[str, Any] = {"labels": {name: VARIABLES[name].label for name in HEAD_STATISTICS}}
 SYMBOLS: dict[str, Any] = {"labels": {name: VARIABLES[name].symbol for name in STATISTICS}}
 
@@ -80,7 +82,7 @@ class AttentionSlice(ModelSlice):
         return min(selection.sample, int(self.dataset.sizes["sample"]) - 1)
 
     def spectra(self, name: str, head: tuple[int, int]) -> np.ndarray:
-        """A spectrum of one head, (samples, modes); what has not arrived, and padding, is NaN."""
+        """A spectrum of one head, (samples, modes), NaN where absent or padded."""
         return self.of_heads(name)[head]
 
     @property

@@ -1,4 +1,4 @@
-"""The loss of every sequence, whose gradient is one row of the spectrum, with the texts in a table."""
+"""The loss of every sequence, with a table of texts."""
 
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,10 @@ class SampleOptions(Options):
 
 
 def losses(dataset: "xr.Dataset", selection: Selection, options: SampleOptions) -> Figure:
-    """Loss of every sequence under all conditions; below, the texts that the selected model predicts worst."""
+    """Loss of every sequence under all conditions, and a table of the texts that the selected model predicts worst."""
     fitted = PowerLawSlice.of(dataset, selection)
     if not np.isfinite(dataset["loss"].values).any():
-        return Figure(empty="No sequence has been measured yet: its loss is drawn as soon as it is.")
+        return Figure(empty="No sequence has been measured yet: losses are drawn as they arrive.")
     marks: list[Mark] = []
     x = np.arange(dataset.sizes["sample"], dtype=float)
     shown = fitted.conditions

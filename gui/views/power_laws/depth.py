@@ -1,4 +1,4 @@
-"""Exponents along depth under all conditions: means over seeds with intervals, the noise control, tests of trends."""
+"""Exponents along depth under all conditions: means over seeds, intervals, noise control, tests of trends."""
 
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -52,9 +52,9 @@ def curve_marks(
     spread: Spread = "interval",
     error: Floats | None = None,
 ) -> list[Mark]:
-    """The mean over seeds by layer, its interval, and each seed's own value; `values` are (seed, layer).
+    """The mean over seeds by layer, its interval, and the values of each seed, from `values` (seed, layer).
 
-    `error` is half the width of the band in the place of that over seeds, (layer,).
+    `error` (layer,) is half the width of the band, in place of the interval over seeds.
     """
     if not np.isfinite(values).any():
         return []

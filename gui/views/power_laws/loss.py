@@ -55,7 +55,7 @@ def against_loss(dataset: "xr.Dataset", selection: Selection, options: LossOptio
 
 
 def _correlation(split: str, loss: Floats, alpha: Floats) -> str:
-    """Over all models on one part of the text."""
+    """Rank correlation over all models on one part of the text, in words."""
     rho, p = spearman(loss, alpha)
     where = f" on {split}" if split else ""
     if np.isnan(rho):
