@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import GPT2Config, GPT2Model
 
 from benchmarks.harness import Result, seconds
-from engine.models.attending import Attending, Attention
+from engine.models.attention_hooks import AttentionHooks, LayerAttention
 from engine.spectra.attention import Statistic, eigenvalues, singular_values, statistics
 
 
@@ -37,7 +37,7 @@ def attention(
         block.attn.c_attn.weight.data *= 1 + 4 * layer / max(layers - 1, 1)
     ids = torch.randint(0, 512, (samples, tokens), generator=torch.Generator().manual_seed(1))
     lengths = torch.full((samples,), tokens)
-    attending = Attending(model, "the benchmark's model")
+    hooks = AttentionHooks(model, "the benchmark's model")
     differences: list[float] = []
     spectra = alone = 0.0
 
@@ -45,10 +45,10 @@ def attention(
     def bare() -> None:
         model(input_ids=ids, use_cache=False)
 
-    def measure(at: Attention) -> None:
+    def measure(at: LayerAttention) -> None:
         statistics(at.matrices, lengths, True)
 
-    def decompose(at: Attention) -> None:
+    def decompose(at: LayerAttention) -> None:
         nonlocal spectra, alone
         began = time.perf_counter()
         sigma = singular_values(at.matrices)
@@ -63,8 +63,8 @@ def attention(
             differences.append(float(np.abs(sigma[0, head].numpy() - exact).max() / exact[0]))
 
     forward = seconds(bare)
-    spent = seconds(lambda: attending.run(ids, lengths, measure), warm_up=False)
-    attending.run(ids, lengths, decompose)
+    spent = seconds(lambda: hooks.run(ids, lengths, measure), warm_up=False)
+    hooks.run(ids, lengths, decompose)
     agreement = max(differences)
     one_by_one = forward + alone * heads / min(compared, heads) * samples
     return Result(

@@ -1,28 +1,25 @@
-"""A published statement, what was measured of it, and the verdict on the loaded models (methods §9)."""
+"""A published statement with its measurement and verdict on the loaded models (methods §9)."""
 
 import json
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Literal, get_args
-
-if TYPE_CHECKING:
-    pass
+from typing import Literal, get_args
 
 Verdict = Literal["holds", "fails", "cannot say"]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """One statement and its verdict; kept as JSON in ``ds.attrs["claims"]``.
+    """One statement and its verdict; kept as JSON in the header of a result.
 
-    `measurement` is a sentence with the number, its interval or spread, and the null that it is held against; where the
-    verdict is “cannot say” it says what is missing. `evidence` names the view that shows it.
+    `measurement` is a sentence with the number, its interval or spread, and its null; for the verdict “cannot say” it
+    tells what is missing. `evidence` names the view that shows it.
 
     Raises
     ------
     ValueError
-        For a verdict that is none, or one that comes without a number.
+        For an unknown verdict, or one without a number.
     """
 
     source: str
@@ -39,7 +36,7 @@ class Claim:
 
 
 def to_json(claims: Iterable[Claim]) -> str:
-    """What goes into ``ds.attrs["claims"]``."""
+    """Serialise claims for the header of a result."""
     return json.dumps([asdict(claim) for claim in claims], ensure_ascii=False)
 
 

@@ -1,4 +1,4 @@
-"""Models of a dataset by condition: those that differ by their seed alone are averaged, on each part of the text."""
+"""Conditions of a dataset: models that differ in their seed alone, on one part of the text."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -20,8 +20,8 @@ TUNED, TWIN = " (fine-tuned)", " (random twin)"
 class Condition:
     """One line of a plot: a model, or its fine-tuned or random form, on one part of the text.
 
-    `base` is the name of the trained model that it comes from; `models` are indices, one for each seed; `split` is
-    empty if the text was not divided, and `at` is its index.
+    `base` is the name of the trained model it derives from; `models` are indices, one per seed; `split` is empty if the
+    text was not divided, and `at` is its index.
     """
 
     name: str
@@ -36,25 +36,25 @@ class Condition:
         return f"{self.name}, {self.split}" if self.split else self.name
 
     def of(self, values: Array) -> Array:
-        """Its part of a variable (model, split, …): (seed, …)."""
+        """The condition's part of a variable (model, split, …): (seed, …)."""
         return np.asarray(values[list(self.models), self.at])
 
 
 def conditions(ds: "xr.Dataset", variable: str = "alpha_rank") -> tuple[Condition, ...]:
-    """All conditions of which there is any `variable` (model, split, …), in the order of models and splits."""
+    """All conditions with any value of `variable` (model, split, …), in the order of models and splits."""
     infos = Header.of(ds).models
     names = [str(v) for v in (ds["condition"] if "condition" in ds.coords else ds["model"]).values]
     splits = [str(v) for v in ds["split"].values]
-    known: dict[str, list[int]] = {}
+    models_by_name: dict[str, list[int]] = {}
     for model, name in enumerate(names):
-        known.setdefault(name, []).append(model)
+        models_by_name.setdefault(name, []).append(model)
     values = ds[variable].values
-    found = []
-    for name, models in known.items():
+    result = []
+    for name, models in models_by_name.items():
         kind: Kind = "random" if infos[models[0]].twin else "fine-tuned" if name.endswith(TUNED) else "trained"
         base = name.removesuffix(TUNED).removesuffix(TWIN)
         for at, split in enumerate(splits):
-            there = tuple(m for m in models if np.isfinite(values[m, at]).any())
-            if there:
-                found.append(Condition(name, base, kind, "" if splits == ["all"] else split, at, there))
-    return tuple(found)
+            present = tuple(m for m in models if np.isfinite(values[m, at]).any())
+            if present:
+                result.append(Condition(name, base, kind, "" if splits == ["all"] else split, at, present))
+    return tuple(result)

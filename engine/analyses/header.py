@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Header:
-    """What every result says of itself, read by `Header.of` and written by `assemble` alone.
+    """What every result says of itself: read by `Header.of`, written by `attributes`, and by nothing else.
 
     `request` is None in results that no request made, such as the attention of a typed sentence. `settings` are the
     analysis's own attributes: the window of a fit, the context of a Jacobian.
@@ -39,6 +39,18 @@ class Header:
     def of(cls, ds: "xr.Dataset") -> "Header":
         """Read the header of a dataset."""
         return _read(tuple((str(name), value) for name, value in ds.attrs.items() if isinstance(value, str | int)))
+
+    def attributes(self) -> dict[str, str | int]:
+        """What `of` reads, less the claims, which are judged on a dataset that has its header already."""
+        return {
+            "analysis": self.analysis,
+            **({} if self.request is None else {"request": self.request.model_dump_json()}),
+            "models": json.dumps([info.model_dump(mode="json") for info in self.models]),
+            "seed": self.seed,
+            **self.settings,
+            "definition": self.definition,
+            "notes": json.dumps(list(self.notes), ensure_ascii=False),
+        }
 
 
 KEYS = ("analysis", "request", "models", "seed", "definition", "notes", "claims")
@@ -84,15 +96,16 @@ def assemble(
             np.array([np.nan if info.held_out_loss is None else info.held_out_loss for info in models], float),
         ),
     )
-    ds.attrs = {
-        "analysis": request.analysis,
-        "request": request.model_dump_json(),
-        "models": json.dumps([info.model_dump(mode="json") for info in models]),
-        "seed": request.seed,
-        **(result.settings or {}),
-        "definition": analysis.definition,
-        "notes": json.dumps([*result.notes, *missing], ensure_ascii=False),
-    }
+    ds.attrs = Header(
+        request.analysis,
+        tuple(models),
+        request,
+        request.seed,
+        analysis.definition,
+        (*result.notes, *missing),
+        (),
+        result.settings or {},
+    ).attributes()
     if result.claims is not None:
         ds.attrs["claims"] = to_json(result.claims(ds))
     return ds

@@ -1,4 +1,4 @@
-"""The samples of text that analyses show a model: can it read them, which are drawn, and their way through it."""
+"""Samples of text for analyses: checks that a model can read them, draws, and their residual streams."""
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from weakref import WeakKeyDictionary
@@ -28,20 +28,20 @@ Splits = Annotated[
     AfterValidator(_once),
     Field(
         title="Parts of the text",
-        description="Each is measured apart; a random twin, which was trained on neither, on the last one only",
+        description="Measured separately; a random twin, trained on neither, on the last one only",
         min_length=1,
     ),
 ]
-"""A parameter: on which parts of the text models are measured."""
+"""A parameter: the parts of the text on which models are measured."""
 
 
 def splits_of(splits: Splits, model: "ModelInfo") -> tuple[Split, ...]:
-    """On which of them a model is measured: a random twin has seen neither, so the last one does for it."""
+    """The parts that a model is measured on; a random twin has seen neither, so the last one suffices."""
     return splits[-1:] if model.twin else splits
 
 
 def require_readable(info: "ModelInfo", data: DataSpec | None = None) -> None:
-    """Refuse a model that does not read text, or not as much of it as a sample of `data` has.
+    """Refuse a model that reads no text, or not as many tokens as a sample of `data` has.
 
     Raises
     ------
@@ -57,19 +57,19 @@ def require_readable(info: "ModelInfo", data: DataSpec | None = None) -> None:
 
 
 def draw(data: DataSpec, kind: Kind, model: "OpenModel", seed: int, split: Split = "all") -> Any:
-    """Token ids of all samples, (N, T) int64, −1 pads; a ``.npy`` file of ids has its own rows, whatever the kind."""
+    """Token ids of all samples, (N, T) int64, padded with −1; a ``.npy`` file of ids defines its own rows."""
     from engine.data.sentences import sentences
     from engine.data.tokens import tokens
 
     ids = data.source.endswith(".npy")
     if kind == "sentences" and not ids:
         return sentences(data, model.tokenizer(), seed, split=split)
-    known = None if ids else model.tokenizer()
-    return tokens(data, known, seed, vocab_size=model.info.vocab_size, split=split)
+    tokenizer = None if ids else model.tokenizer()
+    return tokens(data, tokenizer, seed, vocab_size=model.info.vocab_size, split=split)
 
 
 class Streams:
-    """The residual stream of each open model's samples; between the units of a run it only goes one block on."""
+    """The residual stream of each open model's samples, advanced block by block between the units of a run."""
 
     def __init__(self) -> None:
         self._kept: WeakKeyDictionary[OpenModel, tuple[object, ResidualStream]] = WeakKeyDictionary()
@@ -77,12 +77,12 @@ class Streams:
     def at(
         self, layer: int, model: "OpenModel", data: DataSpec, kind: Kind, seed: int, position: int = -1
     ) -> "ResidualStream":
-        """The stream at the entrance of `layer`; `position` is the chosen token, from the end where it is negative."""
+        """The stream at the entrance of `layer`; `position` is the chosen token, counted from the end if negative."""
         from engine.jacobians.stream import ResidualStream
 
         key = (data, kind, seed, position)
-        known, stream = self._kept.get(model, (None, None))
-        if stream is None or known != key or stream.layer > layer:
+        kept_for, stream = self._kept.get(model, (None, None))
+        if stream is None or kept_for != key or stream.layer > layer:
             ids = draw(data, kind, model, seed)
             lengths = (ids >= 0).sum(1)
             positions = position + (lengths if position < 0 else 0 * lengths)

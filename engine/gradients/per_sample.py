@@ -1,7 +1,7 @@
-"""Each sequence's own gradient, of all chosen weights, from one batched backward pass (methods eq. 4.2).
+"""Per-sequence gradients of all chosen weights from one batched backward pass (methods eq. 4.2).
 
 For y = W a at every token, ∂L_x/∂W = Σ_t δ_{x,t} ⊗ a_{x,t} with the captured inputs a and the gradients δ at the
-outputs. No parameter needs a gradient for this: the graph begins at the first chosen module.
+outputs. Parameters need no gradients of their own: the graph begins at the first chosen module.
 """
 
 from collections import defaultdict
@@ -21,8 +21,8 @@ Seen = dict[str, list[tuple[Tensor, Tensor]]]
 
 
 @dataclass(frozen=True)
-class Gradients:
-    """The gradients of one weight for the sequences of a batch, as factors: each is formed when it is asked for."""
+class WeightGradients:
+    """Per-sequence gradients of one weight over a batch, kept as factors; each is formed on demand."""
 
     weight: Weight
     parts: tuple[tuple[Kind, Tensor, Tensor, int | None], ...]  # kind, inputs (B, T, …), δ (B, T, out), padding id
@@ -35,7 +35,7 @@ class Gradients:
         wide = torch.float64 if deltas.dtype == torch.float64 else torch.float32
         given, delta = inputs[sequence], deltas[sequence].to(wide)
         if kind == "embedding":
-            # The same with one-hot inputs.
+            # A linear layer with one-hot inputs.
             rows = delta.new_zeros(self.weight.shape).index_add_(0, given, delta)
             if padding is not None:
                 rows[padding] = 0
@@ -44,14 +44,14 @@ class Gradients:
         return given.mT @ delta if kind == "conv1d" else delta.mT @ given
 
 
-def per_sample(module: nn.Module, weights: Sequence[Weight], batch: Batch) -> tuple[Tensor, list[Gradients]]:
+def per_sample(module: nn.Module, weights: Sequence[Weight], batch: Batch) -> tuple[Tensor, list[WeightGradients]]:
     """One forward and one backward pass over all sequences of `batch`.
 
     Returns
     -------
     Tensor (B,)
-        Mean token loss of each sequence. Where it is not finite, the gradients say nothing.
-    list of Gradients
+        Mean token loss of each sequence; where it is not finite, its gradients are meaningless.
+    list of WeightGradients
         One for each of `weights`.
 
     Raises
@@ -77,13 +77,13 @@ def per_sample(module: nn.Module, weights: Sequence[Weight], batch: Batch) -> tu
 
 def _gradients(
     module: nn.Module, weight: Weight, seen: Seen, deltas: dict[str, list[Tensor | None]], n: int
-) -> Gradients:
+) -> WeightGradients:
     parts = []
     for use in weight.uses:
         padding = getattr(module.get_submodule(use.path), "padding_idx", None)
         for (inputs, _), delta in zip(seen[use.path], deltas[use.path], strict=True):
             if delta is not None:
-                # Some modules are given a flattened batch, embeddings of positions one row for all sequences.
+                # Some modules get a flattened batch; position embeddings get one row for all sequences.
                 width = () if use.kind == "embedding" else inputs.shape[-1:]
                 parts.append((use.kind, inputs.reshape(n, -1, *width), delta.reshape(n, -1, delta.shape[-1]), padding))
     if not parts:
@@ -91,12 +91,12 @@ def _gradients(
             f"The loss does not depend on “{weight.name}” by way of its own module, so it has no gradients here. "
             "Choose another weight."
         )
-    return Gradients(weight, tuple(parts))
+    return WeightGradients(weight, tuple(parts))
 
 
 @contextmanager
 def _watching(module: nn.Module, paths: Sequence[str], n: int) -> Iterator[Seen]:
-    """Keep what the modules at `paths` are given and give, copied: models change tensors in place."""
+    """Record copies of inputs and outputs of the modules at `paths`: models change tensors in place."""
     seen: Seen = defaultdict(list)
 
     def tap(path: str) -> Callable[..., Tensor]:
@@ -120,7 +120,7 @@ def _watching(module: nn.Module, paths: Sequence[str], n: int) -> Iterator[Seen]
 
 @contextmanager
 def _frozen(module: nn.Module) -> Iterator[None]:
-    """No parameter collects a gradient of its own, whatever was set before."""
+    """Freeze all parameters, and restore those that were trainable."""
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     module.requires_grad_(False)
     try:

@@ -1,4 +1,4 @@
-"""A matrix of few rows and very many columns, never in memory whole: rows go in, blocks of columns come out."""
+"""Scratch storage for a matrix of few rows and very many columns: written by rows, read by blocks of columns."""
 
 import errno
 import os
@@ -14,11 +14,11 @@ from torch import Tensor
 from engine.errors import UserError
 from engine.models.memory import gigabytes
 
-BLOCK_BYTES = 2**26  # of one block of columns in fp64
+BLOCK_BYTES = 2**26  # memory budget of one block of columns in fp64
 
 
 class Scratch:
-    """Rows on disk, or in memory where they take less than `memory` bytes. The file goes when this does.
+    """Rows on disk, or in memory below `memory` bytes; the file is deleted with the object.
 
     Parameters
     ----------
@@ -26,6 +26,7 @@ class Scratch:
     dtype : torch.dtype
         float32 or float64.
     memory : int
+        Memory budget in bytes before spilling to disk.
     """
 
     def __init__(self, rows: int, columns: int, dtype: torch.dtype, memory: int = 2**26) -> None:
@@ -33,12 +34,12 @@ class Scratch:
         self._dtype = np.dtype(str(dtype).removeprefix("torch."))
         self._width = min(columns, max(1, BLOCK_BYTES // (8 * rows)))
         self._file = tempfile.SpooledTemporaryFile(max_size=memory, dir=folder())  # noqa: SIM115
-        # Rows that are never written read as zeros.
+        # Reserve the full size: unwritten rows read as zeros.
         self._file.seek(rows * columns * self._dtype.itemsize - 1)
         self._file.write(b"\0")
 
     def write(self, row: int, values: Tensor) -> None:
-        """Put one row in its place, in the place of what was there before."""
+        """Write one row, replacing what it held."""
         flat = values.detach().reshape(-1).cpu().numpy().astype(self._dtype, copy=False)
         try:
             for start in range(0, self._columns, self._width):
@@ -49,7 +50,7 @@ class Scratch:
             raise _full(error) from error
 
     def blocks(self, rows: Sequence[int]) -> Iterator[Tensor]:
-        """The chosen rows, (len(rows), w) at a time."""
+        """The chosen rows by blocks of columns, (len(rows), w) each."""
         chosen = np.asarray(rows, dtype=np.intp)
         for start in range(0, self._columns, self._width):
             width = min(self._width, self._columns - start)
@@ -59,17 +60,17 @@ class Scratch:
             yield torch.from_numpy(block[chosen])
 
     def close(self) -> None:
-        """Give the space back."""
+        """Free the space."""
         self._file.close()
 
 
 def folder() -> str:
-    """Where large temporary files go: not into /tmp, which is often memory."""
+    """Folder for large temporary files; not /tmp, which is often in memory."""
     return os.environ.get("TMPDIR") or ("/var/tmp" if Path("/var/tmp").is_dir() else tempfile.gettempdir())
 
 
 def require_space(needed: int) -> None:
-    """Refuse, with numbers, gradients that the disk cannot hold for the time of the run.
+    """Refuse gradients that do not fit on the disk during the run.
 
     Raises
     ------

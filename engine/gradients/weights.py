@@ -1,4 +1,4 @@
-"""Which weights gradients are taken of: found by name in any model, with every place where each is used."""
+"""The weights to differentiate, found by name in any model, with every module that uses them."""
 
 import re
 from collections.abc import Collection, Iterable
@@ -19,7 +19,7 @@ KINDS: dict[type[nn.Module], Kind] = {nn.Linear: "linear", Conv1D: "conv1d", nn.
 
 @dataclass(frozen=True)
 class Use:
-    """One module that multiplies by a weight. A ``conv1d`` (GPT-2) stores it transposed."""
+    """A module that multiplies by a weight; a ``conv1d`` (GPT-2) stores it transposed."""
 
     path: str
     kind: Kind
@@ -27,7 +27,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Weight:
-    """One parameter, the layer it is shown at, its shape as stored, and its uses: a tied one has several."""
+    """A parameter with its layer, its shape as stored, and its uses; tied ones have several."""
 
     name: str
     layer: int
@@ -73,7 +73,7 @@ def choose(module: nn.Module, weight: str, n_layers: int) -> tuple[Weight, ...]:
 
 
 def _attention_outputs(module: nn.Module, n_layers: int, parameters: Iterable[str]) -> list[str]:
-    """Every layer's attention output projection, as this model spells it."""
+    """Names of the attention output projections of all layers in this model."""
     config: Any = module.config
     adapter = adapter_for(config)
     if adapter is None:
@@ -84,12 +84,12 @@ def _attention_outputs(module: nn.Module, n_layers: int, parameters: Iterable[st
         )
     text = config.get_text_config()
     wanted = [adapter.names(text, layer)["o"] for layer in range(n_layers)]
-    found = adapter.locate(wanted, list(parameters))
-    return [found[name] for name in wanted]
+    located = adapter.locate(wanted, list(parameters))
+    return [located[name] for name in wanted]
 
 
 def _layer_of(name: str, n_layers: int) -> int:
-    """The layer that a single weight stands in; one outside of the blocks is shown at layer 0."""
+    """The layer of a single weight; 0 for one outside the blocks."""
     numbers = [int(part) for part in re.findall(r"(?<=\.)\d+(?=\.)", name)]
     return numbers[0] if numbers and numbers[0] < n_layers else 0
 
@@ -98,10 +98,10 @@ def _unknown(asked: str, name: str, parameters: Collection[str]) -> str:
     near = get_close_matches(name, list(parameters), n=3, cutoff=0.5)
     if LAYER in asked:
         near = list(dict.fromkeys(re.sub(r"(?<=\.)\d+(?=\.)", LAYER, other, count=1) for other in near))
-    said = f"did you mean {' or '.join(f'“{other}”' for other in near)}?"
+    hint = f"did you mean {' or '.join(f'“{other}”' for other in near)}?"
     if not near:
-        said = f"it has, among others, {', '.join(f'“{other}”' for other in list(parameters)[:3])}."
-    return f"The model has no weight “{name}”; {said}"
+        hint = f"it has, among others, {', '.join(f'“{other}”' for other in list(parameters)[:3])}."
+    return f"The model has no weight “{name}”; {hint}"
 
 
 def _weight(module: nn.Module, name: str, layer: int, parameter: nn.Parameter) -> Weight:
@@ -117,7 +117,7 @@ def _weight(module: nn.Module, name: str, layer: int, parameter: nn.Parameter) -
                 continue
             kind = KINDS.get(type(owner)) if own == "weight" else None
             if kind is None:
-                # A class of the model's own may do more than multiply: scale, clip, route.
+                # Custom modules may do more than multiply: scale, clip, route.
                 raise UserError(
                     f"“{name}” is used by {path or 'the model'}, a {type(owner).__name__}, whose gradients cannot be "
                     "taken for each sequence. Choose the weight of a plain linear layer or embedding."

@@ -10,7 +10,7 @@ from scipy.stats import norm, rankdata
 from torch import Tensor
 
 from engine.graphs.partitions import Labels
-from engine.spectra.testing import two_sided_p
+from engine.spectra.p_values import two_sided_p
 
 Array = NDArray[np.float64]
 

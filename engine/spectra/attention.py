@@ -1,4 +1,4 @@
-"""Statistics of attention matrices, for all heads and samples at once (methods §5).
+"""Statistics of attention matrices, over all heads and samples at once (methods §5).
 
 A matrix A (T, T) holds in row t the weights with which token t reads the tokens, and its rows sum to 1. Batches are
 (sample, head, T, T); shorter samples stand in the leading corner, with zeros in the rows and columns of the padding.
@@ -18,26 +18,26 @@ Statistic = Literal[
 ]  # fmt: skip
 STATISTICS: tuple[Statistic, ...] = get_args(Statistic)
 SPECTRAL: tuple[Statistic, ...] = ("erank", "r_l1l2")
-"""Those that need all singular values."""
+"""Statistics that need all singular values."""
 
-# Relative error of ‖A‖₂ at which a matrix is done.
+# Relative error of ‖A‖₂ at which Lanczos stops.
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-11}
-# Steps of Lanczos after which AᵀA is decomposed as it is; matrices up to SMALL are so at once, as this is quicker.
+# Lanczos steps before falling back to a full decomposition of AᵀA; up to size SMALL that is quicker from the start.
 MOST_STEPS = 48
 SMALL = 128
-# Steps between two looks at the error, the cost of which is that of a step.
+# Steps between checks of the error; a check costs as much as a step.
 LOOK = 4
 
 
 def allowed(lengths: Tensor, size: int, causal: bool, window: int | None = None) -> Tensor:
-    """How many tokens each row may read, (N, T): 0 in rows of padding.
+    """Number of tokens that each row may attend to, (N, T); 0 in rows of padding.
 
     Parameters
     ----------
     lengths : Tensor, (N,)
         Tokens of each sample.
     window : int, optional
-        How far back a causal row reads at most, itself included (sliding-window attention).
+        Width of a sliding window: the most tokens that a causal row reads, itself included.
     """
     rows = torch.arange(size, device=lengths.device)
     most = rows + 1 if causal else lengths[:, None].expand(-1, size)
@@ -47,7 +47,7 @@ def allowed(lengths: Tensor, size: int, causal: bool, window: int | None = None)
 
 
 def without_padding(matrices: Tensor, lengths: Tensor) -> Tensor:
-    """The matrices with zeros in the rows and columns of the padding."""
+    """Zero the rows and columns of the padding."""
     if int(lengths.min()) == matrices.shape[-1]:
         return matrices
     real = torch.arange(matrices.shape[-1], device=matrices.device) < lengths[:, None]
@@ -62,8 +62,8 @@ def eigenvalues(matrices: Tensor, causal: bool) -> Tensor:
     """
     if causal:
         return matrices.diagonal(dim1=-2, dim2=-1).sort(-1, descending=True).values
-    found = _each(torch.linalg.eigvals, matrices.cpu())
-    return found.gather(-1, found.abs().argsort(dim=-1, descending=True, stable=True))
+    values = _each(torch.linalg.eigvals, matrices.cpu())
+    return values.gather(-1, values.abs().argsort(dim=-1, descending=True, stable=True))
 
 
 def singular_values(matrices: Tensor) -> Tensor:
@@ -72,23 +72,23 @@ def singular_values(matrices: Tensor) -> Tensor:
 
 
 def spectral_norms(matrices: Tensor) -> Tensor:
-    """‖A‖₂ of every matrix, (...), without its other singular values.
+    """‖A‖₂ of every matrix, (...), without the other singular values.
 
-    Lanczos on AᵀA from the vector of ones. A has no negative entry, so AᵀA has a leading eigenvector without any
-    (Perron and Frobenius), which the ones cannot miss. A Ritz value θ with residual r is off by no more than r, and
-    than r² over its distance to the next.
+    Lanczos on AᵀA from the vector of ones. A is non-negative, so AᵀA has a non-negative leading eigenvector (Perron and
+    Frobenius), which cannot be orthogonal to the ones. A Ritz value θ with residual r has an error of at most r, and of
+    at most r² over its distance to the next.
     """
     size = matrices.shape[-1]
     left = matrices.reshape(-1, size, size)
     if size <= SMALL:
         return _from_gram(left).reshape(matrices.shape[:-2])
-    found = left.new_zeros(len(left))
+    norms = left.new_zeros(len(left))
     active = torch.arange(len(left), device=left.device)
     basis = left.new_full((len(left), 1, size), size**-0.5)  # rows are the vectors
     band = left.new_zeros(len(left), 0, 2, dtype=torch.float64)  # αs and βs
     while len(active):
         if band.shape[1] == MOST_STEPS:
-            found[active] = _from_gram(left)
+            norms[active] = _from_gram(left)
             break
         image = left.mT @ (left @ basis[:, -1, :, None])
         along = basis @ image
@@ -99,7 +99,7 @@ def spectral_norms(matrices: Tensor) -> Tensor:
         if band.shape[1] % LOOK == 0:
             theta, off = _ritz(band)
             done = off <= TOLERANCE[left.dtype] * 2 * theta
-            found[active[done]] = theta[done].sqrt().to(found)
+            norms[active[done]] = theta[done].sqrt().to(norms)
             kept = (~done).nonzero()[:, 0]
             if len(kept) < len(active):
                 active, left, basis, band, image, beta = (
@@ -107,19 +107,19 @@ def spectral_norms(matrices: Tensor) -> Tensor:
                 )
         following = image / beta.clamp(min=torch.finfo(beta.dtype).tiny)[:, None, None]
         basis = torch.cat((basis, following.mT), 1)
-    return found.reshape(matrices.shape[:-2])
+    return norms.reshape(matrices.shape[:-2])
 
 
 def _from_gram(matrices: Tensor) -> Tensor:
-    """σ₁ of each matrix (n, T, T) from the eigenvalues of AᵀA, in float64, which cost half of what those of A do."""
+    """σ₁ of each matrix (n, T, T) from the eigenvalues of AᵀA in float64, at half the cost of an SVD of A."""
     doubles = matrices.double()
     grams = doubles.mT @ doubles
-    found = torch.linalg.eigvalsh(grams) if grams.is_cuda else _each(torch.linalg.eigvalsh, grams)
-    return found[:, -1].clamp(min=0).sqrt().to(matrices)
+    squares = torch.linalg.eigvalsh(grams) if grams.is_cuda else _each(torch.linalg.eigvalsh, grams)
+    return squares[:, -1].clamp(min=0).sqrt().to(matrices)
 
 
 def _ritz(band: Tensor) -> tuple[Tensor, Tensor]:
-    """The largest Ritz value of each tridiagonal matrix, and a bound on how far it is off."""
+    """The largest Ritz value of each tridiagonal matrix, and a bound on its error."""
     inner = (
         torch.diag_embed(band[..., 0]) + torch.diag_embed(band[:, :-1, 1], 1) + torch.diag_embed(band[:, :-1, 1], -1)
     )
@@ -148,11 +148,11 @@ def statistics(
     lengths : Tensor, (N,)
     causal : bool
     epsilon : float
-        A weight below ε/T counts as none, in `sparsity`, the share of such weights among those allowed.
+        Weights below ε/T count as zero in `sparsity`, the share of such weights among those allowed.
     window : int, optional
         See `allowed`.
     eigen, singular : Tensor, (N, H, T), optional
-        Their spectra where they are known; without `singular` those in `SPECTRAL` are not there.
+        Spectra that are known already; without `singular` the statistics in `SPECTRAL` are left out.
 
     Returns
     -------
@@ -167,13 +167,13 @@ def statistics(
     frobenius = torch.linalg.vector_norm(matrices, dim=(-2, -1))
     norm = spectral_norms(matrices) if singular is None else singular[..., 0]
     entropy = torch.special.entr(matrices).sum((-2, -1)) / n
-    may = allowed(lengths, size, causal, window).sum(1)[:, None].to(matrices)
-    # Weights that are not allowed are exact zeros, and so are counted as small: they are taken off again.
-    small = torch.count_nonzero(matrices < (epsilon / n)[..., None, None], dim=(-2, -1)) - (size**2 - may)
-    found: dict[Statistic, Tensor] = {
+    permitted = allowed(lengths, size, causal, window).sum(1)[:, None].to(matrices)
+    # Masked weights are exact zeros and count as small: subtract them.
+    small = torch.count_nonzero(matrices < (epsilon / n)[..., None, None], dim=(-2, -1)) - (size**2 - permitted)
+    result: dict[Statistic, Tensor] = {
         "entropy": entropy,
         "exp_entropy": entropy.exp(),
-        "sparsity": small / may,
+        "sparsity": small / permitted,
         "frobenius": frobenius,
         "spectral_norm": norm,
         "stable_rank": (frobenius / norm).square(),
@@ -182,7 +182,7 @@ def statistics(
         "concentration": lam[..., 0].square() / lam.square().sum(-1),
         "sink": matrices[..., 1:, 0].sum(-1) / (n - 1),
     }
-    return found if singular is None else found | ranks(singular)
+    return result if singular is None else result | ranks(singular)
 
 
 def ranks(singular: Tensor) -> dict[Statistic, Tensor]:
@@ -193,11 +193,11 @@ def ranks(singular: Tensor) -> dict[Statistic, Tensor]:
 
 
 def _each(solve: Callable[[Tensor], Tensor], matrices: Tensor) -> Tensor:
-    """`solve` of a batch on the CPU, one thread for each part of it."""
+    """`solve` over a batch on the CPU, split between threads."""
     size = matrices.shape[-1]
     flat = matrices.reshape(-1, size, size)
     if torch.get_num_threads() == 1 or len(flat) < 2:
-        found = solve(flat)
+        results = solve(flat)
     else:
-        found = torch.cat(over_threads(solve, flat.chunk(4 * torch.get_num_threads())))
-    return found.reshape(matrices.shape[:-1])
+        results = torch.cat(over_threads(solve, flat.chunk(4 * torch.get_num_threads())))
+    return results.reshape(matrices.shape[:-1])

@@ -1,6 +1,6 @@
-"""S2's formulas for its synthetic figures, the exact values beside them, and where the two disagree (methods §5).
+"""Formulas of S2's synthetic figures beside the exact values (methods §5).
 
-Everything here is arithmetic on arrays: the window may call it while a slider moves.
+Plain arithmetic on arrays, quick enough to follow a slider.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ def effective_rank(n: int, alpha: float) -> float:
 
 
 def claimed_effective_rank(n: int, alpha: float) -> float:
-    """S2 eq. 3, ((2α − 1)/(2α)) n^((2α − 1)/α); its own domain is α > ½, and NaN is returned elsewhere.
+    """S2 eq. 3, ((2α − 1)/(2α)) n^((2α − 1)/α), defined for α > ½; NaN elsewhere.
 
     At α = 1 it gives n/2, where S2's text says O(√n).
     """
@@ -42,12 +42,12 @@ def uniform(n: int) -> Array:
 
 
 def identity(n: int) -> Array:
-    """Every token reads itself: no entropy, and rank n. It contradicts S2 eq. 5."""
+    """Every token reads itself: entropy 0 and rank n. It contradicts S2 eq. 5."""
     return np.eye(n)
 
 
 def random_attention(n: int, sparsity: float, rng: np.random.Generator) -> Array:
-    """Random rows: `kept` places of each, chosen at random, hold exponential weights, normalised (S2 fig. 4)."""
+    """Random rows with exponential weights at `kept` random places, normalised (S2 fig. 4)."""
     weights = rng.exponential(size=(n, n))
     drop = rng.random((n, n)).argsort(1).argsort(1) >= kept(n, sparsity)
     weights[drop] = 0
@@ -55,12 +55,12 @@ def random_attention(n: int, sparsity: float, rng: np.random.Generator) -> Array
 
 
 def kept(n: int, sparsity: float) -> int:
-    """How many weights of a row are left at this sparsity, at least one."""
+    """Number of weights left in a row at this sparsity, at least one."""
     return max(1, n - int(sparsity * n + 1e-9))
 
 
 def random_norms(n: int, sparsity: float) -> tuple[float, float]:
-    """‖A‖_F and ‖A‖₂ to be expected of `random_attention`: neither grows with √n or ln n *(ours)*.
+    """Expected ‖A‖_F and ‖A‖₂ of `random_attention`; neither grows with √n or ln n *(ours)*.
 
     k exponential weights, normalised, have Σa² = 2/(k + 1) on average, so ‖A‖_F = √(2n/(k + 1)). A is 11ᵀ/n and noise
     of the variance τ² = 2/(k + 1) − 1/n in a row, whose rows sum to 0; so AAᵀ is 11ᵀ/n and the noise's own square, and
@@ -85,12 +85,12 @@ def expressivity(n: int, sparsity: float, kappa: float, d_model: int) -> float:
 
 
 def stability_margin(norm: Array | float) -> Array | float:
-    """2 − ‖A‖₂: S2's criterion for stable training is that it is positive."""
+    """2 − ‖A‖₂, positive by S2's criterion for stable training."""
     return 2 - norm
 
 
 def crossing(x: Array, falling: Array, rising: Array) -> Array:
-    """The first x at which two curves (..., x) cross, by straight lines between points; NaN where they do not."""
+    """The first x at which two curves (..., x) cross, by linear interpolation; NaN where they do not."""
     apart = np.asarray(falling - rising, float)
     with np.errstate(invalid="ignore"):
         crosses = (apart[..., :-1] * apart[..., 1:] <= 0) & (apart[..., :-1] != apart[..., 1:])
@@ -98,5 +98,5 @@ def crossing(x: Array, falling: Array, rising: Array) -> Array:
     before, after = (np.take_along_axis(apart, first + step, -1)[..., 0] for step in (0, 1))
     left, right = x[first[..., 0]], x[first[..., 0] + 1]
     with np.errstate(invalid="ignore", divide="ignore"):
-        found = left + (right - left) * before / (before - after)
-    return np.where(crosses.any(-1), found, np.nan)
+        crossings = left + (right - left) * before / (before - after)
+    return np.where(crosses.any(-1), crossings, np.nan)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-_BLOCK = 1 << 22  # counts sorted at once
+_BLOCK = 1 << 22  # counts sorted per batch
 
 
 def interval(
@@ -19,12 +19,12 @@ def interval(
 ) -> Array:
     """Percentile bootstrap interval of the mean or the median over the last axis.
 
-    Every row (layer, component) is resampled with the same draws of samples: rows are measured on the same ones.
+    All rows (layer, component) share one set of draws, as they share their samples.
 
     Parameters
     ----------
     samples : Array (..., N)
-        NaN is a sample that is not there. +inf, such as the κ of a singular Jacobian, counts as what it is.
+        NaN marks an absent sample. +inf, such as the κ of a singular Jacobian, counts as a value.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def interval(
             continue
         drawn = counts if present.all() else counts[:, present]
         drawn = drawn[drawn.any(axis=1)]
-        # Order statistics, not interpolated ones: between two infinite values there is nothing to interpolate.
+        # Order statistics: infinite values cannot be interpolated.
         tails = [(1 - level) / 2, (1 + level) / 2]
         ends[index] = np.quantile(resampled(samples[index][present], drawn), tails, method="inverted_cdf")
     return ends
@@ -50,9 +50,8 @@ def interval(
 def _means(values: Array, counts: Array) -> Array:
     """The mean of each resample, (draws,)."""
     infinite = np.isinf(values)
-    centre = (
-        values[~infinite].mean() if not infinite.all() else 0.0
-    )  # a large mean may not cost a small spread's digits
+    # Centre first, so that a large mean costs no digits of a small spread.
+    centre = values[~infinite].mean() if not infinite.all() else 0.0
     means = counts @ np.where(infinite, 0.0, values - centre) / counts.sum(axis=1) + centre
     if infinite.any():
         means[counts @ infinite > 0] = np.inf
@@ -60,7 +59,7 @@ def _means(values: Array, counts: Array) -> Array:
 
 
 def _medians(values: Array, counts: Array) -> Array:
-    """The median of each resample, (draws,), from how often each of the sorted values was drawn."""
+    """The median of each resample, (draws,), from the counts of the sorted values."""
     order = np.argsort(values)
     ordered, medians, step = values[order], np.empty(len(counts)), max(1, _BLOCK // len(values))
     for start in range(0, len(counts), step):

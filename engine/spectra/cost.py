@@ -1,4 +1,4 @@
-"""How long a decomposition of a d×d matrix takes on this machine, from a small run: all of them cost O(d³)."""
+"""Run time of d×d decompositions on this machine, extrapolated as O(d³) from a small one."""
 
 import time
 from functools import lru_cache
@@ -14,9 +14,9 @@ SMALL = 384
 
 
 def seconds(work: Work, d: int, device: str = "cpu") -> float:
-    """Predicted seconds for one d×d matrix in fp64; Schur forms are always made on the CPU.
+    """Predicted seconds for one d×d matrix in fp64; Schur forms always run on the CPU.
 
-    Measured once for each kind of work and device, at d = 384, and scaled with d³.
+    Timed once for each kind of work and device at d = 384, then scaled with d³.
     """
     return _measured(work, "cpu" if work == "schur" else device, torch.get_num_threads()) * (d / SMALL) ** 3
 
@@ -26,7 +26,7 @@ def _measured(work: Work, device: str, threads: int) -> float:
     generator = torch.Generator().manual_seed(0)
     matrix = (torch.randn(SMALL, SMALL, generator=generator, dtype=torch.float64) / SMALL**0.5).to(device)
     matrix = matrix.to(torch.complex128) if work in ("hermitian", "complex_eigenvalues", "complex_product") else matrix
-    return min(_once(work, matrix) for _ in range(3))  # the first run also loads libraries
+    return min(_once(work, matrix) for _ in range(3))  # the first call also loads libraries
 
 
 def _once(work: Work, matrix: Tensor) -> float:

@@ -1,4 +1,4 @@
-"""Covariance of a stream of vectors in bounded memory: partial sums that merge exactly (methods §3)."""
+"""Covariance of a stream of vectors in bounded memory, by partial sums that merge exactly (methods §3)."""
 
 from dataclasses import dataclass
 
@@ -7,26 +7,26 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-# Columns of the scatter that one product makes: only what lies below the diagonal is needed.
+# Columns of the scatter per product; blocks above the diagonal are skipped.
 COLUMNS = 256
-# Vectors that one product sums over in fp32; longer sums would cost more digits than the 1e-7 of each product.
+# Vectors summed per fp32 product; longer sums would lose more than the 1e-7 of each product.
 ROWS = 512
 
 
 @dataclass
 class Covariance:
-    """Count, mean and scatter of vectors that were seen, merged by Chan's formula: C = M₂/(n−1).
+    """Count, mean and scatter of a stream of vectors, merged by Chan's formula; C = M₂/(n−1).
 
     Memory O(d²), whatever the number of vectors. Merging is associative and commutative up to rounding in fp64.
 
     Attributes
     ----------
     count : int
-        How many vectors, n.
+        Number of vectors, n.
     mean : Tensor, (d,) float64
         μ.
     scatter : Tensor, (d, d) float64
-        M₂ = Σ (x−μ)(x−μ)ᵀ, of which only the lower triangle means anything.
+        M₂ = Σ (x−μ)(x−μ)ᵀ; only the lower triangle is valid.
     """
 
     count: int
@@ -35,30 +35,30 @@ class Covariance:
 
     @classmethod
     def zero(cls, d: int, device: torch.device | str = "cpu") -> "Covariance":
-        """Of no vector."""
+        """The covariance of no vectors."""
         mean = torch.zeros(d, dtype=torch.float64, device=device)
         return cls(0, mean, torch.zeros(d, d, dtype=torch.float64, device=device))
 
     @classmethod
     def of(cls, vectors: Tensor) -> "Covariance":
-        """Of one batch (m, d): products in fp32 (fp64 for fp64 vectors), summed in fp64.
+        """The covariance of one batch (m, d): products in fp32 (fp64 for fp64 vectors), summed in fp64.
 
-        Nothing is lost to a large mean: the vectors are shifted by it before they are multiplied.
+        Vectors are centred before they are multiplied, so that a large mean costs no precision.
         """
         x = vectors if vectors.dtype == torch.float64 else vectors.float()
         count, d = x.shape
-        found = cls.zero(d, x.device)
+        sums = cls.zero(d, x.device)
         if count == 0:
-            return found
+            return sums
         shift = x.mean(0)
         x = x - shift
         for rows in x.split(ROWS):
             for start in range(0, d, COLUMNS):
                 columns = slice(start, start + COLUMNS)
-                found.scatter[start:, columns] += rows[:, start:].T @ rows[:, columns]
-        left = x.mean(0).double()  # the shift is rounded
-        found.scatter.addr_(left, left, alpha=-count)
-        return cls(count, shift.double() + left, found.scatter)
+                sums.scatter[start:, columns] += rows[:, start:].T @ rows[:, columns]
+        left = x.mean(0).double()  # what rounding of the shift left
+        sums.scatter.addr_(left, left, alpha=-count)
+        return cls(count, shift.double() + left, sums.scatter)
 
     def add(self, other: "Covariance") -> None:
         """Merge another's vectors into this one: δ = μ' − μ; M₂ += M₂' + δδᵀ·n·m/(n+m); μ += δ·m/(n+m)."""
@@ -73,7 +73,7 @@ class Covariance:
 
     @property
     def rank(self) -> int:
-        """How many eigenvalues can differ from zero: min(n − 1, d)."""
+        """Number of eigenvalues that can be nonzero, min(n − 1, d)."""
         return max(0, min(self.count - 1, len(self.mean)))
 
     @property
@@ -85,21 +85,21 @@ class Covariance:
 
     def eigenvalues(self) -> NDArray[np.float64]:
         """Eigenvalues of C in fp64, (d,), descending; NaN beyond the rank, never negative."""
-        found = np.full(len(self.mean), np.nan)
+        eigenvalues = np.full(len(self.mean), np.nan)
         if self.rank:
             values = torch.linalg.eigvalsh(self.scatter).flip(-1)[: self.rank].clamp_min(0)
-            found[: self.rank] = values.cpu().numpy() / (self.count - 1)
-        return found
+            eigenvalues[: self.rank] = values.cpu().numpy() / (self.count - 1)
+        return eigenvalues
 
     def packed(self) -> NDArray[np.float64]:
-        """The lower triangle of M₂, row by row, (d(d+1)/2,): what a file has to keep beside count and mean."""
+        """The lower triangle of M₂, row by row, (d(d+1)/2,), for storage beside count and mean."""
         return self.scatter.cpu().numpy()[np.tril_indices(len(self.mean))]
 
     @classmethod
     def unpacked(
         cls, count: int, mean: NDArray[np.float64], packed: NDArray[np.float64], device: torch.device | str = "cpu"
     ) -> "Covariance":
-        """The inverse of `packed`, bit by bit."""
-        found = cls.zero(len(mean))
-        found.scatter.numpy()[np.tril_indices(len(mean))] = packed
-        return cls(count, torch.tensor(mean, device=device), found.scatter.to(device))
+        """The inverse of `packed`, bit for bit."""
+        covariance = cls.zero(len(mean))
+        covariance.scatter.numpy()[np.tril_indices(len(mean))] = packed
+        return cls(count, torch.tensor(mean, device=device), covariance.scatter.to(device))

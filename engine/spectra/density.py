@@ -1,4 +1,4 @@
-"""Densities of spectra on logarithmic bins, with a bin of their own for zeros."""
+"""Densities of spectra on logarithmic bins, with a separate bin for zeros."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,19 +20,19 @@ def log_edges(values: Array, floor: Array, bins: int) -> Array:
 
 
 def density(values: Array, edges: Array, size: int) -> Array:
-    """Density P(λ) of the last axis of `values`, the nonzero part of a spectrum of `size`; the rest are zeros.
+    """Density P(λ) of spectra of `size` values, whose nonzero ones are the last axis of `values`.
 
     Returns
     -------
     Array (..., len(edges) − 1)
-        ∫ P = 1 over all bins. NaN for a spectrum of NaN; the padding of a shorter spectrum by NaN is left out.
+        ∫ P = 1 over all bins. NaN values pad shorter spectra; a spectrum of NaN alone gives NaN.
     """
-    known = np.isfinite(values)
+    finite = np.isfinite(values)
     bins = len(edges) - 1
     at = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, bins - 1)
     flat = at + bins * np.arange(values[..., 0].size).reshape(values.shape[:-1])[..., None]
-    counts = np.bincount(flat[known], minlength=values[..., 0].size * bins).astype(np.float64)
+    counts = np.bincount(flat[finite], minlength=values[..., 0].size * bins).astype(np.float64)
     counts = counts.reshape(*values.shape[:-1], bins)
-    counts[..., 0] += size - known.sum(axis=-1)
-    counts[~known.any(axis=-1)] = np.nan
+    counts[..., 0] += size - finite.sum(axis=-1)
+    counts[~finite.any(axis=-1)] = np.nan
     return counts / (size * np.diff(edges))

@@ -1,8 +1,8 @@
 """The power law of a spectrum's density, p(λ) ∝ λ^−α above x_min, by maximum likelihood (methods eq. 1.8).
 
 Clauset, Shalizi and Newman (2009): x_min is where the Kolmogorov–Smirnov distance is smallest, p comes from a
-semi-parametric bootstrap that seeks x_min anew in every draw, and a likelihood ratio (Vuong) holds the law against a
-lognormal. This α is another number than the slope along rank: a pure rank law λ_i ∝ i^−a has α = 1 + 1/a.
+semi-parametric bootstrap that refits x_min in every draw, and a likelihood ratio (Vuong) compares the law with a
+lognormal. This α is not the slope along rank: a pure rank law λ_i ∝ i^−a has α = 1 + 1/a.
 """
 
 import warnings
@@ -13,37 +13,37 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-FEWEST = 10  # values in a tail: below, the distance is small by chance
-CANDIDATES = 64  # for x_min in the bootstrap, and in the distance that is held against it
-AT_ONCE = 2**22  # distances of all values to several tails, in one array
+FEWEST = 10  # values in a tail; with fewer, the distance is small by chance
+CANDIDATES = 64  # for x_min in the bootstrap and in the observed distance that it is compared with
+AT_ONCE = 2**22  # distances per array, over several tails
 
 
 @dataclass(frozen=True)
 class DensityFit:
-    """NaN in all, and an empty tail, where a spectrum has too few positive values."""
+    """All NaN with an empty tail where a spectrum has too few positive values."""
 
     alpha: float  # `alpha_esd`
     se: float  # (α − 1)/√tail
     xmin: float
     tail: int  # values from x_min on
     ks: float
-    p: float  # share of draws from the fitted law that are further from theirs: small speaks against a power law
-    lognormal_ratio: float  # log-likelihood ratio over its standard deviation: positive prefers the power law
-    lognormal_p: float  # that its sign is chance
+    p: float  # share of draws from the fitted law with a larger distance; small values speak against a power law
+    lognormal_ratio: float  # log-likelihood ratio over its standard deviation: positive favours the power law
+    lognormal_p: float  # p of its sign
 
 
 NOTHING = DensityFit(np.nan, np.nan, np.nan, 0, np.nan, np.nan, np.nan, np.nan)
 
 
 def fit(values: Array, rng: np.random.Generator, draws: int = 100) -> DensityFit:
-    """`alpha_esd` of one spectrum; what is not positive and finite is left out.
+    """Fit `alpha_esd` to the positive finite values of one spectrum.
 
     Parameters
     ----------
     draws : int
-        Of the bootstrap: p is known to about ½/√draws. 0 leaves p NaN.
+        Bootstrap draws; p has an error of about ½/√draws, and is NaN for 0 draws.
     """
-    import powerlaw  # brings matplotlib along
+    import powerlaw  # imports matplotlib: keep it lazy
 
     x = np.sort(values[np.isfinite(values) & (values > 0)])
     n = len(x)
@@ -53,7 +53,7 @@ def fit(values: Array, rng: np.random.Generator, draws: int = 100) -> DensityFit
     alpha, tail = float(1 + (n - start) / np.log(x[start:] / x[start]).sum()), n - start
     with np.errstate(all="ignore"), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        # Without a range of ours the library ends its own at α = 3
+        # The default range of the library ends at α = 3
         law = powerlaw.Fit(x, xmin=x[start], parameter_ranges={"alpha": [1.0, None]}, verbose=0)
         ratio, ratio_p = law.distribution_compare("power_law", "lognormal", normalized_ratio=True)
         if law.lognormal.noise_flag:  # it did not converge
@@ -76,14 +76,14 @@ def _closest(x: Array, starts: NDArray[np.int64]) -> tuple[float, int]:
     For each tail α = 1 + m/Σ ln(x_i/x_min), and the distance is to the empirical distribution from below.
     """
     n = len(x)
-    starts = np.unique(np.searchsorted(x, x[starts]))  # of equal values, the first
+    starts = np.unique(np.searchsorted(x, x[starts]))  # the first of equal values
     logs = np.log(x)
     sums = np.cumsum(logs[::-1])[::-1]
     m = n - starts
     total = sums[starts] - m * logs[starts]
     starts, m, total = starts[total > 0], m[total > 0], total[total > 0]
     pieces = -(-len(starts) * n // AT_ONCE)
-    parts = zip(*(np.array_split(of, pieces) for of in (starts, m, m / total)), strict=True)
+    parts = zip(*(np.array_split(array, pieces) for array in (starts, m, m / total)), strict=True)
     distance = np.concatenate([_distances(logs, *part) for part in parts])
     best = int(distance.argmin())
     return float(distance[best]), int(starts[best])

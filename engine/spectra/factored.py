@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Fold:
-    """What a norm does to a matrix W (…, d) that reads it: multiply by its `gain` (d,) and, for LayerNorm, centre."""
+    """A norm folded into a matrix W (…, d) that reads it: scale by `gain` (d,) and, for LayerNorm, centre."""
 
     gain: Tensor | None
     centre: bool
@@ -27,12 +27,12 @@ class Fold:
 
 
 def structural_rank(r: int, d: int, fold: Fold | None) -> int:
-    """How many singular values of a product of (r, d) factors, one or both of them folded, can differ from zero."""
+    """Number of singular values that can be nonzero in a product of (r, d) factors, one or both of them folded."""
     return min(r, d - 1 if fold is not None and fold.centre else d)
 
 
 def triangular(a: Tensor) -> Tensor:
-    """R of the thin QR of aᵀ, (..., min(r, d), r): all that a spectrum needs to know of the factor `a` (..., r, d)."""
+    """R of the thin QR of aᵀ, (..., min(r, d), r), which determines the spectrum of the factor `a` (..., r, d)."""
     return torch.linalg.qr(a.double().mT, mode="r").R
 
 
@@ -78,7 +78,7 @@ def eigenvalues(a: Tensor, b: Tensor, middle: Tensor | None = None) -> Tensor:
 
 def by_modulus(values: Tensor) -> Tensor:
     """Complex eigenvalues (..., n) by descending modulus, of a conjugate pair the positive imaginary part first."""
-    # The members of a pair have the same modulus up to rounding: rounding the key lets the sign decide between them.
+    # Conjugates have one modulus up to rounding; a rounded key lets the sign of the imaginary part decide.
     values = torch.take_along_dim(values, torch.argsort(values.imag, dim=-1, descending=True), dim=-1)
     key = values.abs()
     key = (key / key.amax(-1, keepdim=True).clamp_min(torch.finfo(key.dtype).tiny)).round(decimals=12)

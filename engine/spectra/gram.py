@@ -1,7 +1,7 @@
 """Singular values of a matrix G (n×p) with few rows and very many columns, from blocks of its columns (methods §4).
 
-G is never there as a whole. `gram` adds up GGᵀ, n×n, in fp64; it squares the spectrum, so what lies below about
-1e-8 σ_max is lost. `triangular` keeps a triangle R with RᵀR = GGᵀ by orthogonal steps, which squares nothing.
+G is never in memory whole. `gram` sums GGᵀ, n×n, in fp64, which squares the spectrum and loses what lies below about
+1e-8 σ_max. `triangular` updates a triangle R with RᵀR = GGᵀ by orthogonal steps, which squares nothing.
 """
 
 from collections.abc import Iterable
@@ -21,7 +21,7 @@ def gram(blocks: Iterable[Tensor]) -> Tensor:
     total: Tensor | None = None
     for block in blocks:
         wide = block.double()
-        # Added into the sum itself: n may be thousands.
+        # Accumulate in place: n may be thousands.
         total = wide @ wide.mT if total is None else total.addmm_(wide, wide.mT)
     if total is None:
         raise ValueError("G has no columns")
@@ -49,13 +49,13 @@ def singular_values(blocks: Iterable[Tensor], route: Route = "gram") -> Array:
 
 
 def relative_floor(route: Route, stored: torch.dtype) -> float:
-    """Below this share of σ_max singular values are rounding: of the sum (1e-8 for fp64), or of G's own entries.
+    """Share of σ_max below which singular values are rounding, of the sum (1e-8 for fp64) or of G's own entries.
 
     Parameters
     ----------
     route : ``gram`` or ``svd``
     stored : torch.dtype
-        In which the entries of G were made.
+        Precision in which the entries of G were computed.
     """
     unit = torch.finfo(torch.float64).eps / 2
     return max(unit**0.5 if route == "gram" else unit, torch.finfo(stored).eps / 2)

@@ -1,4 +1,4 @@
-"""Everything that the four matrices of attention heads say by themselves (methods §2): one layer in, arrays out."""
+"""Spectra and statistics of the four weight matrices of attention heads, one layer at a time (methods §2)."""
 
 from collections.abc import Callable
 
@@ -12,12 +12,12 @@ from engine.spectra import elementwise, factored, summaries
 from engine.spectra.random_matrix import marchenko_pastur_edges, product_law_edges
 from engine.spectra.threads import over_threads
 
-# Where a Gaussian has its quantiles −3.5, −3.4, …, 3.5.
+# Probabilities of the Gaussian quantiles −3.5, −3.4, …, 3.5.
 PROBABILITIES: NDArray[np.float64] = ndtr(np.arange(-35, 36) / 10)
-# Above these sizes entries of a matrix are sampled: for quantiles, and for skewness and kurtosis of W_QK.
+# Entries beyond which a matrix is sampled, for quantiles and for skewness and kurtosis of W_QK.
 QUANTILE_ENTRIES = 1 << 16
 MOMENT_ENTRIES = 1 << 24
-# What the fp64 copies of the heads that go through the accelerator together may take.
+# Memory budget for fp64 copies of a batch of heads on the accelerator.
 BATCH_BYTES = 1 << 29
 
 STATISTICS: dict[str, Callable[[NDArray[np.float64]], NDArray[np.float64]]] = {
@@ -61,8 +61,8 @@ def measure(
     Returns
     -------
     dict of arrays, the first axis of each is the head
-        Named as in the result: `qk_eigenvalues` and `ov_eigenvalues` are λ = σ² (H, mode), and so on. The modes are
-        those that can differ from zero.
+        Named as in the result: `qk_eigenvalues` and `ov_eigenvalues` are λ = σ² (H, mode), and so on; modes are those
+        that can be nonzero.
     """
     group = len(w_q) // len(w_k)
     rank = factored.structural_rank(w_q.shape[1], w_q.shape[2], fold)
@@ -73,7 +73,7 @@ def measure(
         kv, query = slice(heads.start, heads.stop), slice(heads.start * group, heads.stop * group)
         k, v = folded(w_k[kv]), folded(w_v[kv])
         r_k, r_v = factored.triangular(k), factored.triangular(v)
-        # On the CPU one query head at a time: it is as fast, and its fp64 copies are all that is held.
+        # One query head at a time on the CPU: as fast, with a single fp64 copy in memory.
         step = len(w_q) if w_q.is_cuda else 1
         pieces = []
         for stored_q, stored_o in zip(w_q[query].split(step), w_o[query].split(step), strict=True):
@@ -92,12 +92,12 @@ def measure(
                     **_product_entries(q, k if rotation is None else rotation.to(k) @ k, int(seeds[-1])),
                 }
             )
-        found = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
-        found |= {name: x.repeat_interleave(group, 0) for name, x in _entries("wk", k, int(seeds[-1])).items()}
+        arrays = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+        arrays |= {name: x.repeat_interleave(group, 0) for name, x in _entries("wk", k, int(seeds[-1])).items()}
         if shuffle:
             shuffled = [shuffled_sigma(i) for i in heads]
-            found["shuffled_qk_eigenvalues"] = torch.cat(shuffled).square()
-        return found
+            arrays["shuffled_qk_eigenvalues"] = torch.cat(shuffled).square()
+        return arrays
 
     def shuffled_sigma(kv: int) -> Tensor:
         generator = torch.Generator().manual_seed(int(seeds[kv]))
@@ -140,7 +140,7 @@ def _entries(name: str, w: Tensor, seed: int) -> dict[str, Tensor]:
 
 
 def _product_entries(q: Tensor, k: Tensor, seed: int) -> dict[str, Tensor]:
-    """The same of each W_QK."""
+    """Moments and quantiles of the entries of each W_QK."""
     generator, d = torch.Generator().manual_seed(seed), q.shape[-1]
     quantiles = elementwise.product_quantiles(q, k, torch.from_numpy(PROBABILITIES), QUANTILE_ENTRIES, generator)
     rows = torch.randperm(d, generator=generator)[: MOMENT_ENTRIES // d] if d * d > MOMENT_ENTRIES else None

@@ -1,4 +1,4 @@
-"""How far a square operator is from a normal one, and what its eigenvalues do (methods §6, "On the mean Jacobian").
+"""Eigenvalues of a square operator and its departure from normality (methods §6, "On the mean Jacobian").
 
 Everything runs in fp64 on the device of the matrix. A real operator J acts on column vectors: its right singular
 vectors V are the directions that it reads, its left ones U those that it writes.
@@ -16,12 +16,12 @@ from engine.spectra.factored import by_modulus
 
 Array = NDArray[np.float64]
 
-COMPLEX_THRESHOLD = 1e-6  # of max|λ|: below it an imaginary part is taken for rounding
+COMPLEX_THRESHOLD = 1e-6  # of max|λ|; smaller imaginary parts count as rounding
 
 
 @dataclass(frozen=True)
 class OperatorStatistics:
-    """What `describe` finds; d is the width of the operator, k that of the leading singular subspaces."""
+    """Result of `describe`; d is the width of the operator, k that of the leading singular subspaces."""
 
     eigenvalues: NDArray[np.complex128]  # (d,), by descending modulus
     singular_values: Array  # (d,), descending
@@ -53,7 +53,7 @@ def describe(matrix: Tensor, k: int = 64, eigenvalues: NDArray[np.complex128] | 
     k : int
         Width of the leading singular subspaces; at most d.
     eigenvalues : complex array (d,), optional
-        Where they are known they are not computed again: those of R = J − I are those of J less 1.
+        Known eigenvalues, to save computing them: those of R = J − I are those of J less 1.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""How a norm grows with the number of tokens: four laws, fitted to all texts and compared by AIC (methods §5)."""
+"""Growth of a norm with the number of tokens: four laws fitted to all texts and compared by AIC (methods §5)."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,16 @@ Array = NDArray[np.float64]
 
 LAWS = ("constant", "root", "logarithm", "power")
 FREE = np.array([1, 1, 2, 2])
-"""Coefficients of each law that are fitted, the width of the residuals apart."""
+"""Free coefficients of each law, without the width of the residuals."""
 FEWEST = 4  # different lengths
 CLEAR = 2.0
-"""Difference of AIC below which two laws are not told apart (Burnham and Anderson 2002)."""
+"""Difference of AIC up to which two laws are indistinguishable (Burnham and Anderson 2002)."""
 STEPS = 40
 
 
 @dataclass(frozen=True)
-class Scaling:
-    """Least squares of a norm over lengths n; the arrays have the leading shape of the norms.
+class LawFits:
+    """Least-squares fits of the laws to norms over lengths n; arrays have the leading shape of the norms.
 
     Attributes
     ----------
@@ -43,12 +43,12 @@ def curves(coefficients: Array, lengths: Array) -> Array:
     return np.where(logarithmic, first + second * np.log(n), first * n ** np.where(logarithmic, 0, second))
 
 
-def fit(norms: Array, lengths: Array) -> Scaling:
-    """Fit the laws to norms (..., text, length) at `lengths`; a text with NaN at some length is left out.
+def fit(norms: Array, lengths: Array) -> LawFits:
+    """Fit the laws to norms (..., text, length) at `lengths`; texts with NaN at some length are left out.
 
-    The texts are the same at every length, so each text's own factor, its geometric mean over that of all texts, is
-    divided out first: what differs between texts but not with length says nothing about the law. With fewer than 4
-    lengths everything is NaN. Lengths at which no text was measured are passed over.
+    All lengths share their texts, so each text's own factor, its geometric mean relative to that of all texts, is
+    divided out first: differences between texts that do not depend on length carry no information about the law. With
+    fewer than 4 lengths everything is NaN. Lengths without any measured text are skipped.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         logs = np.log(norms)
@@ -72,26 +72,26 @@ def fit(norms: Array, lengths: Array) -> Scaling:
         coefficients[..., 3, :], se = _power(x, y, w)
         model = curves(coefficients, n[..., None, :])
         rss = (w[..., None, :] * (model - y[..., None, :]) ** 2).sum(-1)
-        # A law that is met exactly has no finite AIC: its residuals are rounding.
+        # An exact fit has no finite AIC: bound its residuals by rounding.
         rss = np.maximum(rss, (1e-12 * (w * y**2).sum(-1))[..., None])
         aic = count[..., None] * np.log(rss / count[..., None]) + 2 * (FREE + 1)
     blank = ~enough
     for array in (coefficients, aic, se):
         array[blank] = np.nan
-    return Scaling(coefficients, aic, se)
+    return LawFits(coefficients, aic, se)
 
 
 def beyond_logarithm(aic: Array, exponent: Array) -> Array:
-    """By how much AIC prefers growth faster than ln n, (...): above `CLEAR` a head contradicts O(ln n).
+    """AIC in favour of growth faster than ln n, (...): above `CLEAR` a head contradicts O(ln n).
 
-    The better of √n and a growing power, over the better of the logarithm and a constant; below −`CLEAR` a head
-    supports O(ln n), and between the two the lengths do not tell.
+    The better of √n and a growing power against the better of the logarithm and a constant. Below −`CLEAR` a head
+    supports O(ln n); in between the lengths cannot decide.
 
     Parameters
     ----------
     aic : (..., law)
     exponent : (...)
-        b of c n^b; a power that falls is no faster than a constant.
+        b of c n^b; a falling power counts as no faster than a constant.
     """
     slow = np.minimum(aic[..., LAWS.index("constant")], aic[..., LAWS.index("logarithm")])
     power = np.where(exponent > 0, aic[..., LAWS.index("power")], np.inf)
@@ -110,7 +110,7 @@ def _line(x: Array, y: Array, w: Array) -> Array:
 def _power(x: Array, y: Array, w: Array) -> tuple[Array, Array]:
     """Fit c and b of c e^(bx) by Gauss–Newton from the fit of logarithms, (..., 2), and the error of b."""
     start = _line(x, np.log(y), w)
-    mid = (w * x).sum(-1, keepdims=True) / w.sum(-1, keepdims=True)  # about the middle c and b are nearly independent
+    mid = (w * x).sum(-1, keepdims=True) / w.sum(-1, keepdims=True)  # centring makes c and b nearly independent
     b = start[..., 1]
     c = np.exp(start[..., 0] + b * mid[..., 0])
 

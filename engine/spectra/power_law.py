@@ -1,8 +1,7 @@
 """The power law along rank, λ_i ∝ i^−α (methods eq. 1.7).
 
-`alpha_rank` is the slope along rank. It is another number than the exponent of a density fit (`density_fit`). Pure
-numpy, so that a view can fit again while its window is dragged; the noise that every fit is to be compared with is
-`random_matrix.noise_eigenvalues`.
+`alpha_rank` is the slope along rank, not the exponent of a density fit (`density_fit`). Pure numpy, so that a view can
+refit while its window is dragged. The noise to compare every fit with is `random_matrix.noise_eigenvalues`.
 """
 
 from dataclasses import dataclass
@@ -34,7 +33,7 @@ class RankFit:
 
 
 def window(n: int, start: int = 10, stop: int = 100) -> slice:
-    """Where ranks start..stop, 1-based and inclusive, lie in a spectrum of n values.
+    """The slice of ranks start..stop, 1-based and inclusive, of a spectrum of n values.
 
     Raises
     ------

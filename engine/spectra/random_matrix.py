@@ -1,8 +1,8 @@
 """λ of W_Aᵀ W_B for iid Gaussian W_A, W_B (d_h×d): limiting laws and the exact finite-size null (methods §2).
 
-All λ of products are in units of d²σ_A²σ_B² with σ² the mean square of a matrix's entries, so nothing there depends on
-scale; c = d_h/d. For c > 1 the laws are those of the d nonzero λ. Beside them, the noise control of one Gaussian matrix
-(methods §1).
+All λ of products are in units of d²σ_A²σ_B², with σ² the mean square of a matrix's entries, so that they are free of
+scale; c = d_h/d. For c > 1 the laws are those of the d nonzero λ. `noise_eigenvalues` is the noise control of one
+Gaussian matrix (methods §1).
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from engine.spectra.threads import over_threads
 
 Array = NDArray[np.float64]
 
-BATCH_BYTES = 16 << 20  # of the factors drawn at once
+BATCH_BYTES = 16 << 20  # memory budget for the factors of one batch of draws
 
 
 def marchenko_pastur_edges(c: float) -> tuple[float, float]:
@@ -23,7 +23,7 @@ def marchenko_pastur_edges(c: float) -> tuple[float, float]:
 
 
 def marchenko_pastur_density(x: Array, c: float) -> Array:
-    """Density of the naive law at `x`; it ignores that both factors are random, and is drawn only to be compared."""
+    """Density of the naive law at `x`; it ignores that both factors are random, and serves comparison only."""
     low, high = marchenko_pastur_edges(c)
     with np.errstate(divide="ignore", invalid="ignore"):
         density = np.sqrt(np.clip((high - x) * (x - low), 0, None)) / (2 * np.pi * min(c, 1.0) * x)
@@ -58,7 +58,7 @@ def product_law_density(x: Array, c: float) -> Array:
 
 
 def law_grid(c: float, points: int = 400) -> Array:
-    """Points from edge to edge of the product law, crowded at both edges, where the densities are steep."""
+    """Points from edge to edge of the product law, denser at both edges, where the densities are steep."""
     low, high = product_law_edges(c)
     return low + (high - low) * (1 - np.cos(np.linspace(0, np.pi, points))) / 2
 
@@ -83,8 +83,8 @@ def null_eigenvalues(
 ) -> Array:
     """Monte Carlo draws of λ of W_Aᵀ W_B for iid Gaussian W_A, W_B, in units of d²σ_A²σ_B² of each draw's own entries.
 
-    Because each draw is scaled by its own entries, as a trained head is, the ranks of a head among the draws give an
-    exact test whatever the scale of the weights.
+    Draws are scaled by their own entries, as trained heads are, so the rank of a head among the draws is an exact test
+    at any scale of the weights.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def null_eigenvalues(
 
 
 def noise_eigenvalues(rng: np.random.Generator, dof: int, d: int, trace: float, draws: int = 1) -> Array:
-    """Eigenvalues of iid Gaussian noise with the same shape and trace: what a fit says where there is nothing to find.
+    """Eigenvalues of iid Gaussian noise of the same shape and trace, the null of every power-law fit.
 
     Parameters
     ----------
@@ -134,10 +134,10 @@ def noise_eigenvalues(rng: np.random.Generator, dof: int, d: int, trace: float, 
     -------
     Array (draws, min(dof, d)), descending, each draw with the sum `trace`.
     """
-    found = []
+    spectra = []
     for _ in range(draws):
-        # The triangular factor has the singular values of the noise and is much smaller.
+        # The triangular factor has the singular values of the noise at a fraction of its size.
         core = torch.from_numpy(gaussian_triangular(rng, 1, min(dof, d), max(dof, d))[0])
-        found.append(torch.linalg.eigvalsh(core @ core.mT).flip(-1).clamp_min(0).numpy())
-    values = np.stack(found)
+        spectra.append(torch.linalg.eigvalsh(core @ core.mT).flip(-1).clamp_min(0).numpy())
+    values = np.stack(spectra)
     return values * (trace / values.sum(-1, keepdims=True))

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
-FEWEST = 5  # checkpoints: three parameters, and two more to say how well they are known
-REACH = 10.0  # τ is sought down to a tenth of the shortest and up to ten times the longest time
+FEWEST = 5  # checkpoints: three parameters, and two more for their errors
+REACH = 10.0  # search τ from a tenth of the shortest to ten times the longest time
 LEVEL = 0.05
 GRID, ZOOMS = 241, 6
 
@@ -17,8 +17,8 @@ GRID, ZOOMS = 241, 6
 class Relaxation:
     """Least-squares fits of K curves; every array is (K,), NaN where there is no fit.
 
-    Errors are standard errors of the linearised fit, with the residuals' own scale. `why` says of each curve what is
-    wrong with its τ, and is empty where nothing is: then `tau_se` < `tau`.
+    Errors are standard errors of the linearised fit at the scale of the residuals. `why` tells why a τ is unreliable;
+    where it is empty, `tau_se` < `tau`.
     """
 
     tau: Array
@@ -37,19 +37,21 @@ class Relaxation:
 
 
 def relax(times: Array, values: Array) -> Relaxation:
-    """Fit every curve (K, T) over the times (T,); NaN is a value that is absent.
+    """Fit every curve (K, T) over the times (T,); NaN marks absent values.
 
-    For a given τ the rest is a straight line in e^{−t/τ}, so only τ is sought: over all of its range on a grid, which
-    is as many starts, then ever closer around the best.
+    For a given τ the curve is linear in e^{−t/τ}, so the search is over τ alone: on a grid over its whole range, then
+    in successive refinements around the best point.
     """
     fits = [_relax(times, np.asarray(curve, float)) for curve in values]
-    tau, tau_se, initial, initial_se, final, final_se, r2 = np.array([found for found, _ in fits]).reshape(-1, 7).T
+    tau, tau_se, initial, initial_se, final, final_se, r2 = (
+        np.array([estimates for estimates, _ in fits]).reshape(-1, 7).T
+    )
     return Relaxation(tau, tau_se, initial, initial_se, final, final_se, r2, tuple(why for _, why in fits))
 
 
 def _relax(times: Array, values: Array) -> tuple[Array, str]:
-    there = np.isfinite(times) & np.isfinite(values)
-    t, y = times[there], values[there]
+    present = np.isfinite(times) & np.isfinite(values)
+    t, y = times[present], values[present]
     if np.unique(t).size < FEWEST:
         return np.full(7, np.nan), f"{np.unique(t).size} checkpoints; at least {FEWEST} are needed"
     total = np.square(y - y.mean()).sum()
@@ -70,14 +72,14 @@ def _relax(times: Array, values: Array) -> tuple[Array, str]:
     jacobian = np.stack([1 - decay, decay, slope * decay * t / tau], axis=1)
     cov = np.linalg.pinv(jacobian.T @ jacobian) * residual / (t.size - 3)
     final_se, initial_se, log_se = np.sqrt(np.maximum(np.diag(cov), 0))
-    found = np.array([tau, tau * log_se, final + slope, initial_se, final, final_se, 1 - residual / total])
+    estimates = np.array([tau, tau * log_se, final + slope, initial_se, final, final_se, 1 - residual / total])
     if log_tau <= low + 1e-6 or np.linalg.matrix_rank(jacobian) < 3:
-        return found, "it has relaxed before the second checkpoint"
+        return estimates, "it has relaxed before the second checkpoint"
     if log_tau >= high - 1e-6:
-        return found, "it is still moving: training is too short to see where to"
-    if (residual / total) ** ((t.size - 3) / 2) > LEVEL:  # the F test of two more parameters than a constant
-        return found, "noise about a constant may look like this"
-    return found, "" if log_se < 1 else "its error is larger than itself"
+        return estimates, "it is still moving: training is too short to see where to"
+    if (residual / total) ** ((t.size - 3) / 2) > LEVEL:  # F test of two parameters more than a constant
+        return estimates, "noise about a constant may look like this"
+    return estimates, "" if log_se < 1 else "its error is larger than itself"
 
 
 def _residual(log_tau: Array, t: Array, y: Array) -> Array:

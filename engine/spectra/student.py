@@ -1,4 +1,4 @@
-"""Student's t without scipy, which the window's process is not to wait for: p-values, and intervals of a mean."""
+"""Student's t without scipy, whose import would delay the window: p-values, and intervals of a mean."""
 
 from functools import lru_cache
 
@@ -28,13 +28,13 @@ def two_sided(t: float, df: int) -> float:
 
 
 def quantile(df: int, level: float = 0.95) -> float:
-    """The t that |T| stays below with probability `level`."""
+    """The t with P(|T| ≤ t) = `level`."""
     theta, mass = _table(df)
     return float(df**0.5 * np.tan(np.interp(level, mass, theta)))
 
 
 def interval(values: NDArray[np.floating]) -> tuple[Array, Array, Array]:
-    """Mean over the first axis between the ends of its 95 % interval; NaN counts as absent.
+    """Lower end, mean and upper end of the 95 % interval over the first axis; NaN counts as absent.
 
     The ends are NaN where there are fewer than two values.
     """

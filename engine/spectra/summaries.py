@@ -1,6 +1,6 @@
 """Scalar summaries of non-negative spectra (methods §1): the last axis is the spectrum, in any order, the rest is kept.
 
-A spectrum of zeros has no shape, so its summaries are NaN; a NaN anywhere in a spectrum makes its summaries NaN.
+Summaries of a spectrum of zeros, or with a NaN in it, are NaN.
 """
 
 import numpy as np
@@ -17,13 +17,13 @@ def _ratio(numerator: Array, denominator: Array) -> Array:
 
 def shares(values: Array) -> Array:
     """p_k = λ_k/Σλ, same shape as `values`."""
-    # Dividing by the largest first keeps the sum of huge or tiny spectra within range.
+    # Divide by the largest first, to keep sums of huge or tiny spectra in range.
     scaled = _ratio(values, values.max(axis=-1, keepdims=True))
     return _ratio(scaled, scaled.sum(axis=-1, keepdims=True))
 
 
 def participation_ratio(values: Array) -> Array:
-    """(Σλ)²/Σλ²: how many modes matter, from 1 to n."""
+    """(Σλ)²/Σλ², the effective number of modes, from 1 to n."""
     return 1.0 / np.square(shares(values)).sum(axis=-1)
 
 
@@ -48,7 +48,7 @@ def stable_rank(values: Array) -> Array:
 
 
 def condition(values: Array) -> Array:
-    """λ_1/λ_n; infinite when λ_n = 0 < λ_1. Pass only the structurally nonzero part."""
+    """λ_1/λ_n; infinite when λ_n = 0 < λ_1. Pass the structurally nonzero part only."""
     return _ratio(values.max(axis=-1), values.min(axis=-1))
 
 

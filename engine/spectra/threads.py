@@ -1,4 +1,4 @@
-"""Many small computations at once on the CPU, each in one thread."""
+"""Many small computations in parallel on the CPU, each in one thread."""
 
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -12,9 +12,9 @@ R = TypeVar("R")
 
 
 def over_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-    """``list(map(function, items))``, each item in a thread that computes alone.
+    """``list(map(function, items))``, each item in a thread of its own with single-threaded torch.
 
-    LAPACK on such matrices gains nothing from threads of its own, and loses much where cores are shared.
+    LAPACK gains nothing from its own threads on small matrices, and loses much where cores are shared.
     """
     threads = torch.get_num_threads()
     if threads == 1:
@@ -22,19 +22,19 @@ def over_threads(function: Callable[[T], R], items: Iterable[T]) -> list[R]:
     gradients = torch.is_grad_enabled()
 
     def alone(item: T) -> R:
-        with torch.set_grad_enabled(gradients):  # each thread has its own
+        with torch.set_grad_enabled(gradients):  # thread-local in torch
             return function(item)
 
     torch.set_num_threads(1)
     try:
-        done = [_pool(threads).submit(alone, item) for item in items]
-        wait(done)  # for all, so that none goes on and keeps its memory when another has failed
-        return [one.result() for one in done]
+        futures = [_pool(threads).submit(alone, item) for item in items]
+        wait(futures)  # for all: after a failure none may go on and hold memory
+        return [future.result() for future in futures]
     finally:
-        torch.set_num_threads(threads)  # parts of torch keep one number for the whole process
+        torch.set_num_threads(threads)  # some parts of torch count threads per process
 
 
 @cache
 def _pool(threads: int) -> ThreadPoolExecutor:
-    # Kept, because starting threads that compute takes longer than many a small decomposition.
+    # Cached: starting threads takes longer than many a small decomposition.
     return ThreadPoolExecutor(threads, "spectra", initializer=torch.set_num_threads, initargs=(1,))

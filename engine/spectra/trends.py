@@ -1,4 +1,4 @@
-"""What a statistic does along depth: thirds, the U shape, rise or turn, regimes between change points (methods §6)."""
+"""Statistics along depth: thirds, U shape, tests of rise and turn, regimes between change points (methods §6)."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +17,7 @@ NULL_DRAWS = 1999
 def thirds(values: NDArray[np.floating]) -> Array:
     """Means of the early, middle and late third of the layers, (..., L) → (..., 3).
 
-    The middle third has the one or two layers that are left over. NaN counts as absent.
+    Left-over layers go to the middle third. NaN counts as absent.
     """
     layers = values.shape[-1]
     edge = layers // 3
@@ -40,18 +40,18 @@ def u_shape(values: NDArray[np.floating]) -> Array:
 
 @dataclass(frozen=True)
 class Trend:
-    """Whether a statistic rises or falls along depth, and whether it turns."""
+    """Tests of a rise, a fall or a turn along depth."""
 
     layers: int
     spearman: float
     spearman_p: float  # two-sided, against the same values in any order
     slope: float  # of the straight line, per layer
-    curvature: float  # positive: open to the top
+    curvature: float  # positive: a bowl
     vertex: float  # the layer at which the parabola turns
-    turn_p: float  # that it falls before its vertex and rises after it, or the reverse, is chance
+    turn_p: float  # p of a turn: a fall before the vertex and a rise after it, or the reverse
 
     def shape(self, level: float = 0.05) -> Literal["bowl", "arch", "rising", "falling", "no trend"]:
-        """What the tests support, the turn before the rise."""
+        """The shape that the tests support; a turn takes precedence over a rise."""
         if self.turn_p < level:
             return "bowl" if self.curvature > 0 else "arch"
         if self.spearman_p < level:
@@ -62,14 +62,14 @@ class Trend:
 def trend(values: NDArray[np.floating]) -> Trend:
     """Spearman's ρ against depth, and the test of a turn by Lind and Mehlum (2010).
 
-    That fits a parabola and asks whether it falls at one end and rises at the other: its p is the larger of both one-
-    sided ones, so that a bent but monotone profile is no bowl. There is no turn at all where the value at the vertex
-    does not lie beyond both ends.
+    The test fits a parabola and takes the larger of the one-sided p of a fall at one end and of a rise at the other, so
+    that a bent but monotone profile is no bowl. There is no turn where the value at the vertex does not lie beyond both
+    ends.
 
     Parameters
     ----------
     values : Array (L,)
-        NaN is a layer that is absent; below 5 layers everything is NaN.
+        NaN marks an absent layer; below 5 layers everything is NaN.
     """
     layers = np.flatnonzero(np.isfinite(values))
     y, n = values[layers], len(layers)
@@ -94,12 +94,12 @@ def trend(values: NDArray[np.floating]) -> Trend:
 
 
 def spearman(x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[float, float]:
-    """Rank correlation, and its two-sided p against random orders; both NaN below 5 pairs that are there."""
-    there = np.isfinite(x) & np.isfinite(y)
-    n = int(there.sum())
+    """Rank correlation, and its two-sided p against random orders; both NaN below 5 complete pairs."""
+    paired = np.isfinite(x) & np.isfinite(y)
+    n = int(paired.sum())
     if n < 5:
         return np.nan, np.nan
-    a, b = _ranks(x[there]), _ranks(y[there])
+    a, b = _ranks(x[paired]), _ranks(y[paired])
     rho = float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) > 0 and np.ptp(b) > 0 else 0.0
     null = _null_spearman(n)
     return rho, float((1 + np.count_nonzero(np.abs(null) >= abs(rho) - 1e-12)) / (1 + len(null)))
@@ -119,7 +119,7 @@ def _ranks(values: NDArray[np.floating]) -> Array:
 
 @lru_cache(maxsize=64)
 def _null_spearman(n: int) -> Array:
-    """ρ of n layers in random orders: a table fixed by its argument, with its own seed."""
+    """ρ of n layers in random orders, a table with a fixed seed."""
     orders = np.random.default_rng(0).permuted(np.tile(np.arange(n, dtype=np.float64), (9999, 1)), axis=1)
     centred = np.arange(n) - (n - 1) / 2
     return np.asarray((orders - (n - 1) / 2) @ centred / np.square(centred).sum())
@@ -133,38 +133,38 @@ class Regimes:
     means: tuple[tuple[float, ...], ...]  # for each number of breaks: the level of each regime
     rss: Array  # (breaks + 1,)
     bic: Array  # (breaks + 1,)
-    bic_line: float  # of a straight line: lower than any other, it says slope, not steps
-    p_values: tuple[float, ...]  # against noise: of any break at all, then of one more than one, and so on
+    bic_line: float  # of a straight line; where lowest, the statistic slopes rather than steps
+    p_values: tuple[float, ...]  # against noise: of a first break, of a second one given the first, and so on
     supported: int  # number of breaks
 
     @property
     def is_slope(self) -> bool:
-        """Whether a straight line describes the layers better than any number of regimes."""
+        """Whether a straight line fits the layers better than any number of regimes."""
         return self.bic_line < float(self.bic.min())
 
 
 def regimes(values: Array, most: int = 2, level: float = 0.05) -> Regimes:
-    """Least-squares change points by dynamic programming, and how many of them the layers support.
+    """Least-squares change points by dynamic programming, and the number that the layers support.
 
-    BIC = n ln(RSS/n) + 3K ln n for K breaks: a break costs its level, and its place twice over, as in the modified
-    criterion of Zhang and Siegmund (2007); a straight line costs its slope. That alone still finds breaks in 15 % of
-    white noise of 12 layers (the usual 2K ln n in 46 %), so how many are supported is said by a test: breaks at all, if
-    the gain in BIC is larger than in all but `level` of white noise of the same length, which is exact whatever the
-    noise's mean and scale; one more than K, if it gains more than it would in noise about the K + 1 levels.
+    BIC = n ln(RSS/n) + 3K ln n for K breaks: a break costs one for its level and two for its place, as in the modified
+    criterion of Zhang and Siegmund (2007); a straight line costs its slope. BIC alone finds breaks in 15 % of white
+    noise of 12 layers (with the usual 2K ln n in 46 %), so a test decides the number: a first break, if the gain in BIC
+    exceeds that of all but `level` of white noise of the same length, which is exact for any mean and scale; one more
+    than K, if its gain exceeds that in noise about the K + 1 levels.
 
     Parameters
     ----------
     values : Array (L,)
-        Give the logarithm of what spans decades. NaN is a layer that is absent.
+        Pass logarithms of values that span decades. NaN marks an absent layer.
     """
     layers = np.flatnonzero(~np.isnan(values))
     x = values[layers]
     n = len(x)
-    most = max(0, min(most, n // 2 - 1))  # two layers for each regime, though one may have one
+    most = max(0, min(most, n // 2 - 1))  # two layers for each regime on average
     if n == 0:
         return Regimes(((),), ((np.nan,),), np.full(1, np.nan), np.full(1, np.nan), np.nan, (), 0)
     rss, starts = (part[0] for part in _segment(x[None], most))
-    # A perfect fit would have BIC −∞; rounding is what is left of one.
+    # A perfect fit would have BIC −∞: bound RSS by rounding.
     floor = n * np.square(np.finfo(np.float64).eps * np.abs(x).max()) + np.finfo(np.float64).tiny
     bic = _bic(np.maximum(rss, floor), n)
     slope = np.polynomial.Polynomial.fit(layers, x, 1)(layers) if n > 2 else x
@@ -184,9 +184,9 @@ def regimes(values: Array, most: int = 2, level: float = 0.05) -> Regimes:
 PHASES = {0: ("one phase",), 1: ("early", "late"), 2: ("early", "transition", "late")}
 
 
-def phases(found: Regimes, count: int) -> tuple[str, ...]:
-    """What phase each of `count` places is in, of a fit with at most two breaks, by the breaks that are supported."""
-    starts = found.breaks[found.supported]
+def phases(fit: Regimes, count: int) -> tuple[str, ...]:
+    """The phase of each of `count` places, by the supported breaks of a fit with at most two."""
+    starts = fit.breaks[fit.supported]
     return tuple(PHASES[len(starts)][sum(at >= start for start in starts)] for at in range(count))
 
 
@@ -196,14 +196,14 @@ def _bic(rss: Array, n: int) -> Array:
 
 @lru_cache(maxsize=64)
 def _null_gains(n: int, most: int) -> Array:
-    """Gains in BIC of any breaks in white noise, (NULL_DRAWS,): a table fixed by its arguments, with its own seed."""
+    """Gains in BIC of any breaks in white noise, (NULL_DRAWS,), a table with a fixed seed."""
     bic = _bic(_segment(np.random.default_rng(0).standard_normal((NULL_DRAWS, n)), most)[0], n)
     return np.asarray(bic[:, 0] - bic.min(axis=1))
 
 
 @lru_cache(maxsize=1024)
 def _null_gains_of_one_more(lengths: tuple[int, ...]) -> Array:
-    """Gains in BIC of one more break where regimes of these lengths hold all that there is: (NULL_DRAWS,)."""
+    """Gains in BIC of one more break in noise about regimes of these lengths, (NULL_DRAWS,)."""
     rng, n = np.random.default_rng(0), sum(lengths)
     before, best = np.zeros(NULL_DRAWS), np.zeros(NULL_DRAWS)
     for length in lengths:

@@ -20,7 +20,7 @@ from engine.errors import UserError
 from engine.models.info import ModelInfo
 from engine.models.opening import describe, open_model
 from engine.request import ModelSpec, Request
-from engine.spectra.testing import two_sided_p
+from engine.spectra.p_values import two_sided_p
 
 torch.set_num_threads(1)
 DRAWS = 400

@@ -7,7 +7,7 @@ from scipy import stats
 
 from engine.graphs import coupling
 from engine.graphs.coupling import boundary_effect, spearman, tails, variance_captured
-from engine.spectra.testing import benjamini_hochberg
+from engine.spectra.p_values import benjamini_hochberg
 
 torch.set_num_threads(1)
 

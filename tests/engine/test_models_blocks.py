@@ -102,7 +102,7 @@ def attention(block: Block, x: Tensor) -> Tensor:
     hidden = (j > i) & rule.causal | ((i - j).abs() >= (rule.window or len(x)))
     y = torch.zeros_like(x) if heads.b_o is None else heads.b_o.expand_as(x)
     for head in range(len(heads.w_q)):
-        kv = heads.kv_of(head)
+        kv = head // (len(heads.w_q) // len(heads.w_k))
         scores = rule.scale * q[:, head] @ k[:, kv].T
         if rule.softcap is not None:
             scores = rule.softcap * torch.tanh(scores / rule.softcap)

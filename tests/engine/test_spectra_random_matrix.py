@@ -9,7 +9,7 @@ from scipy import stats
 from engine.spectra import random_matrix as rm
 from engine.spectra import summaries
 from engine.spectra.factored import Fold
-from engine.spectra.testing import two_sided_p
+from engine.spectra.p_values import two_sided_p
 
 torch.set_num_threads(1)
 GPT2 = 64 / 768

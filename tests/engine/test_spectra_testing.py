@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.spectra.testing import benjamini_hochberg, draws_for_one, smallest_p, two_sided_p
+from engine.spectra.p_values import benjamini_hochberg, draws_for_one, smallest_p, two_sided_p
 
 DRAWS = np.arange(1.0, 100.0)  # 99 of them
 

@@ -1,4 +1,4 @@
-"""The face of the activations analysis: what the registry holds."""
+"""The activations analysis as the registry holds it."""
 
 from engine.analyses.activations.plan import ActivationsParams, estimate_bytes, units
 from engine.analyses.activations.variables import VARIABLES

@@ -1,4 +1,4 @@
-"""What S1 says about activation spectra, put to the loaded models (methods §9)."""
+"""Claims of S1 about activation spectra, tested on the loaded models (methods §9)."""
 
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ NO_SUBLAYERS = "it needs the sublayers: choose them under Sites"
 
 
 def claims(ds: "xr.Dataset") -> list[Claim]:
-    """Every statement of S1 that this run bears on, then those that need models of another kind."""
+    """Every claim of S1 that this run can test, then those that need other models."""
     blocks = Curves.of(ds, "block")
     if not blocks.conditions:
         return []
@@ -59,31 +59,31 @@ def claims(ds: "xr.Dataset") -> list[Claim]:
 
 
 def _narrow(curves: Curves) -> Claim:
-    """The band of exponents that S1 found in GPT-2, without the last layer."""
+    """The band of exponents of S1 for GPT-2, without the last layer."""
     low, high = NARROW
     statement = f"Apart from embedding and last layer, α of trained models lies between {low} and {high:.2f}"
-    said, votes = [], []
+    measurements, votes = [], []
     for condition in curves.kinds("trained", "fine-tuned"):
         inner = curves.mean(condition)[:-1]
         inner = inner[np.isfinite(inner)]
         if len(inner):
             inside = int(np.sum((inner >= low) & (inner <= high)))
             noise = float(np.nanmean(curves.noise[condition]))
-            said.append(
+            measurements.append(
                 f"{condition.label}: {inner.min():.2f} to {inner.max():.2f}, {inside} of {len(inner)} layers inside "
                 f"(noise of the same shape: {noise:.2f})"
             )
             votes.append(inside == len(inner))
-    if not said:
+    if not measurements:
         return Claim("S1 §3.1", statement, "it needs a trained model", "cannot say", "By layer")
-    return Claim("S1 §3.1", statement, "; ".join(said), verdict_of(votes), "By layer")
+    return Claim("S1 §3.1", statement, "; ".join(measurements), verdict_of(votes), "By layer")
 
 
 def _bowl(ds: "xr.Dataset") -> Claim:
     """Fig. 2a: embedding and final layers have the largest exponents, with a bowl between."""
     statement = "Through the sublayers α is a bowl: largest at the embedding and in the final layers"
     ends, blocks = [Curves.of(ds, site) for site in ("embedding", "final_norm")], Curves.of(ds, "block")
-    said, votes = [], list[bool | None]()
+    measurements, votes = [], list[bool | None]()
     for condition in blocks.kinds("trained", "fine-tuned"):
         outer = [next((c.mean(k) for k in c.conditions if k.label == condition.label), None) for c in ends]
         values = blocks.mean(condition)
@@ -91,37 +91,41 @@ def _bowl(ds: "xr.Dataset") -> Claim:
             continue
         first, last = float(outer[0][0]), float(outer[1][np.isfinite(outer[1])][-1])
         path = np.concatenate([[first], values[np.isfinite(values)][:-1], [last]])
-        found = trend(path)
+        test = trend(path)
         inner = float(np.median(path[1:-1]))
-        said.append(
+        measurements.append(
             f"{condition.label}: embedding {first:.2f}, final {last:.2f}, median of the blocks between {inner:.2f}, "
-            f"p of a turn {found.turn_p:.3g}"
+            f"p of a turn {test.turn_p:.3g}"
         )
         above = first > inner and last > inner
-        votes.append(False if not above else True if found.turn_p < 0.05 else None)
-    if not said:
+        votes.append(False if not above else True if test.turn_p < 0.05 else None)
+    if not measurements:
         return Claim("S1 §3.2", statement, NO_SUBLAYERS, "cannot say", "Through sublayers")
     return Claim(
-        "S1 §3.2", statement, f"{'; '.join(said)} (null: a straight line)", verdict_of(votes), "Through sublayers"
+        "S1 §3.2",
+        statement,
+        f"{'; '.join(measurements)} (null: a straight line)",
+        verdict_of(votes),
+        "Through sublayers",
     )
 
 
 def _sublayers(ds: "xr.Dataset") -> Claim:
     statement = "Attention outputs have shallower tails than MLP activations"
     attention, mlp = Curves.of(ds, "attn_out"), Curves.of(ds, "mlp_act")
-    said, votes = [], list[bool | None]()
+    measurements, votes = [], list[bool | None]()
     for condition in attention.kinds("trained", "fine-tuned"):
         other = next((c for c in mlp.conditions if c.label == condition.label), None)
         if other is None:
             continue
         low, mean, high, at, over = difference(attention.mean(condition), mlp.mean(other), larger=False)
         if np.isfinite(low):
-            said.append(
+            measurements.append(
                 f"{condition.label}: α of attention − α of MLP = {mean:+.2f}, 95 % interval over layers {low:+.2f} to "
                 f"{high:+.2f}, {at} of {over} layers below"
             )
             votes.append(mean < 0 if low > 0 or high < 0 else None)
-    if not said:
+    if not measurements:
         return Claim("S1 §3.3, 3", statement, NO_SUBLAYERS, "cannot say", "Through sublayers, All sublayers")
-    measured = f"{'; '.join(said)} (null: Δα = 0)"
-    return Claim("S1 §3.3, 3", statement, measured, verdict_of(votes), "Through sublayers, All sublayers")
+    measurement = f"{'; '.join(measurements)} (null: Δα = 0)"
+    return Claim("S1 §3.3, 3", statement, measurement, verdict_of(votes), "Through sublayers, All sublayers")

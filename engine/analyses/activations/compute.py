@@ -1,4 +1,4 @@
-"""What one unit of the activation analysis computes: sums over some of the sequences, or the spectra of all."""
+"""Units of the activation analysis: sums over some sequences, or the spectra of all."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -33,18 +33,18 @@ Place = tuple[str, int]  # a site's name and layer
 
 @dataclass
 class Sums:
-    """What is known of some sequences; sums of different sequences merge exactly.
+    """Sums over some sequences; sums over disjoint sequences merge exactly.
 
     Attributes
     ----------
     covariances : dict
-        Of every site, in the order of the forward pass.
+        Covariance of every site, in the order of the forward pass.
     loss, predicted : float, int
         Sum of the loss over predicted tokens (NaN if the model has none), and their number.
     sequences : int
-        How many were counted.
+        Number of sequences counted.
     lost : tuple of int
-        Numbers of the sequences left out because something in them was not finite.
+        Numbers of the sequences left out because of values that are not finite.
     """
 
     covariances: dict[Place, Covariance]
@@ -65,21 +65,29 @@ class Sums:
 
     @classmethod
     def merged(cls, parts: Sequence["Sums"]) -> "Sums":
-        """All of them together, added in their order."""
+        """The total of all parts, added in their order."""
         total = cls({})
         for part in parts:
             total.add(part)
         return total
 
     def dataset(self) -> xr.Dataset:
-        """For the disk: sites of one width side by side."""
-        ds, widths = xr.Dataset(), sorted({len(one.mean) for one in self.covariances.values()})
+        """Pack for storage, with sites of one width side by side."""
+        ds, widths = xr.Dataset(), sorted({len(covariance.mean) for covariance in self.covariances.values()})
         places = {
-            w: [[*place, one.count] for place, one in self.covariances.items() if len(one.mean) == w] for w in widths
+            w: [
+                [*place, covariance.count]
+                for place, covariance in self.covariances.items()
+                if len(covariance.mean) == w
+            ]
+            for w in widths
         }
         for width in widths:
-            of = [one for one in self.covariances.values() if len(one.mean) == width]
-            means, packed = np.stack([one.mean.cpu().numpy() for one in of]), np.stack([one.packed() for one in of])
+            group = [covariance for covariance in self.covariances.values() if len(covariance.mean) == width]
+            means, packed = (
+                np.stack([covariance.mean.cpu().numpy() for covariance in group]),
+                np.stack([covariance.packed() for covariance in group]),
+            )
             ds[f"mean_{width}"] = (f"place_{width}", f"unit_{width}"), means
             ds[f"scatter_{width}"] = (f"place_{width}", f"pair_{width}"), packed
         ds.attrs = {
@@ -94,13 +102,13 @@ class Sums:
 
     @classmethod
     def read(cls, ds: xr.Dataset, device: str) -> "Sums":
-        """What `dataset` made, bit by bit."""
-        found: dict[Place, Covariance] = {}
+        """The inverse of `dataset`, bit for bit."""
+        covariances: dict[Place, Covariance] = {}
         for width, places in json.loads(ds.attrs["places"]).items():
             means, packed = ds[f"mean_{width}"].values, ds[f"scatter_{width}"].values
             for row, (name, layer, count) in enumerate(places):
-                found[name, layer] = Covariance.unpacked(count, means[row], packed[row], device)
-        ordered = {(name, layer): found[name, layer] for name, layer in json.loads(ds.attrs["order"])}
+                covariances[name, layer] = Covariance.unpacked(count, means[row], packed[row], device)
+        ordered = {(name, layer): covariances[name, layer] for name, layer in json.loads(ds.attrs["order"])}
         attrs = ds.attrs
         return cls(
             ordered,
@@ -114,7 +122,7 @@ class Sums:
 def accumulate(
     model: "OpenModel", data: DataSpec, params: ActivationsParams, split: Split, seed: int, part: int, parts: int
 ) -> Sums:
-    """Sums over the sequences of one part; a sequence in which something is not finite is left out of all of them."""
+    """Sums over the sequences of one part, without sequences that have values that are not finite."""
     tokenizer = special = None
     try:
         tokenizer = model.tokenizer()
@@ -122,8 +130,8 @@ def accumulate(
     except UserError:
         if not data.source.endswith(".npy"):
             raise
-    known = None if data.source.endswith(".npy") else tokenizer
-    ids = tokens(data, known, seed, vocab_size=model.info.vocab_size, split=split)
+    reader = None if data.source.endswith(".npy") else tokenizer
+    ids = tokens(data, reader, seed, vocab_size=model.info.vocab_size, split=split)
     numbers = np.array_split(np.arange(len(ids)), parts)[part]
     module = model.module()
     objective = _objective(model, seed)
@@ -137,23 +145,23 @@ def accumulate(
 
 
 def _objective(model: "OpenModel", seed: int) -> tuple[Objective, bool]:
-    """What the model is to predict, and whether it has a loss at all: it needs a head and, if masked, a mask token."""
+    """The objective, and whether the model has a loss: it needs a head and, if masked, a mask token."""
     config: Any = model.config
     pad = getattr(config.get_text_config(), "pad_token_id", None)
     module: Any = model.module()
     if module.get_output_embeddings() is not None:
         try:
             return Objective(model.info.causal, pad, None if model.info.causal else model.tokenizer(), seed), True
-        except UserError:  # nothing to hide tokens behind
+        except UserError:  # no mask token
             pass
     return Objective(True, pad), False
 
 
 class Measure:
-    """One forward pass over some sequences: their sums, or None if something in them is not finite.
+    """One forward pass over some sequences: their sums, or None if a value is not finite.
 
-    Counted are the positions of real tokens as the model was to read them: no padding, no special token, and of a
-    masked model not those whose tokens were hidden for the loss.
+    Counts positions of real tokens only: no padding, no special tokens, and in a masked model none of the tokens masked
+    for the loss.
     """
 
     def __init__(
@@ -181,9 +189,9 @@ class Measure:
         finite: list[Tensor] = []
 
         def take(site: Site, hidden: Tensor) -> None:
-            found = Covariance.of(hidden.flatten(0, 1) if every else hidden[real])
-            taken.covariances[site.name, site.layer] = found
-            finite.extend((found.mean.isfinite().all(), found.scatter.diagonal().isfinite().all()))
+            covariance = Covariance.of(hidden.flatten(0, 1) if every else hidden[real])
+            taken.covariances[site.name, site.layer] = covariance
+            finite.extend((covariance.mean.isfinite().all(), covariance.scatter.diagonal().isfinite().all()))
 
         output = observe(self._module, self._sites, batch.inputs, take)
         if self._has_loss:
@@ -197,9 +205,9 @@ class Measure:
 
 
 def _halving(measure: Callable[[NDArray[np.int64]], Sums | None], numbers: NDArray[np.int64]) -> Iterator[Sums]:
-    """The sums of a batch, in halves where memory runs out or something is not finite: each sequence once.
+    """The sums of a batch, halved where memory runs out or a value is not finite, each sequence once.
 
-    So the sequences that are not finite are found; their sums are empty and name them.
+    Halving isolates sequences that are not finite; their sums are empty and name them.
     """
     for part, taken in halve_on_oom(measure, numbers):
         if taken is not None:
@@ -213,7 +221,7 @@ def _halving(measure: Callable[[NDArray[np.int64]], Sums | None], numbers: NDArr
 
 
 def spectra(sums: Sums, params: ActivationsParams, rng: np.random.Generator) -> xr.Dataset:
-    """Eigenvalues of every site, (site, layer, mode), their power laws, and the same of noise."""
+    """Eigenvalues of every site, (site, layer, mode), with their power laws, and those of noise."""
     if not sums.covariances:
         raise UserError(
             "The model's activations or its loss are not finite for any sample, so there is nothing to measure. "
@@ -222,29 +230,35 @@ def spectra(sums: Sums, params: ActivationsParams, rng: np.random.Generator) -> 
     places, covariances = list(sums.covariances), list(sums.covariances.values())
     names = list(dict.fromkeys(name for name, _ in places))
     layers = 1 + max(layer for _, layer in places)
-    widest = max(len(one.mean) for one in covariances)
+    widest = max(len(covariance.mean) for covariance in covariances)
     count = covariances[0].count
-    each = over_threads if covariances[0].scatter.device.type == "cpu" else lambda f, items: [f(one) for one in items]
-    found = each(Covariance.eigenvalues, covariances)
+    each = (
+        over_threads
+        if covariances[0].scatter.device.type == "cpu"
+        else lambda f, items: [f(covariance) for covariance in items]
+    )
+    eigenvalues_by_place = each(Covariance.eigenvalues, covariances)
     noise: dict[int, NDArray[np.float64]] = {}
-    for one in covariances:
-        d = len(one.mean)
-        if d not in noise and one.rank:
+    for covariance in covariances:
+        d = len(covariance.mean)
+        if d not in noise and covariance.rank:
             noise[d] = noise_eigenvalues(rng, count - 1, d, 1.0)[0]
 
     shape = (len(names), layers)
     eigenvalues, noise_eigen = np.full((2, *shape, widest), np.nan)
     scalars = ["trace", "alpha_rank", "alpha_rank_se", "r2", "noise_alpha_rank"]
     values = {name: np.full(shape, np.nan) for name in (*scalars, *(DENSITY if params.density else ()))}
-    for (name, layer), one, lambdas, own in zip(places, covariances, found, rng.spawn(len(places)), strict=True):
-        at, d = (names.index(name), layer), len(one.mean)
+    for (name, layer), covariance, lambdas, own in zip(
+        places, covariances, eigenvalues_by_place, rng.spawn(len(places)), strict=True
+    ):
+        at, d = (names.index(name), layer), len(covariance.mean)
         eigenvalues[at][:d] = lambdas
-        values["trace"][at] = trace = np.nansum(lambdas) if one.rank else np.nan
-        if one.rank == 0:
+        values["trace"][at] = trace = np.nansum(lambdas) if covariance.rank else np.nan
+        if covariance.rank == 0:
             continue
         control = noise[d] * trace
         noise_eigen[at][: len(control)] = control
-        law = power_law.fit(lambdas[: one.rank], params.fit_start, params.fit_stop)
+        law = power_law.fit(lambdas[: covariance.rank], params.fit_start, params.fit_stop)
         values["alpha_rank"][at], values["alpha_rank_se"][at], values["r2"][at] = law.alpha, law.se, law.r2
         values["noise_alpha_rank"][at] = power_law.fit(control, params.fit_start, params.fit_stop).alpha
         if params.density:
@@ -269,7 +283,7 @@ def spectra(sums: Sums, params: ActivationsParams, rng: np.random.Generator) -> 
 
 
 class Compute(Computation[ActivationsParams]):
-    """Partial sums of some sequences each, merged and decomposed by the last unit of a model and split."""
+    """Partial sums over sequences, merged and decomposed by the last unit of a model and split."""
 
     def __call__(
         self,

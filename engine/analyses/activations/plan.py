@@ -13,14 +13,14 @@ from engine.request import DataSpec, Request
 if TYPE_CHECKING:
     from engine.models.info import ModelInfo
 
-# A part is worth committing by itself from so many operations of the forward pass on: half a minute on two cores.
+# Forward operations that are worth a commit of their own: half a minute on two cores.
 PART_OPERATIONS = 2e12
 MOST_PARTS = 16
-# What the partial sums of a whole run may take, on disk and in memory, until they are merged.
+# Budget for the partial sums of a run until they are merged, on disk and in memory, in bytes.
 PARTS_BYTES = 2**30
 BATCH_TOKENS = 4096
 LOGIT_BYTES = 2**29
-# Variables of the density fit, and the fields of `density_fit.DensityFit` that they are.
+# Variables of the density fit, and their fields in `density_fit.DensityFit`.
 DENSITY = {
     "alpha_esd": "alpha", "alpha_esd_se": "se", "xmin": "xmin", "tail": "tail", "ks": "ks", "esd_p": "p",
     "lognormal_ratio": "lognormal_ratio", "lognormal_p": "lognormal_p",
@@ -28,7 +28,7 @@ DENSITY = {
 
 
 class ActivationsParams(Params):
-    """Where activations are taken, on which part of the text, and which power laws are fitted to their spectra."""
+    """Sites, parts of the text, and the power laws fitted to the spectra."""
 
     sites: Literal["blocks", "sublayers"] = Field(
         "blocks", title="Sites", description="Outputs of the blocks, or these and every sublayer inside"
@@ -77,22 +77,22 @@ def estimate_bytes(request: Request, params: ActivationsParams, model: "ModelInf
     tokens = max(data.length, batch_tokens(model))
     batch = 4 * tokens * (3 * model.vocab_size + 2 * model.n_heads * data.length)
     divided = 2.0 * model.n_parameters * data.samples * data.length >= 2 * PART_OPERATIONS
-    parts = 2 * min(PARTS_BYTES, 4 * squares * MOST_PARTS) if divided else 0  # kept, and read again at the end
+    parts = 2 * min(PARTS_BYTES, 4 * squares * MOST_PARTS) if divided else 0  # stored, and read again at the end
     return model.load_bytes + 16 * squares + batch + parts + (1 << 29)  # sums of all batches and of the current one
 
 
 def split_key(model: int, split: str) -> str:
-    """Names the unit that ends one model on one part of the text."""
+    """Key of the last unit of one model on one part of the text."""
     return f"m{model}-{split}"
 
 
 def part_key(model: int, split: str, part: int, parts: int) -> str:
-    """Names the unit of the partial sums `part` of `parts`; the last part has none."""
+    """Key of the unit of partial sums `part` of `parts`; the last part has none."""
     return f"{split_key(model, split)}-{part:02d}-{parts:02d}"
 
 
 def site_widths(params: ActivationsParams, info: "ModelInfo") -> list[int]:
-    """The widths of all sites, or somewhat more: the facts of a model do not tell the width of its MLP."""
+    """Widths of all sites, estimated from above: the facts about a model lack the width of its MLP."""
     d = info.d_model
     if params.sites == "blocks":
         return [d] * info.n_layers
@@ -102,15 +102,15 @@ def site_widths(params: ActivationsParams, info: "ModelInfo") -> list[int]:
 
 
 def batch_tokens(info: "ModelInfo") -> int:
-    """How many tokens go through the model at a time; a sample that is longer goes alone."""
+    """Tokens per batch; longer samples run alone."""
     return min(BATCH_TOKENS, LOGIT_BYTES // (4 * max(1, info.vocab_size)))
 
 
 def part_count(request: Request, params: ActivationsParams, models: Sequence["ModelInfo"], info: "ModelInfo") -> int:
-    """Into how many parts the sequences of one model are divided."""
+    """Number of parts into which the sequences of one model are divided."""
     data = request.data or DataSpec()
     states = sum(
-        4 * width**2 * len(splits_of(params.splits, one)) for one in models for width in site_widths(params, one)
+        4 * width**2 * len(splits_of(params.splits, other)) for other in models for width in site_widths(params, other)
     )
     by_work = int(2.0 * info.n_parameters * data.samples * data.length / PART_OPERATIONS)
     return max(1, min(by_work, 1 + PARTS_BYTES // states, MOST_PARTS, data.samples))

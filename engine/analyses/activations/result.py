@@ -1,4 +1,4 @@
-"""From the committed units of the activation analysis to its Dataset: conditions side by side, and notes."""
+"""Dataset of the activation analysis from its committed units: conditions side by side, and notes."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,40 +29,40 @@ DIMS: dict[str, tuple[str, ...]] = {
 def result(
     request: Request, params: ActivationsParams, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]
 ) -> Result:
-    """Put all or some units together; what is absent, or beyond a smaller model's shape, is NaN."""
+    """Assemble all or some units; values absent, or beyond the shape of a smaller model, are NaN."""
     import xarray as xr
 
     from engine.models.sites import SUBLAYERS
 
-    found = {
+    arrived = {
         (m, s): units[key]
         for m in range(len(models))
         for s, split in enumerate(params.splits)
         if (key := split_key(m, split)) in units
     }
-    present = {str(name) for unit in found.values() for name in unit.site.values} or {"block"}
+    present = {str(name) for unit in arrived.values() for name in unit.site.values} or {"block"}
     names = [name for name in SUBLAYERS if name in present]
     sizes = {
         "site": len(names),
         "layer": max(info.n_layers for info in models),
-        "mode": max((unit.sizes["mode"] for unit in found.values()), default=max(info.d_model for info in models)),
+        "mode": max((unit.sizes["mode"] for unit in arrived.values()), default=max(info.d_model for info in models)),
     }
     dims = DIMS | (dict.fromkeys(DENSITY, ("site", "layer")) if params.density else {})
     values = {
-        name: np.full([len(models), len(params.splits), *(sizes[dim] for dim in of)], np.nan)
-        for name, of in dims.items()
+        name: np.full([len(models), len(params.splits), *(sizes[dim] for dim in own_dims)], np.nan)
+        for name, own_dims in dims.items()
     }
-    for (m, s), unit in found.items():
+    for (m, s), unit in arrived.items():
         rows = [names.index(str(name)) for name in unit.site.values]
-        for name, of in dims.items():
+        for name, own_dims in dims.items():
             array, own = values[name][m, s], unit[name].values
-            if not of:
+            if not own_dims:
                 values[name][m, s] = own
                 continue
             for row, part in zip(rows, own, strict=True):
                 array[(row, *map(slice, np.shape(part)))] = part
     ds = xr.Dataset(
-        {name: (("model", "split", *of), values[name]) for name, of in dims.items()},
+        {name: (("model", "split", *own_dims), values[name]) for name, own_dims in dims.items()},
         coords={
             "model": [info.label for info in models],
             "condition": ("model", [spec.condition for spec in request.models]),
@@ -72,21 +72,21 @@ def result(
             "layer": np.arange(sizes["layer"]),
         },
     )
-    whole = len(found) == sum(len(splits_of(params.splits, info)) for info in models)
+    whole = len(arrived) == sum(len(splits_of(params.splits, info)) for info in models)
     return Result(
         ds,
-        notes=_notes(params, models, found),
+        notes=_notes(params, models, arrived),
         settings={"fit_start": params.fit_start, "fit_stop": params.fit_stop},
         claims=claims if whole else None,
     )
 
 
 def _notes(
-    params: ActivationsParams, models: Sequence["ModelInfo"], found: Mapping[tuple[int, int], "xr.Dataset"]
+    params: ActivationsParams, models: Sequence["ModelInfo"], arrived: Mapping[tuple[int, int], "xr.Dataset"]
 ) -> list[str]:
     """Caveats that belong under every plot."""
     notes = []
-    for (m, s), unit in found.items():
+    for (m, s), unit in arrived.items():
         split = params.splits[s]
         who = models[m].label + ("" if split == "all" else f", {split} split")
         if lost := json.loads(unit.attrs["lost"]):

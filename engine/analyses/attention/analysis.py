@@ -1,4 +1,4 @@
-"""The face of the attention analysis: what the registry holds."""
+"""The attention analysis as the registry holds it."""
 
 from engine.analyses.attention.plan import AttentionParams, estimate_bytes, units
 from engine.analyses.attention.variables import VARIABLES

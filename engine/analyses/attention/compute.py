@@ -1,4 +1,4 @@
-"""What the units of the attention analysis compute; the matrices of a layer are there only while it is measured."""
+"""Units of the attention analysis; a layer's matrices are in memory only while it is measured."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -22,7 +22,7 @@ from engine.analyses.base import Computation, Unit
 from engine.analyses.samples import draw
 from engine.data.tokens import frame
 from engine.errors import UserError
-from engine.models.attending import Attending, Attention
+from engine.models.attention_hooks import AttentionHooks, LayerAttention
 from engine.models.memory import halve_on_oom
 from engine.request import DataSpec, Request
 from engine.spectra import attention as spectra
@@ -32,28 +32,28 @@ from engine.spectra.sparsify import DOSES, MEASURED, sweep
 if TYPE_CHECKING:
     from engine.models.opening import OpenModel
 
-# One layer's matrices of a batch, and the arrays of their size that are made of them.
+# Memory budget of a batch, for one layer's matrices and derived arrays of their size, in bytes.
 BATCH_BYTES = 2**28
-# Rotary angles of these kinds depend on how long the text is, so that a cut text is not a part of the whole one.
+# Kinds of rotary embedding whose angles depend on text length, so that a cut text is no part of the whole one.
 BY_LENGTH = {"dynamic", "longrope"}
 
 
 def measure_chunk(model: "OpenModel", tokens: np.ndarray, size: int, params: AttentionParams, shown: int) -> xr.Dataset:
-    """Every statistic of some samples; what is beyond their number, up to `size`, is NaN, as is padding."""
+    """Every statistic of some samples, padded with NaN to `size` samples and to the longest one."""
     info = model.info
     longest = tokens.shape[1]
     head = (info.n_layers, info.n_heads)
     names = [name for name in spectra.STATISTICS if params.singular_values or name not in spectra.SPECTRAL]
-    found = {name: np.full((*head, size), np.nan) for name in names}
-    kind = np.float32 if info.causal else np.complex64
-    curves = {"eigenvalues": np.full((*head, size, longest), np.nan, kind)}
+    values_by_name = {name: np.full((*head, size), np.nan) for name in names}
+    eigen_type = np.float32 if info.causal else np.complex64
+    curves = {"eigenvalues": np.full((*head, size, longest), np.nan, eigen_type)}
     if params.singular_values:
         curves["singular_values"] = np.full((*head, size, longest), np.nan, np.float32)
     kept = np.full((*head, shown, longest, longest), np.nan, np.float32)
     lost: set[int] = set()
     row_error = 0.0
 
-    def take(samples: Tensor, lengths: Tensor, at: Attention) -> None:
+    def take(samples: Tensor, lengths: Tensor, at: LayerAttention) -> None:
         nonlocal row_error
         matrices, bad = prepared(at, lengths, model)
         row_error = max(row_error, _row_error(matrices, lengths))
@@ -65,7 +65,7 @@ def measure_chunk(model: "OpenModel", tokens: np.ndarray, size: int, params: Att
             epsilon=params.sparsity_epsilon, window=at.window, eigen=eigen, singular=singular,
         )  # fmt: skip
         for name, values in measured.items():
-            found[name][at.layer][:, samples.numpy()] = _host(values).T
+            values_by_name[name][at.layer][:, samples.numpy()] = _host(values).T
         for row, (sample, length) in enumerate(zip(samples.tolist(), lengths.tolist(), strict=True)):
             curves["eigenvalues"][at.layer, :, sample, :length] = _host(eigen[row, :, :length])
             if singular is not None:
@@ -74,9 +74,9 @@ def measure_chunk(model: "OpenModel", tokens: np.ndarray, size: int, params: Att
                 kept[at.layer, :, sample, :length, :length] = _host(matrices[row, :, :length, :length])
 
     through(model, tokens, take)
-    for values in (*found.values(), *curves.values()):
+    for values in (*values_by_name.values(), *curves.values()):
         values[:, :, sorted(lost)] = np.nan
-    ds = xr.Dataset({name: (("layer", "head", "sample"), values) for name, values in found.items()})
+    ds = xr.Dataset({name: (("layer", "head", "sample"), values) for name, values in values_by_name.items()})
     ds = ds.assign({name: (("layer", "head", "sample", "mode"), values) for name, values in curves.items()})
     if params.singular_values:
         real = (tokens >= 0).sum(1).tolist()
@@ -94,25 +94,25 @@ def measure_chunk(model: "OpenModel", tokens: np.ndarray, size: int, params: Att
 
 
 def measure_sweep(model: "OpenModel", tokens: np.ndarray) -> xr.Dataset:
-    """What each head loses when its smallest weights go: mean and standard deviation over the samples."""
+    """Statistics of each head with its smallest weights removed: mean and standard deviation over samples."""
     info = model.info
     names = (*MEASURED, "expressivity")
-    found = {name: np.full((info.n_layers, info.n_heads, len(tokens), len(DOSES)), np.nan) for name in names}
+    values_by_name = {name: np.full((info.n_layers, info.n_heads, len(tokens), len(DOSES)), np.nan) for name in names}
 
-    def take(samples: Tensor, lengths: Tensor, at: Attention) -> None:
+    def take(samples: Tensor, lengths: Tensor, at: LayerAttention) -> None:
         matrices, bad = prepared(at, lengths, model)
         n = lengths.to(matrices.device)
-        may = spectra.allowed(n, matrices.shape[-1], info.causal, at.window)
+        permitted = spectra.allowed(n, matrices.shape[-1], info.causal, at.window)
         values = None if at.values is None else at.values.to(matrices.dtype)
-        measured = sweep(matrices, may, values)
+        measured = sweep(matrices, permitted, values)
         measured["expressivity"] = measured["erank"] / n[:, None, None]
         for name, array in measured.items():
             array[bad] = torch.nan
-            found[name][at.layer][:, samples.numpy()] = _host(array.transpose(0, 1))
+            values_by_name[name][at.layer][:, samples.numpy()] = _host(array.transpose(0, 1))
 
     through(model, tokens, take, share=0.25)
     ds = xr.Dataset(coords={"dose": list(DOSES)})
-    for name, values in found.items():
+    for name, values in values_by_name.items():
         count = np.isfinite(values).sum(2)
         mean = np.where(count > 0, np.nansum(values, 2) / np.maximum(count, 1), np.nan)
         square = np.nansum((values - mean[:, :, None]) ** 2, 2) / np.maximum(count - 1, 1)
@@ -127,14 +127,14 @@ def measure_lengths(
 ) -> xr.Dataset:
     """‖A‖_F and ‖A‖₂ of the same texts cut to several lengths.
 
-    A causal token does not see what comes after it: the matrix of a text cut to n tokens is the leading n × n block of
-    the whole text's. Other models read every cut text anew, with its special tokens at the ends.
+    A causal token does not see what follows it, so the matrix of a text cut to n tokens is the leading n × n block of
+    the matrix of the whole text. Other models read every cut text anew, with its special tokens at the ends.
     """
     info = model.info
     tokens, short = _long_texts(model, data, min(params.length_samples, data.samples), lengths, seed)
     lengths = [n for n in lengths if n <= tokens.shape[1]]
     size = (info.n_layers, info.n_heads, len(tokens), len(lengths))
-    found = {name: np.full(size, np.nan) for name in ("norm_frobenius", "norm_spectral")}
+    norms_by_name = {name: np.full(size, np.nan) for name in ("norm_frobenius", "norm_spectral")}
     real = torch.from_numpy((tokens >= 0).sum(1))
     closing = [] if data.source.endswith(".npy") else frame(model.tokenizer())[1]
 
@@ -145,9 +145,9 @@ def measure_lengths(
         }
         for name, values in norms.items():
             values[bad | (real[samples] < lengths[column]).to(bad.device)] = torch.nan
-            found[name][layer, :, samples.numpy(), column] = _host(values)
+            norms_by_name[name][layer, :, samples.numpy(), column] = _host(values)
 
-    def nested(samples: Tensor, own: Tensor, at: Attention) -> None:
+    def nested(samples: Tensor, own: Tensor, at: LayerAttention) -> None:
         matrices, bad = prepared(at, own, model)
         for column, n in enumerate(lengths):
             if n <= matrices.shape[-1]:
@@ -159,11 +159,11 @@ def measure_lengths(
         for column, n in enumerate(lengths):
             cut = np.concatenate([tokens[:, : n - len(closing)], np.tile(closing, (len(tokens), 1))], 1).astype(int)
 
-            def take(samples: Tensor, own: Tensor, at: Attention, column: int = column) -> None:
+            def take(samples: Tensor, own: Tensor, at: LayerAttention, column: int = column) -> None:
                 put(samples, *prepared(at, own, model), at.layer, column)
 
             through(model, cut, take)
-    ds = xr.Dataset({name: (("layer", "head", "sample", "length"), values) for name, values in found.items()})
+    ds = xr.Dataset({name: (("layer", "head", "sample", "length"), values) for name, values in norms_by_name.items()})
     ds = ds.assign_coords(length=lengths)
     ds["length_text"] = "sample", np.array(_texts(model, tokens)[0])
     ds.attrs = {"short": short}
@@ -179,34 +179,34 @@ def _by_length(model: "OpenModel") -> bool:
 def _long_texts(
     model: "OpenModel", data: DataSpec, count: int, lengths: Sequence[int], seed: int
 ) -> tuple[np.ndarray, int]:
-    """Texts of the greatest length of which the data have enough, and that length if it is not the one wanted, or 0."""
+    """Texts of the longest length with enough data, and that length if shorter than planned, else 0."""
     for length in reversed(lengths):
         wanted = data.model_copy(update={"samples": count, "length": length})
         try:
-            found = draw(wanted, "windows", model, seed)
-        except UserError:  # too short a text, most likely; whatever else it is, the shortest length says it
+            texts = draw(wanted, "windows", model, seed)
+        except UserError:  # most likely too short a text; other errors surface at the shortest length
             if length == lengths[0]:
                 raise
             continue
-        return found, 0 if length == lengths[-1] else length
+        return texts, 0 if length == lengths[-1] else length
     raise ValueError("no lengths")
 
 
 def through(
-    model: "OpenModel", tokens: np.ndarray, take: Callable[[Tensor, Tensor, Attention], None], share: float = 1.0
+    model: "OpenModel", tokens: np.ndarray, take: Callable[[Tensor, Tensor, LayerAttention], None], share: float = 1.0
 ) -> None:
-    """One forward pass over the samples, in batches of like length; `take` sees each layer of each batch.
+    """Run the samples through the model in batches of similar length, and call `take` for each layer of each batch.
 
-    It is called with the numbers of the samples, their lengths, and the layer's matrices. A batch that does not fit
-    into memory is gone through again in halves, so that `take` may see a sample twice.
+    `take` gets the numbers of the samples, their lengths, and the layer's matrices. A batch that runs out of memory is
+    repeated in halves, so that `take` may see a sample twice.
     """
-    attending = Attending(model.module(), model.info.label)
+    hooks = AttentionHooks(model.module(), model.info.label)
     ids = torch.from_numpy(tokens)
     lengths = (ids >= 0).sum(1)
 
     def run(samples: Tensor) -> None:
         own = lengths[samples]
-        attending.run(ids[samples, : int(own.max())], own, lambda at: take(samples, own, at))
+        hooks.run(ids[samples, : int(own.max())], own, lambda at: take(samples, own, at))
 
     def alone(sample: Tensor) -> str:
         return f"The attention matrices of one sample of {int(lengths[sample].max())} tokens do"
@@ -221,8 +221,8 @@ def through(
         order = order[size:]
 
 
-def prepared(at: Attention, lengths: Tensor, model: "OpenModel") -> tuple[Tensor, Tensor]:
-    """A layer's matrices in float32 or float64 without padding, and which samples' are not finite: those are zeros."""
+def prepared(at: LayerAttention, lengths: Tensor, model: "OpenModel") -> tuple[Tensor, Tensor]:
+    """A layer's matrices in float32 or float64 without padding, and a mask of samples that are not finite, zeroed."""
     info = model.info
     if at.matrices.shape[1] != info.n_heads:
         raise UserError(
@@ -241,7 +241,7 @@ def prepared(at: Attention, lengths: Tensor, model: "OpenModel") -> tuple[Tensor
 
 
 def _row_error(matrices: Tensor, lengths: Tensor) -> float:
-    """How far a row's sum is from 1 at most."""
+    """The largest deviation of a row sum from 1."""
     real = torch.arange(matrices.shape[-1]) < lengths[:, None]
     off = (matrices.sum(-1) - 1).abs().amax(1).cpu()
     return float(off.where(real & off.ne(1), 0).max())
@@ -258,23 +258,23 @@ def _eps(model: "OpenModel") -> float:
 def _fits(sigma: np.ndarray, lengths: list[int], params: AttentionParams, eps: float) -> dict[str, Any]:
     """σ_i ∝ i^−α of every head and sample, over ranks up to T/2 unless the parameters say otherwise."""
     names = ("alpha_rank", "alpha_rank_se", "r2")
-    found = {name: np.full(sigma.shape[:3], np.nan) for name in names}
+    fits = {name: np.full(sigma.shape[:3], np.nan) for name in names}
     for length in set(lengths):
         rows = [row for row, own in enumerate(lengths) if own == length]
         values = sigma[:, :, rows, :length].astype(float)
-        # What is below the rounding of the weights has no slope of its own: the window ends there.
+        # Values below the rounding of the weights have no slope: end the window there.
         values[values < max(eps, 1e-7) * length * values[..., :1]] = 0
         try:
             fitted = power_law.fit(values, params.fit_start, params.fit_stop or length // 2)
         except UserError:  # fewer ranks than a fit needs
             continue
         for name, array in zip(names, (fitted.alpha, fitted.se, fitted.r2), strict=True):
-            found[name][:, :, rows] = array
-    return {name: (("layer", "head", "sample"), values) for name, values in found.items()}
+            fits[name][:, :, rows] = array
+    return {name: (("layer", "head", "sample"), values) for name, values in fits.items()}
 
 
 def _texts(model: "OpenModel", tokens: np.ndarray) -> tuple[list[str], list[list[str]]]:
-    """What each sample says, as a whole and token by token; a model without tokenizer gives the ids."""
+    """Texts of the samples, whole and token by token; ids where the model has no tokenizer."""
     rows = [row[row >= 0].tolist() for row in tokens]
     try:
         tokenizer = model.tokenizer()
@@ -285,7 +285,7 @@ def _texts(model: "OpenModel", tokens: np.ndarray) -> tuple[list[str], list[list
 
 
 class Compute(Computation[AttentionParams]):
-    """Chunks of samples, then the thinned samples and the texts of many lengths."""
+    """Chunks of samples, then thinned samples, then texts of several lengths."""
 
     def __init__(self) -> None:
         self._drawn: WeakKeyDictionary[OpenModel, tuple[str, np.ndarray]] = WeakKeyDictionary()
@@ -304,8 +304,8 @@ class Compute(Computation[AttentionParams]):
         if unit.key == lengths_key(unit.model):
             return measure_lengths(model, data, params, planned_lengths(params, model.info), seed)
         key = f"{data!r} {seed} {params.samples}"
-        known, tokens = self._drawn.get(model, ("", None))
-        if tokens is None or known != key:
+        drawn_for, tokens = self._drawn.get(model, ("", None))
+        if tokens is None or drawn_for != key:
             cut = data.model_copy(update={"length": sample_length(data, model.info)})
             tokens = draw(cut, params.samples, model, seed)
             self._drawn[model] = key, tokens

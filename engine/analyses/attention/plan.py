@@ -14,16 +14,18 @@ if TYPE_CHECKING:
     from engine.models.info import ModelInfo
 
 CHUNK = 32
-"""Samples of one unit: they go through the model once."""
+"""Samples per unit, which share one forward pass."""
 FIRST_LENGTH = 16
-# One layer's matrices at the longest length, and what is computed of them, fit into this.
+SINK = 0.5
+"""Mean weight on the first token from which a head counts as a sink head."""
+# Memory budget at the longest length, for one layer's matrices and what is computed from them, in bytes.
 LENGTH_BYTES = 2**31
-# Matrices that are kept of one model.
+# Budget for the kept matrices of one model, in bytes.
 SHOWN_BYTES = 2**28
 
 
 class AttentionParams(Params):
-    """Which samples, and what is made of their attention matrices."""
+    """Samples, and what to compute from their attention matrices."""
 
     samples: Literal["windows", "sentences"] = Field(
         "windows", title="Samples", description="Windows of equal length, or sentences of the text"
@@ -59,12 +61,14 @@ def units(request: Request, params: AttentionParams, models: Sequence["ModelInfo
         require_readable(info)
         heads = info.n_layers * info.n_heads
         tokens = sample_length(data, info)
-        one = heads * tokens**2 * (tokens + 64.0) + 2.0 * info.n_parameters * tokens
+        cost_of_sample = heads * tokens**2 * (tokens + 64.0) + 2.0 * info.n_parameters * tokens
         for c in range(0, data.samples, CHUNK):
             last = min(c + CHUNK, data.samples)
-            planned.append(Unit(chunk_key(m, c // CHUNK), f"Samples {c} to {last - 1}", m, None, one * (last - c)))
+            planned.append(
+                Unit(chunk_key(m, c // CHUNK), f"Samples {c} to {last - 1}", m, None, cost_of_sample * (last - c))
+            )
         if params.sweep_samples:
-            planned.append(Unit(sweep_key(m), "Thinned matrices", m, None, 12 * one * params.sweep_samples))
+            planned.append(Unit(sweep_key(m), "Thinned matrices", m, None, 12 * cost_of_sample * params.sweep_samples))
         if params.length_samples and (lengths := planned_lengths(params, info)):
             cost = params.length_samples * sum(heads * n**2 * (n / 4 + 64.0) for n in lengths)
             planned.append(Unit(lengths_key(m), f"Norms up to {lengths[-1]} tokens", m, None, cost))
@@ -82,35 +86,35 @@ def estimate_bytes(request: Request, params: AttentionParams, model: "ModelInfo"
 
 
 def chunk_key(model: int, chunk: int) -> str:
-    """Names the unit of some samples."""
+    """Key of the unit of some samples."""
     return f"m{model}-samples-{chunk:03d}"
 
 
 def sweep_key(model: int) -> str:
-    """Names the unit of the thinned matrices."""
+    """Key of the unit of the thinned matrices."""
     return f"m{model}-sweep"
 
 
 def lengths_key(model: int) -> str:
-    """Names the unit of the norms against length."""
+    """Key of the unit of the norms against length."""
     return f"m{model}-lengths"
 
 
 def sample_length(data: DataSpec, info: "ModelInfo") -> int:
-    """Tokens of a sample: what was asked for, cut to the model's context."""
+    """Tokens per sample: the requested length, cut to the model's context."""
     return min(data.length, info.context or data.length)
 
 
 def shown_samples(params: AttentionParams, data: DataSpec, info: "ModelInfo") -> int:
-    """How many samples' matrices are kept: those asked for, as far as they fit into `SHOWN_BYTES`."""
+    """Number of samples whose matrices are kept, as far as they fit into `SHOWN_BYTES`."""
     each = 4 * info.n_layers * info.n_heads * sample_length(data, info) ** 2
     return min(params.shown, data.samples, CHUNK, SHOWN_BYTES // max(each, 1))
 
 
 def planned_lengths(params: AttentionParams, info: "ModelInfo") -> list[int]:
-    """The lengths in tokens that the model can read, sorted; those whose matrices are too large are left out."""
+    """The sorted lengths in tokens that the model can read and whose matrices fit in memory."""
     most = min(int((LENGTH_BYTES / (12 * max(info.n_heads, 1))) ** 0.5), info.context or 2**30)
     doubling = [FIRST_LENGTH << i for i in range(20)]
-    # The context itself closes the row even where it is no power of two.
+    # End at the context even where it is no power of two.
     whole = [info.context] if doubling[0] < info.context <= most else []
     return sorted({n for n in (params.lengths or (*doubling, *whole)) if n <= most})

@@ -1,4 +1,4 @@
-"""From the committed units of the attention analysis to its Dataset: merge, fits against length, crossings, notes."""
+"""Dataset of the attention analysis from its committed units: merge, fits against length, crossings, notes."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -31,19 +31,17 @@ SAMPLED = (
 )  # fmt: skip
 NEEDS_SINGULAR = {"erank", "r_l1l2", "alpha_rank", "alpha_rank_se", "r2"}
 SWEPT = ("erank", "r_l1l2", "spectral_norm", "output_error", "expressivity")
-SINK = 0.5
-"""A head is called a sink head if its tokens give, on average, this share of their weight to the first one."""
 
 
 def result(
     request: Request, params: AttentionParams, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]
 ) -> Result:
-    """Put all or some units together; what is absent, or beyond a smaller model's shape, is NaN."""
+    """Assemble all or some units; values absent, or beyond the shape of a smaller model, are NaN."""
     import xarray as xr
 
     data = request.data or DataSpec()
-    of = [_units(m, units) for m in range(len(models))]
-    chunks = [unit for chunk, *_ in of for unit in chunk.values()]
+    arrived = [_units(m, units) for m in range(len(models))]
+    chunks = [unit for chunk, *_ in arrived for unit in chunk.values()]
     longest = max((unit.sizes["mode"] for unit in chunks), default=max(sample_length(data, info) for info in models))
     shown = max(shown_samples(params, data, info) for info in models)
     lengths = sorted({n for info in models for n in planned_lengths(params, info)}) if params.length_samples else []
@@ -62,10 +60,10 @@ def result(
     )
     sizes = head | {"sample": ds.sizes["sample"], "mode": longest, "shown": shown, "query": longest, "key": longest}
     eigen: Any = np.float32 if all(info.causal for info in models) else np.complex64
-    made: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
+    arrays: dict[str, tuple[tuple[str, ...], np.ndarray]] = {}
 
     def blank(name: str, *dims: str, dtype: Any = np.float64, fill: Any = np.nan) -> None:
-        made[name] = dims, np.full([sizes[dim] for dim in dims], fill, dtype)
+        arrays[name] = dims, np.full([sizes[dim] for dim in dims], fill, dtype)
 
     for name in SAMPLED:
         if params.singular_values or name not in NEEDS_SINGULAR:
@@ -78,9 +76,9 @@ def result(
         blank("token", "model", "shown", "query", dtype=object, fill="")
     blank("sample_text", "model", "sample", dtype=object, fill="")
     blank("tokens", "model", "sample", dtype=np.int64, fill=0)
-    for m, (found, _, _) in enumerate(of):
-        for chunk, unit in found.items():
-            for name, (dims, array) in made.items():
+    for m, (samples, _, _) in enumerate(arrived):
+        for chunk, unit in samples.items():
+            for name, (dims, array) in arrays.items():
                 if name in unit:
                     start = {"sample": CHUNK * chunk}
                     values = unit[name].transpose(*dims[1:]).values
@@ -88,17 +86,17 @@ def result(
                         slice(start.get(d, 0), start.get(d, 0) + n) for d, n in zip(dims[1:], values.shape, strict=True)
                     )
                     array[m][tuple(at)] = values
-    for name, (dims, array) in made.items():
+    for name, (dims, array) in arrays.items():
         ds[name] = dims, array.astype(str) if array.dtype == object else array
-    _add_sweep(ds, [sweep for _, sweep, _ in of], params)
-    _add_lengths(ds, [length for _, _, length in of], lengths)
+    _add_sweep(ds, [sweep for _, sweep, _ in arrived], params)
+    _add_lengths(ds, [length for _, _, length in arrived], lengths)
     if params.singular_values:
         _add_noise(ds, models, data, params, request.seed)
     ds["causal"] = "model", np.array([info.causal for info in models])
     kinds = {"diagonal" if info.causal else "general" for info in models}
     return Result(
         ds,
-        notes=_notes(data, params, models, of),
+        notes=_notes(data, params, models, arrived),
         settings={"spectrum": kinds.pop() if len(kinds) == 1 else "mixed"},
         claims=partial(claims, models=models),
     )
@@ -113,19 +111,19 @@ def _units(m: int, units: Mapping[str, "xr.Dataset"]) -> Units:
     return chunks, units.get(sweep_key(m)), units.get(lengths_key(m))
 
 
-def _add_sweep(ds: "xr.Dataset", found: "Sequence[xr.Dataset | None]", params: AttentionParams) -> None:
-    """Statistics against the share of weights taken away, and where normalised expressivity meets the margin."""
+def _add_sweep(ds: "xr.Dataset", sweeps: "Sequence[xr.Dataset | None]", params: AttentionParams) -> None:
+    """Statistics against sparsity, and where normalised expressivity crosses the margin."""
     from engine.spectra.attention_theory import crossing, stability_margin
 
-    there = [unit for unit in found if unit is not None]
-    if not there:
+    arrived = [unit for unit in sweeps if unit is not None]
+    if not arrived:
         return
-    doses = there[0]["dose"].values
+    doses = arrived[0]["dose"].values
     ds.coords["dose"] = doses
     dims = ("model", "layer", "head", "dose")
-    for name in (part for one in SWEPT for part in (f"sweep_{one}", f"sweep_{one}_std")):
+    for name in (part for statistic in SWEPT for part in (f"sweep_{statistic}", f"sweep_{statistic}_std")):
         array = np.full([ds.sizes[dim] for dim in dims], np.nan)
-        for m, unit in enumerate(found):
+        for m, unit in enumerate(sweeps):
             if unit is not None:
                 layers, heads, _ = unit[name].shape
                 array[m, :layers, :heads] = unit[name].values
@@ -135,18 +133,18 @@ def _add_sweep(ds: "xr.Dataset", found: "Sequence[xr.Dataset | None]", params: A
     ds["sweep_crossing"] = dims[:3], crossing(doses, ds["sweep_expressivity"].values, np.asarray(margin))
 
 
-def _add_lengths(ds: "xr.Dataset", found: "Sequence[xr.Dataset | None]", lengths: list[int]) -> None:
-    """Norms against length, the four laws fitted to them, and how near each head is to the bound √n."""
+def _add_lengths(ds: "xr.Dataset", units: "Sequence[xr.Dataset | None]", lengths: list[int]) -> None:
+    """Norms against length, the fits of the four laws, and each norm's share of the bound √n."""
     from engine.spectra.norm_scaling import LAWS, fit
 
-    if not any(unit is not None for unit in found):
+    if not any(unit is not None for unit in units):
         return
     ds.coords["length"], ds.coords["law"] = lengths, list(LAWS)
     ds.coords["coefficient"] = ["first", "second"]
     dims = ("model", "layer", "head", "sample", "length")
     for name in ("norm_frobenius", "norm_spectral"):
         array = np.full([ds.sizes[dim] for dim in dims], np.nan)
-        for m, unit in enumerate(found):
+        for m, unit in enumerate(units):
             if unit is not None:
                 layers, heads, texts, _ = unit[name].shape
                 columns = [lengths.index(n) for n in unit["length"].values.tolist()]
@@ -160,10 +158,10 @@ def _add_lengths(ds: "xr.Dataset", found: "Sequence[xr.Dataset | None]", lengths
     shares = ds["norm_spectral"].values / np.sqrt(np.array(lengths, float))
     counts = np.isfinite(shares).sum(3)
     mean = np.where(counts > 0, np.nansum(shares, 3) / np.maximum(counts, 1), np.nan)
-    last = np.isfinite(mean).cumsum(-1).argmax(-1)[..., None]  # the longest length that this head was measured at
+    last = np.isfinite(mean).cumsum(-1).argmax(-1)[..., None]  # the longest length measured for this head
     ds["norm_spectral_of_bound"] = dims[:3], np.take_along_axis(mean, last, -1)[..., 0]
     written = np.full((ds.sizes["model"], ds.sizes["sample"]), "", dtype=object)
-    for m, unit in enumerate(found):
+    for m, unit in enumerate(units):
         if unit is not None:
             written[m, : unit.sizes["sample"]] = unit["length_text"].values
     ds["length_text"] = ("model", "sample"), written.astype(str)
@@ -172,7 +170,7 @@ def _add_lengths(ds: "xr.Dataset", found: "Sequence[xr.Dataset | None]", lengths
 def _add_noise(
     ds: "xr.Dataset", models: Sequence["ModelInfo"], data: DataSpec, params: AttentionParams, seed: int
 ) -> None:
-    """Singular values of an iid Gaussian T × T matrix with ‖A‖_F = 1, and the α that a fit finds in them."""
+    """Singular values of an iid Gaussian T × T matrix with ‖A‖_F = 1, and their fitted α."""
     from engine.errors import UserError
     from engine.spectra import power_law
     from engine.spectra.random_matrix import noise_eigenvalues
@@ -191,10 +189,12 @@ def _add_noise(
     ds["noise_alpha_rank"] = "model", alpha
 
 
-def _notes(data: DataSpec, params: AttentionParams, models: Sequence["ModelInfo"], of: Sequence[Units]) -> list[str]:
+def _notes(
+    data: DataSpec, params: AttentionParams, models: Sequence["ModelInfo"], arrived: Sequence[Units]
+) -> list[str]:
     """Caveats that belong under every plot."""
     notes = []
-    for info, (chunks, sweep, lengths) in zip(models, of, strict=True):
+    for info, (chunks, sweep, lengths) in zip(models, arrived, strict=True):
         say = f"{info.label}: "
         if sample_length(data, info) < data.length:
             notes.append(f"{say}samples of {data.length} tokens are cut to its context of {info.context}")

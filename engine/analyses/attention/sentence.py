@@ -1,4 +1,4 @@
-"""One sentence, and the attention of every head on it at once: what the window asks for while somebody types."""
+"""The attention of every head on one sentence, for the window while a user types."""
 
 import json
 from typing import TYPE_CHECKING
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from engine.models.opening import OpenModel
 
 MATRIX_BYTES = 2**28
-"""All layers' matrices of the sentence fit into this; a longer one is cut."""
+"""Budget for all layers' matrices, in bytes; longer sentences are cut."""
 
 
 def attend(model: "OpenModel", text: str) -> "xr.Dataset":
@@ -22,7 +22,7 @@ def attend(model: "OpenModel", text: str) -> "xr.Dataset":
     model : OpenModel
         Its module stays loaded between calls.
     text : str
-        The tokenizer's own special tokens are put around it. What the model cannot read at once is cut off.
+        Read with the tokenizer's special tokens, and cut to what the model can read at once.
 
     Returns
     -------

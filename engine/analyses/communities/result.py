@@ -158,7 +158,7 @@ def _proper(membership: NDArray[np.float64]) -> NDArray[np.int64] | None:
 def _tests(ds: "xr.Dataset", depths: list[int], seed: int) -> dict[str, Any]:
     """False discovery rates over layers, and correlations through the layers of each model and site."""
     from engine.graphs.coupling import spearman
-    from engine.spectra.testing import benjamini_hochberg
+    from engine.spectra.p_values import benjamini_hochberg
 
     tests: dict[str, Any] = {}
     for name, q in ADJUSTED.items():

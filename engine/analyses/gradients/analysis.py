@@ -1,4 +1,4 @@
-"""The face of the gradients analysis: what the registry holds."""
+"""The gradients analysis as the registry holds it."""
 
 from engine.analyses.base import Analysis, later
 from engine.analyses.gradients.plan import GradientsParams, check, estimate_bytes, units

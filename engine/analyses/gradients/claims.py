@@ -1,4 +1,4 @@
-"""What S1 says about gradient spectra, put to the loaded models (methods §9)."""
+"""Claims of S1 about gradient spectra, tested on the loaded models (methods §9)."""
 
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def claims(ds: "xr.Dataset") -> list[Claim]:
-    """Every statement of S1 that this run bears on, then those that need models of another kind."""
+    """Every claim of S1 that this run can test, then those that need other models."""
     curves = Curves.of(ds)
     if not curves.conditions:
         return []
@@ -41,17 +41,19 @@ def claims(ds: "xr.Dataset") -> list[Claim]:
 
 def _bowl(curves: Curves) -> Claim:
     statement = "In fine-tuned models gradient α is U-shaped: largest in the first and the last layers"
-    said, votes = [], list[bool | None]()
+    measurements, votes = [], list[bool | None]()
     for condition in curves.kinds("fine-tuned"):
         values = curves.mean(condition)
-        found = trend(values)
-        if found.layers >= 5:
+        test = trend(values)
+        if test.layers >= 5:
             u = float(u_shape(values[np.isfinite(values)]))
-            said.append(
-                f"{condition.label}: U index {u:.3f}, p of a turn {found.turn_p:.3g} over {found.layers} layers"
+            measurements.append(
+                f"{condition.label}: U index {u:.3f}, p of a turn {test.turn_p:.3g} over {test.layers} layers"
             )
-            votes.append(found.curvature > 0 if found.turn_p < 0.05 else False if u < 1 else None)
-    if not said:
+            votes.append(test.curvature > 0 if test.turn_p < 0.05 else False if u < 1 else None)
+    if not measurements:
         reason = "it needs a fine-tuned model of at least five layers"
         return Claim("S1 §3.1", statement, reason, "cannot say", "Trends")
-    return Claim("S1 §3.1", statement, f"{'; '.join(said)} (null: a straight line, U = 1)", verdict_of(votes), "Trends")
+    return Claim(
+        "S1 §3.1", statement, f"{'; '.join(measurements)} (null: a straight line, U = 1)", verdict_of(votes), "Trends"
+    )

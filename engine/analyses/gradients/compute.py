@@ -1,4 +1,4 @@
-"""What one unit of the gradient analysis computes: the gradients of some sequences, or the spectrum of one weight's."""
+"""Units of the gradient analysis: gradients of some sequences, or the spectrum of one weight."""
 
 from collections.abc import Mapping, Sequence
 from typing import cast
@@ -27,7 +27,7 @@ from engine.spectra.random_matrix import noise_eigenvalues
 
 
 class Collected:
-    """The gradients of all chosen weights for the sequences of one model and split, put aside as they come.
+    """Gradients of all chosen weights for the sequences of one model and split, in scratch storage.
 
     Parameters
     ----------
@@ -39,12 +39,12 @@ class Collected:
     objective : Objective
     causal : bool
     texts : sequence of str
-        What each sequence says, where that is known.
+        Texts of the sequences, where known.
 
     Attributes
     ----------
-    there : set of int
-        Sequences whose gradients were asked for.
+    collected : set of int
+        Sequences whose gradients have been computed.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Collected:
         causal: bool,
         texts: Sequence[str] = (),
     ) -> None:
-        self.weights, self.there = weights, set[int]()
+        self.weights, self.collected = weights, set[int]()
         self._module, self._ids, self._objective, self._causal = module, ids, objective, causal
         self._texts = texts or [""] * len(ids)
         first = next(module.parameters())
@@ -66,29 +66,31 @@ class Collected:
         self._scratch = [Scratch(len(ids), weight.size, dtype, MEMORY // len(weights)) for weight in weights]
 
     def collect(self, numbers: Sequence[int]) -> xr.Dataset:
-        """Put aside the gradients of some sequences; their losses, and which of them are kept (1 or 0).
+        """Store the gradients of some sequences; return their losses, and whether each is kept (1 or 0).
 
-        NaN stands for numbers beyond the last sequence: a file may have fewer than were asked for.
+        Numbers beyond the last sequence give NaN: a file may hold fewer than requested.
         """
-        there = [number for number in numbers if number < len(self._ids)]
+        present = [number for number in numbers if number < len(self._ids)]
         size = max(1, BATCH_TOKENS[self._device] // self._ids.shape[1])
-        batches = [there[start : start + size] for start in range(0, len(there), size)]
+        batches = [present[start : start + size] for start in range(0, len(present), size)]
         columns = {name: np.full(len(numbers), np.nan) for name in ("loss", "predicted", "kept")}
         alone = f"One sequence of {self._ids.shape[1]} tokens does"
-        for some, found in (part for batch in batches for part in halve_on_oom(self._measure, batch, lambda _: alone)):
-            for column, values in zip(columns.values(), found, strict=True):
-                column[np.array(some) - numbers[0]] = values
-        self.there.update(numbers)
+        for part_numbers, measured in (
+            part for batch in batches for part in halve_on_oom(self._measure, batch, lambda _: alone)
+        ):
+            for column, values in zip(columns.values(), measured, strict=True):
+                column[np.array(part_numbers) - numbers[0]] = values
+        self.collected.update(numbers)
         texts = [self._texts[number] if number < len(self._ids) else "" for number in numbers]
         ds = xr.Dataset({name: ("sample", values) for name, values in columns.items()})
         ds["sample_text"] = "sample", np.array(texts)
         return ds
 
     def _measure(self, numbers: Sequence[int]) -> tuple[NDArray[np.float64], ...]:
-        """Losses, counts of predicted tokens, and whether loss and gradients are finite; each row has its own place."""
+        """Losses, counts of predicted tokens, and whether loss and gradients are finite, of each sequence."""
         batch = self._objective.batch(self._ids, numbers, self._device)
         if self._causal:
-            # No token sees the padding after it; masking it all the same empties some sliding windows, which gives NaN.
+            # Causal tokens never see padding; masking it would empty some sliding windows and give NaN.
             del batch.inputs["attention_mask"]
         losses, gradients = per_sample(self._module, self.weights, batch)
         kept = losses.isfinite().cpu().numpy()
@@ -101,17 +103,17 @@ class Collected:
         return losses.double().cpu().numpy(), predicted, kept.astype(float)
 
     def singular_values(self, number: int, rows: Sequence[int], route: Route = "gram") -> NDArray[np.float64]:
-        """σ of one weight's gradients over the sequences `rows`, as many as its rank can have."""
+        """σ of one weight's gradients over the sequences `rows`, up to the largest possible rank."""
         blocks = (block.to(self._device) for block in self._scratch[number].blocks(rows))
         return singular_values(blocks, route)[: self.weights[number].size]
 
     def floor(self, route: Route) -> float:
-        """What σ/σ₁ cannot tell from rounding."""
+        """The σ/σ₁ below which values are rounding."""
         return relative_floor(route, self._made_in)
 
 
 def prepare(model: OpenModel, data: DataSpec, weight: str, split: Split, seed: int) -> Collected:
-    """Find the weights and draw the sequences; no gradient is there yet."""
+    """Find the weights and draw the sequences, without computing gradients."""
     module, causal = model.module(), model.info.causal
     weights = choose(module, weight, model.info.n_layers)
     given = data.source.endswith(".npy")
@@ -125,7 +127,7 @@ def prepare(model: OpenModel, data: DataSpec, weight: str, split: Split, seed: i
 def spectrum(
     collected: Collected, number: int, rows: Sequence[int], route: Route, rng: np.random.Generator
 ) -> xr.Dataset:
-    """One weight's singular values over the sequences `rows`, and those of noise of the same shape and trace."""
+    """Singular values of one weight's gradients over the sequences `rows`, and of noise of the same shape and trace."""
     if not rows:
         raise UserError(
             "No sequence has a finite loss and finite gradients, so there is no spectrum. Choose float32, or another "
@@ -147,7 +149,7 @@ def spectrum(
 
 
 class Compute(Computation[GradientsParams]):
-    """Gradients of a few sequences at a time, set aside, then one weight's spectrum after the other."""
+    """Gradients of a few sequences at a time, then the spectrum of each weight."""
 
     def __init__(self) -> None:
         self._collected: WeakKeyDictionary[OpenModel, tuple[str, Collected]] = WeakKeyDictionary()
@@ -165,16 +167,16 @@ class Compute(Computation[GradientsParams]):
         data = request.data or DataSpec()
         seed = request.seeds[unit.model]
         key = f"{data!r} {seed} {params.weight} {split}"
-        known, collected = self._collected.get(model, ("", None))
-        if collected is None or known != key:
-            self._collected.pop(model, None)  # the old gradients go before the new ones come
+        collected_for, collected = self._collected.get(model, ("", None))
+        if collected is None or collected_for != key:
+            self._collected.pop(model, None)  # free old gradients before computing new ones
             collected = prepare(model, data, params.weight, split, seed)
             self._collected[model] = key, collected
         chunks = [range(start, min(start + CHUNK, data.samples)) for start in range(0, data.samples, CHUNK)]
         if kind == "chunk":
             return collected.collect(chunks[number])
         for chunk in chunks:
-            if not collected.there.issuperset(chunk):
+            if not collected.collected.issuperset(chunk):
                 collected.collect(chunk)
         kept = np.concatenate([done[chunk_key(unit.model, split, i)]["kept"].values for i in range(len(chunks))])
         return spectrum(collected, number, np.flatnonzero(kept == 1).tolist(), params.route, rng)

@@ -15,15 +15,15 @@ from engine.spectra.power_law import window
 if TYPE_CHECKING:
     from engine.models.info import ModelInfo
 
-CHUNK = 32  # sequences in one unit
-# Tokens that go through the model at a time; on a CPU more of them only leave its caches.
+CHUNK = 32  # sequences per unit
+# Tokens per batch; larger batches on a CPU would only leave its caches.
 BATCH_TOKENS = {"cpu": 2**10, "cuda": 2**14}
-# What gradients may take in memory before they go to the disk.
+# Memory budget for gradients before spilling to disk, in bytes.
 MEMORY = 2**28
 
 
 class GradientsParams(Params):
-    """Of which weight, on which part of the text, and where the power law is fitted."""
+    """Weight, parts of the text, and window of the power law."""
 
     weight: str = Field(
         ATTENTION_OUTPUT,

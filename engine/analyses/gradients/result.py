@@ -1,4 +1,4 @@
-"""From the committed units of the gradient analysis to its Dataset: spectra, power laws beside noise, losses, notes."""
+"""Dataset of the gradient analysis from its committed units: spectra, power laws and noise, losses, notes."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -26,7 +26,7 @@ FITTED = ("alpha_rank", "alpha_rank_se", "r2", "noise_alpha_rank", "pr")
 def result(
     request: Request, params: GradientsParams, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]
 ) -> Result:
-    """Put all or some units together; what is absent is NaN."""
+    """Assemble all or some units; absent values are NaN."""
     import xarray as xr
 
     samples = (request.data or DataSpec()).samples
@@ -52,7 +52,7 @@ def result(
                     names[m, layer] = unit.attrs["weight"]
                     _fill(spectra, scalars, (*at, layer), unit, params)
             notes += _lost(info.label, split, losses, at)
-    # The loss of a data set is that of its tokens: sequences may differ in length.
+    # Weight by tokens: sequences may differ in length.
     kept = losses["kept"] == 1
     tokens = np.where(kept, losses["predicted"], 0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -99,7 +99,7 @@ def _fill(
     unit: "xr.Dataset",
     params: GradientsParams,
 ) -> None:
-    """One weight's spectrum in its place, with the power law of λ = σ², and that of noise."""
+    """Write one weight's spectrum into the arrays, with the power laws of λ = σ² and of noise."""
     for name, array in spectra.items():
         array[*at, : unit.sizes["mode"]] = unit[name].values
     for name in ("floor", "sequences", "parameters"):
@@ -109,19 +109,19 @@ def _fill(
         return
     scalars["pr"][at] = participation_ratio(sigma**2)
     try:
-        # What lies below the floor is rounding, and no power law holds there.
+        # Below the floor there is rounding, and no power law.
         fitted = power_law.fit(np.where(sigma > float(unit["floor"]), sigma, 0) ** 2, params.fit_start, params.fit_stop)
         of_noise = power_law.fit(noise**2, params.fit_start, params.fit_stop)
-    except UserError:  # sequences were left out, and too few are there for the window
+    except UserError:  # too few sequences are left for the window
         return
     for name, value in zip(FITTED, (fitted.alpha, fitted.se, fitted.r2, of_noise.alpha), strict=False):
         scalars[name][at] = float(value)
 
 
 def _any_split(values: np.ndarray) -> np.ndarray:
-    """(model, split, layer) to (model, layer): what is there on any split, for it is the same on all."""
-    known = np.isfinite(values)
-    return np.where(known.any(1), np.where(known, values, 0).max(1), np.nan)
+    """Reduce (model, split, layer) to (model, layer) for values that are equal on all splits."""
+    finite = np.isfinite(values)
+    return np.where(finite.any(1), np.where(finite, values, 0).max(1), np.nan)
 
 
 def _lost(label: str, split: str, losses: Mapping[str, np.ndarray], at: tuple[int, int]) -> list[str]:
@@ -135,13 +135,13 @@ def _lost(label: str, split: str, losses: Mapping[str, np.ndarray], at: tuple[in
 
 
 def _what(params: GradientsParams, ds: "xr.Dataset") -> list[str]:
-    """Which weight, how many sequences against how many dimensions, and where the fit lies."""
+    """Note on the weight, on sequences per dimension, and on the window of the fit."""
     n, p = (float(np.nanmax(ds[name].values, initial=0)) for name in ("sequences", "parameters"))
     if not n:
         return []
     names = [name for name in ds["weight"].values[0].tolist() if name]
-    of = names[0] if len(names) == 1 else params.weight
+    weight = names[0] if len(names) == 1 else params.weight
     return [
-        f"gradients of {of}: N/p = {n:.0f}/{p:.0f} = {n / p:.2g}; "
+        f"gradients of {weight}: N/p = {n:.0f}/{p:.0f} = {n / p:.2g}; "
         f"power law of λ = σ² over ranks {params.fit_start} to {params.fit_stop}, with noise of the same shape beside"
     ]

@@ -116,7 +116,7 @@ def _nulls(
     tables: Tables, params: WeightsParams, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]
 ) -> None:
     """Bands, p-values and q-values; one null for a model, or one for each of its layers when a norm is folded."""
-    from engine.spectra.testing import benjamini_hochberg, two_sided_p
+    from engine.spectra.p_values import benjamini_hochberg, two_sided_p
 
     where = ("model", "layer") if params.fold_norm else ("model",)
     shared: dict[str, Null] = {}
@@ -173,7 +173,7 @@ def _densities(tables: Tables, models: Sequence["ModelInfo"]) -> None:
 def _notes(params: WeightsParams, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]) -> list[str]:
     """Notes for readers of the plots; each names its model where there are several."""
     from engine.spectra.heads import MOMENT_ENTRIES
-    from engine.spectra.testing import draws_for_one, smallest_p
+    from engine.spectra.p_values import draws_for_one, smallest_p
 
     notes = []
     for m, info in enumerate(models):

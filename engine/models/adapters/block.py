@@ -38,10 +38,6 @@ class Heads:
     b_v: Tensor | None = None
     b_o: Tensor | None = None
 
-    def kv_of(self, head: int) -> int:
-        """The key/value head that query head `head` reads."""
-        return head // (len(self.w_q) // len(self.w_k))
-
 
 @dataclass(frozen=True)
 class Norm:

@@ -12,6 +12,8 @@ from engine.runs.jobs.job import Context, Job
 if TYPE_CHECKING:
     import xarray as xr
 
+    from engine.models.info import ModelInfo
+
 
 @dataclass(frozen=True)
 class Attend(Job):
@@ -36,28 +38,28 @@ class Attend(Job):
         model = context.models.get(self.spec, self.seed, resolve_device(self.device), describe(self.spec))
         from engine.analyses.attention.sentence import attend
 
-        return _as_result(attend(model, self.text), model.info.model_dump(mode="json"))
+        return _as_result(attend(model, self.text), model.info, self.seed)
 
     def explain(self, error: Exception) -> str:
         return f"{self.spec.label} cannot read this: {error}."
 
 
-def _as_result(sentence: "xr.Dataset", info: dict[str, object]) -> "xr.Dataset":
+def _as_result(sentence: "xr.Dataset", info: "ModelInfo", seed: int) -> "xr.Dataset":
     """The same numbers with the dimensions of a result, so that the same views draw them."""
     import xarray as xr
 
+    from engine.analyses.attention.analysis import ATTENTION
+    from engine.analyses.header import Header
+
     leading = {"matrices": ("layer", "head", "shown", "query", "key"), "token": ("shown", "query")}
-    ds = xr.Dataset(coords={"model": [info["label"]], "sample": [0]})
+    ds = xr.Dataset(coords={"model": [info.label], "sample": [0]})
     for name, variable in sentence.data_vars.items():
         dims = leading.get(str(name), (*variable.dims[:2], "sample", *variable.dims[2:]))
         added = [i for i, dim in enumerate(dims) if dim not in variable.dims]
         ds[name] = ("model", *dims), variable.expand_dims([dims[i] for i in added], added).values[None]
     ds["sample_text"] = ("model", "sample"), [[sentence.attrs["text"]]]
     ds["tokens"] = ("model", "sample"), [[sentence.sizes["query"]]]
-    ds.attrs = {
-        "analysis": "attention",
-        "models": json.dumps([info]),
-        "spectrum": sentence.attrs["spectrum"],
-        "notes": sentence.attrs["notes"],
-    }
+    notes = tuple(json.loads(sentence.attrs["notes"]))
+    settings = {"spectrum": sentence.attrs["spectrum"]}
+    ds.attrs = Header(ATTENTION.name, (info,), None, seed, ATTENTION.definition, notes, (), settings).attributes()
     return ds

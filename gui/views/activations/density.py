@@ -1,9 +1,10 @@
-"""The other exponent: power laws of the eigenvalues' density by maximum likelihood, under their own name."""
+"""The exponent of the eigenvalues' density by maximum likelihood, α_ESD."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.analyses.activations.plan import DENSITY
 from engine.spectra.student import interval
 from gui.plots.figure import Axis, Cell, Figure, Line, Mark, Panel, Table
 from gui.plots.selection import Selection
@@ -13,13 +14,6 @@ from gui.views.power_laws.depth import curve_marks
 
 if TYPE_CHECKING:
     import xarray as xr
-
-ALPHA_ESD = "α_ESD"
-COLUMNS = (
-    "condition", "α_ESD", "standard error", "x_min", "values above", "KS distance", "bootstrap p",
-    "against lognormal", "p of that", "1 + 1/α of rank",
-)  # fmt: skip
-NAMES = ("alpha_esd", "alpha_esd_se", "xmin", "tail", "ks", "esd_p", "lognormal_ratio", "lognormal_p")
 
 
 class DensityOptions(Options):
@@ -40,7 +34,7 @@ def density(dataset: "xr.Dataset", selection: Selection, options: DensityOptions
     rows: list[tuple[Cell, ...]] = []
     for condition in fitted.conditions:
         depth += curve_marks(fitted, condition, fitted.at(condition, "alpha_esd"), points=True)
-        numbers = {name: float(interval(fitted.at(condition, name)[:, layer])[1]) for name in NAMES}
+        numbers = {name: float(interval(fitted.at(condition, name)[:, layer])[1]) for name in DENSITY}
         values = fitted.spectra(condition)[0, layer]
         values = values[np.isfinite(values) & (values > 0)]
         if not len(values):
@@ -59,10 +53,11 @@ def density(dataset: "xr.Dataset", selection: Selection, options: DensityOptions
     title = f"Layer {layer}, {fitted.place}: power law of the density, by maximum likelihood"
     panels = (
         Panel(Axis("λ", log=True), Axis("share of eigenvalues ≥ λ", log=True), tuple(tails)),
-        Panel(layer_axis(fitted.depth), Axis(ALPHA_ESD), tuple(depth)),
+        Panel(layer_axis(fitted.depth), Axis(fitted.variables["alpha_esd"].label), tuple(depth)),
     )
+    columns = ("condition", *(fitted.variables[name].symbol for name in DENSITY), "1 + 1/α of rank")
     note = fitted.caveats(
         "A small bootstrap p speaks against a power law; a negative ratio prefers the lognormal. Several seeds: their "
         "means; the curve is the first seed's. The last column is what a pure law along rank would give"
     )
-    return Figure((panels,), title=title, note=note, table=Table(COLUMNS, tuple(rows)) if rows else None)
+    return Figure((panels,), title=title, note=note, table=Table(columns, tuple(rows)) if rows else None)

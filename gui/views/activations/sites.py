@@ -11,7 +11,7 @@ from engine.spectra.student import interval
 from gui.plots.figure import Axis, Figure, Line, Mark, Panel, Points, Rule
 from gui.plots.selection import Selection
 from gui.views.base import Options
-from gui.views.power_laws.data import ALPHA, NOTHING, PowerLawSlice, geometric_mean, ranked
+from gui.views.power_laws.data import NOTHING, PowerLawSlice, geometric_mean, ranked
 from gui.views.power_laws.depth import curve_marks
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class GridOptions(Options):
 
 
 def grid(dataset: "xr.Dataset", selection: Selection, options: GridOptions) -> Figure:
-    """One small spectrum for each sublayer, with the slopes (S1 fig. 3); a click takes its layer and sublayer."""
+    """One small spectrum for each sublayer, with the slopes (S1 fig. 3); a click selects its layer and sublayer."""
     fitted = PowerLawSlice.of(dataset, selection)
     if (condition := fitted.current) is None:
         return Figure(empty=NOTHING)
@@ -40,10 +40,10 @@ def grid(dataset: "xr.Dataset", selection: Selection, options: GridOptions) -> F
     panels = [_small(fitted, condition, site, layer, options.show == "all layers") for site in range(len(fitted.sites))]
     rows = tuple(tuple(panels[i : i + COLUMNS]) for i in range(0, len(panels), COLUMNS))
     start, stop = fitted.run_window
-    of = condition.label if options.show == "all layers" else f"layer {layer}, every condition"
+    subject = condition.label if options.show == "all layers" else f"layer {layer}, every condition"
     return Figure(
         rows,
-        title=f"Spectra of every sublayer: {of}; slopes over ranks {start} to {stop}",
+        title=f"Spectra of every sublayer: {subject}; slopes over ranks {start} to {stop}",
         note=fitted.caveats("" if len(panels) > 1 else ONLY_BLOCKS),
     )
 
@@ -51,12 +51,12 @@ def grid(dataset: "xr.Dataset", selection: Selection, options: GridOptions) -> F
 def _small(fitted: PowerLawSlice, condition: Condition, site: int, layer: int, every: bool) -> Panel:
     marks = _cloud(fitted, condition, site) if every else _lines(fitted, site, layer)
     alpha = interval(fitted.at(condition, "alpha_rank", site))[1]
-    there = alpha[np.isfinite(alpha)]
+    finite = alpha[np.isfinite(alpha)]
     own = alpha[layer]
-    if len(there) == 1:  # the embedding and the final norm are at one layer only
-        slopes = f"α {there[0]:.2f}"
+    if len(finite) == 1:  # the embedding and the final norm are at one layer only
+        slopes = f"α {finite[0]:.2f}"
     else:
-        slopes = f"α {own:.2f}" if not every else f"α {there.min():.2f}–{there.max():.2f}" if len(there) else ""
+        slopes = f"α {own:.2f}" if not every else f"α {finite.min():.2f}–{finite.max():.2f}" if len(finite) else ""
     return Panel(
         Axis("rank i", log=True),
         Axis("λᵢ", log=True),
@@ -103,7 +103,7 @@ def _lines(fitted: PowerLawSlice, site: int, layer: int) -> list[Mark]:
 
 
 class PathOptions(Options):
-    noise: bool = Field(True, title="Noise", description="α of iid Gaussian noise of the same N, d and trace")
+    noise: bool = Field(True, title="Noise", description="α of iid Gaussian noise of the same shape and trace")
     points: bool = Field(True, title="Seeds", description="Each seed's own value")
 
 
@@ -143,6 +143,6 @@ def along_path(dataset: "xr.Dataset", selection: Selection, options: PathOptions
     every = max(1, len(first) // 16)
     ticks = tuple((float(i), f"layer {steps[i][0]}") for i in first[::every])
     x = Axis("sublayers in the order of the forward pass", ticks=ticks, limits=(-0.6, len(steps) - 0.4))
-    panel = Panel(x, Axis(ALPHA), tuple(marks))
+    panel = Panel(x, Axis(fitted.variables["alpha_rank"].label), tuple(marks))
     title = "α through every sublayer, ranks {} to {}".format(*fitted.run_window)
     return Figure(((panel,),), title=title, note=fitted.caveats())

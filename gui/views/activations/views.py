@@ -1,57 +1,23 @@
 """The views of the `activations` analysis, in the order of their tabs."""
 
-from typing import TYPE_CHECKING, Any, Literal
-
-from pydantic import Field
-
-from gui.plots.figure import Figure
-from gui.plots.selection import Selection
 from gui.views import claims
 from gui.views.activations import density, sites
-from gui.views.base import Options, View
-from gui.views.power_laws import depth, inspection, loss, spectrum
-
-if TYPE_CHECKING:
-    import xarray as xr
+from gui.views.base import View
+from gui.views.power_laws.inspection import inspect
+from gui.views.power_laws.views import navigator, power_law_views
 
 NAME = "activations"
-LABELS: dict[str, Any] = {"labels": depth.STATISTICS}
-SPREADS: dict[str, Any] = {"labels": depth.SPREADS}
-
-
-class LayersOptions(Options):
-    statistic: Literal["alpha_rank", "r2", "trace"] = Field("alpha_rank", title="Show", json_schema_extra=LABELS)
-    noise: bool = Field(True, title="Noise", description="α of iid Gaussian noise of the same N, d and trace")
-    points: bool = Field(True, title="Seeds", description="Each seed's own value")
-    spread: depth.Spread = Field("interval", title="Bands", description="Over seeds", json_schema_extra=SPREADS)
-
-
-class TrendOptions(Options):
-    noise: bool = Field(False, title="Noise", description="α of iid Gaussian noise of the same N, d and trace")
-
-
-def layers(dataset: "xr.Dataset", selection: Selection, options: LayersOptions) -> Figure:
-    return depth.by_layer(dataset, selection, options.statistic, options.noise, options.points, options.spread)
-
-
-def trends(dataset: "xr.Dataset", selection: Selection, options: TrendOptions) -> Figure:
-    return depth.trends(dataset, selection, options.noise)
-
-
-def navigator(dataset: "xr.Dataset", selection: Selection, options: Options) -> Figure:
-    return inspection.navigator(dataset, selection)
-
-
-INSPECT = inspection.inspect
-NAVIGATOR = View("navigator", "Navigator", NAME, NAME, Options, navigator)
+LAYERS, SPECTRUM, RESIDUALS, LOSS, TRENDS = power_law_views(NAME)
+INSPECT = inspect
+NAVIGATOR = navigator(NAME)
 VIEWS: tuple[View, ...] = (
-    View("layers", "By layer", NAME, NAME, LayersOptions, layers),
-    View("spectrum", "Spectrum", NAME, NAME, spectrum.SpectrumOptions, spectrum.spectrum),
-    View("residuals", "Residuals", NAME, NAME, spectrum.ResidualOptions, spectrum.residuals),
+    LAYERS,
+    SPECTRUM,
+    RESIDUALS,
     View("grid", "All sublayers", NAME, NAME, sites.GridOptions, sites.grid),
     View("path", "Through sublayers", NAME, NAME, sites.PathOptions, sites.along_path),
-    View("loss", "α and loss", NAME, NAME, loss.LossOptions, loss.against_loss),
-    View("trends", "Trends", NAME, NAME, TrendOptions, trends),
+    LOSS,
+    TRENDS,
     View("density", "Density fit", NAME, NAME, density.DensityOptions, density.density),
     View("claims", "Claims", NAME, NAME, claims.ClaimOptions, claims.claims),
 )

@@ -1,12 +1,12 @@
-"""Slices of the attention dataset that its views share. Nothing here computes a result; it finds and labels them."""
+"""Slices of an attention dataset, and the statistics that its views offer."""
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from engine.studies import cited
+from engine.analyses.registry import variables_of
 from gui.plots.figure import Axis, Floats
 from gui.plots.selection import Pick, Selection
 from gui.views.model_slice import ModelSlice
@@ -16,44 +16,24 @@ if TYPE_CHECKING:
 
 NAME = "attention"
 NOTHING = "No samples have arrived yet: the first ones are drawn as soon as they are computed."
-SINK = 0.5
-STATISTICS: dict[str, tuple[str, str]] = {
-    "entropy": ("H̄", "mean entropy of the rows, nats"),
-    "exp_entropy": ("exp H̄", "exp of the mean entropy: tokens that a token reads"),
-    "erank": ("erank", "effective rank, exp of the entropy of σ/Σσ"),
-    "r_l1l2": ("(Σσ)²/Σσ²", cited("effective rank (Σσ)²/Σσ² (S2 eq. 3)")),
-    "stable_rank": ("‖A‖_F²/‖A‖₂²", "stable rank"),
-    "frobenius": ("‖A‖_F", "Frobenius norm, between 1 and √T"),
-    "spectral_norm": ("‖A‖₂", "spectral norm, between 1 and √T"),
-    "top_eigenvalue": ("|λ₁|", "largest eigenvalue, 1 where rows sum to 1"),
-    "second_eigenvalue": ("|λ₂|", "second largest eigenvalue; the first is 1"),
-    "concentration": ("|λ₁|²/Σ|λ|²", "concentration of the eigenvalues"),
-    "alpha_rank": ("α", "exponent of σᵢ ∝ i^−α"),
-    "r2": ("R²", "of the fit of α; noise alone has a high one too"),
-    "sparsity": ("sparsity", "share of allowed weights below ε/T"),
-    "sink": ("sink", "mean weight that the other tokens put on the first one"),
-}
-Name = Literal[
-    "entropy", "exp_entropy", "erank", "r_l1l2", "stable_rank", "frobenius", "spectral_norm", "top_eigenvalue",
-    "second_eigenvalue", "concentration", "alpha_rank", "r2", "sparsity", "sink",
-]  # fmt: skip
-OF_HEAD: dict[str, tuple[str, str]] = {
-    "norm_spectral_exponent": ("b of ‖A‖₂ ∝ n^b", "how ‖A‖₂ grows with the number of tokens n"),
-    "norm_frobenius_exponent": ("a of ‖A‖_F ∝ n^a", "how ‖A‖_F grows with the number of tokens n"),
-    "norm_spectral_of_bound": ("‖A‖₂/√n", "share of the exact bound √n at the longest length"),
-    "sweep_crossing": ("s*", "sparsity at which erank/T meets 2 − ‖A‖₂"),
-}
-HeadName = Literal[
-    Name, "norm_spectral_exponent", "norm_frobenius_exponent", "norm_spectral_of_bound", "sweep_crossing"
-]
-
-
-def _labels(statistics: dict[str, tuple[str, str]]) -> dict[str, Any]:
-    return {"labels": {name: f"{symbol}: {meaning}" for name, (symbol, meaning) in statistics.items()}}
-
-
-SYMBOLS: dict[str, Any] = {"labels": {name: symbol for name, (symbol, _) in STATISTICS.items()}}
-LABELS, HEAD_LABELS = _labels(STATISTICS), _labels(STATISTICS | OF_HEAD)
+VARIABLES = variables_of(NAME)
+STATISTICS = tuple(
+    name for name, v in VARIABLES.items() if v.role == "statistic" and v.dims == ("model", "layer", "head", "sample")
+)
+"""One number for every head and sample."""
+HEAD_STATISTICS = (
+    *STATISTICS,
+    *(name for name, v in VARIABLES.items() if v.role == "statistic" and v.dims == ("model", "layer", "head")),
+)
+"""`STATISTICS`, and one number for every head."""
+if TYPE_CHECKING:
+    Statistic = str
+    HeadStatistic = str
+else:
+    Statistic = Literal[STATISTICS]
+    HeadStatistic = Literal[HEAD_STATISTICS]
+LABELS: dict[str, Any] = {"labels": {name: VARIABLES[name].label for name in HEAD_STATISTICS}}
+SYMBOLS: dict[str, Any] = {"labels": {name: VARIABLES[name].symbol for name in STATISTICS}}
 
 
 @dataclass(frozen=True)
@@ -73,11 +53,11 @@ class AttentionSlice(ModelSlice):
         return self.info.causal
 
     def has(self, name: str) -> bool:
-        """Whether this model has any number of this kind yet."""
+        """Whether any value of a variable has arrived for this model."""
         return name in self.dataset and bool(np.isfinite(self.array(name)[self.model]).any())
 
     def of_heads(self, name: str) -> np.ndarray:
-        """A variable (layers, heads, …) of this model; NaN, with no more dimensions, where the run lacks it."""
+        """A variable of this model, (layers, heads, …); NaN of shape (layers, heads) where the run lacks it."""
         if name not in self.dataset:
             return np.full((self.layers, self.heads), np.nan)
         return self.array(name)[self.model, : self.layers, : self.heads]
@@ -88,7 +68,7 @@ class AttentionSlice(ModelSlice):
         return values if values.ndim == 3 else values[..., None]
 
     def mean(self, name: str) -> Floats:
-        """The mean over the samples that are there, (layers, heads)."""
+        """The mean over the samples that have arrived, (layers, heads)."""
         values = self.sampled(name)
         counts = np.isfinite(values).sum(-1)
         return np.where(counts > 0, np.nansum(values, -1) / np.maximum(counts, 1), np.nan)
@@ -102,24 +82,24 @@ class AttentionSlice(ModelSlice):
         return min(selection.sample, int(self.dataset.sizes["sample"]) - 1)
 
     def spectra(self, name: str, head: tuple[int, int]) -> np.ndarray:
-        """A spectrum of one head, (samples, modes); what has not arrived, and padding, is NaN."""
+        """A spectrum of one head, (samples, modes), NaN where absent or padded."""
         return self.of_heads(name)[head]
 
     @property
     def tokens(self) -> np.ndarray:
-        """How many tokens every sample has; 0 before it has arrived."""
+        """Tokens of every sample; 0 before it has arrived."""
         return self.array("tokens")[self.model]
 
-    def text(self, sample: int, room: int = 260) -> str:
-        """The beginning of a sample's text in one line."""
+    def text(self, sample: int, width: int = 260) -> str:
+        """A sample's text on one line, cut to `width` characters."""
         if "sample_text" not in self.dataset:
             return ""
         line = " ".join(str(self.array("sample_text")[self.model, sample] or "").split())
-        return f"“{line}”" if len(line) <= room else f"“{line[:room].rstrip()} …”"
+        return f"“{line}”" if len(line) <= width else f"“{line[:width].rstrip()} …”"
 
-    def sentence(self, sample: int, room: int = 260) -> str:
-        """Which sample it is, and what it says."""
-        return f"Sample {sample}: {text}" if (text := self.text(sample, room)) else ""
+    def sentence(self, sample: int, width: int = 260) -> str:
+        """The sample's number and its text."""
+        return f"Sample {sample}: {text}" if (text := self.text(sample, width)) else ""
 
     def pick(self, head: tuple[int, int], sample: int | None = None) -> Pick:
         return Pick(model=self.model, layer=int(head[0]), head=int(head[1]), sample=sample)
@@ -127,25 +107,26 @@ class AttentionSlice(ModelSlice):
     def title(self, what: str, selection: Selection, sample: bool = True) -> str:
         """`what` of the selected head, on the selected sample."""
         layer, head = self.head(selection)
-        on = f", sample {self.sample(selection)}" if sample else ""
-        return f"{self.label}: {what} of layer {layer}, head {head}{on}"
+        suffix = f", sample {self.sample(selection)}" if sample else ""
+        return f"{self.label}: {what} of layer {layer}, head {head}{suffix}"
 
-    def params(self) -> dict[str, Any]:
-        """What the run was asked for; nothing where there was no run."""
-        found: dict[str, Any] = json.loads(self.dataset.attrs.get("request", "{}")).get("params", {})
-        return found
+    @property
+    def params(self) -> Mapping[str, Any]:
+        """Parameters of the run; empty for a typed sentence."""
+        request = self.header.request
+        return request.params if request is not None else {}
 
     def missing(self, name: str, what: str, field: str) -> str:
-        """Why `what` is not there, and what to do."""
-        if "request" not in self.dataset.attrs:
+        """Why `what` is missing, and what to do."""
+        if self.header.request is None:
             return f"A sentence alone has no {what}: run the analysis for that."
-        if name in self.dataset or self.params().get(field):
+        if name in self.dataset or self.params.get(field):
             return f"The {what} of {self.label} have not arrived yet: they are drawn as soon as they are computed."
         return f"This run has no {what}. Ask for them in a new run."
 
     def caveats(self, *more: str) -> str:
         """`more`, then the notes of this model."""
-        notes = json.loads(self.dataset.attrs.get("notes", "[]"))
+        notes = self.header.notes
         mine = [note for note in notes if note.startswith(f"{self.label}:") or ": " not in note]
         return "  ·  ".join(filter(None, (*more, *mine)))
 
@@ -158,16 +139,11 @@ def number_axis(name: str, count: int, inverted: bool = False) -> Axis:
 
 
 def quantiles(values: Floats, at: tuple[float, ...] = (0.05, 0.5, 0.95)) -> Floats:
-    """Quantiles over the rows that are there, (quantile, columns); NaN where none is."""
+    """Quantiles over the rows that hold values, (quantile, columns); NaN in empty columns."""
     rows = values[np.isfinite(values).any(1)]
-    found = np.full((len(at), values.shape[1]), np.nan)
-    there = np.isfinite(rows).any(0)
-    if there.any():
-        whole = rows[:, there]
-        found[:, there] = (np.quantile if np.isfinite(whole).all() else np.nanquantile)(whole, at, axis=0)
-    return found
-
-
-def ring(x: float, y: float, label: str = "selected") -> dict[str, Any]:
-    """Arguments of the mark around what is selected."""
-    return {"x": np.array([x]), "y": np.array([y]), "label": label, "color": "accent", "size": 13, "filled": False}
+    result = np.full((len(at), values.shape[1]), np.nan)
+    filled = np.isfinite(rows).any(0)
+    if filled.any():
+        columns = rows[:, filled]
+        result[:, filled] = (np.quantile if np.isfinite(columns).all() else np.nanquantile)(columns, at, axis=0)
+    return result

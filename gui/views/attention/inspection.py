@@ -1,11 +1,12 @@
-"""What the inspector says of the selected head."""
+"""Inspection of the selected head."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from engine.analyses.attention.plan import SINK
 from gui.plots.selection import Selection
-from gui.views.attention.data import NAME, NOTHING, OF_HEAD, SINK, STATISTICS, AttentionSlice
+from gui.views.attention.data import HEAD_STATISTICS, NAME, NOTHING, STATISTICS, VARIABLES, AttentionSlice
 from gui.views.attention.scaling import growth_sentence
 from gui.views.inspection import Inspection, Row
 
@@ -14,33 +15,37 @@ if TYPE_CHECKING:
 
 
 def inspect_head(dataset: "xr.Dataset", selection: Selection) -> Inspection:
-    """The selected head's statistics, means over the samples, beside the random-init twin's; and what kind it is."""
-    of = AttentionSlice.of(dataset, selection)
-    layer, head = of.head(selection)
+    """Statistics of the selected head beside those of its random-init twin, with a verdict in words."""
+    attention = AttentionSlice.of(dataset, selection)
+    layer, head = attention.head(selection)
     title, columns = f"Layer {layer}, head {head}", ("", "value", "twin")
-    if np.isnan(of.mean("spectral_norm")[layer, head]):
-        return Inspection(title, of.label, columns, verdict=NOTHING, help=NAME)
-    twin = of.twin
+    if np.isnan(attention.mean("spectral_norm")[layer, head]):
+        return Inspection(title, attention.label, columns, verdict=NOTHING, help=NAME)
+    twin = attention.twin
     rows = tuple(
         Row(
-            symbol,
-            f"{meaning}; mean over the samples" if name in STATISTICS else meaning,
-            float(of.mean(name)[layer, head]),
+            VARIABLES[name].symbol,
+            VARIABLES[name].long_name + ("; mean over the samples" if name in STATISTICS else ""),
+            float(attention.mean(name)[layer, head]),
             float(twin.mean(name)[layer, head]) if twin is not None else float("nan"),
         )
-        for name, (symbol, meaning) in (STATISTICS | OF_HEAD).items()
-        if np.isfinite(of.mean(name)[layer, head])
+        for name in HEAD_STATISTICS
+        if np.isfinite(attention.mean(name)[layer, head])
     )
-    said = (_verdict(of, layer, head), growth_sentence(of, (layer, head)), of.sentence(of.sample(selection), 160))
-    return Inspection(title, of.label, columns, rows, " ".join(filter(None, said)), help=NAME)
+    sentences = (
+        _verdict(attention, layer, head),
+        growth_sentence(attention, (layer, head)),
+        attention.sentence(attention.sample(selection), 160),
+    )
+    return Inspection(title, attention.label, columns, rows, " ".join(filter(None, sentences)), help=NAME)
 
 
-def _verdict(of: AttentionSlice, layer: int, head: int) -> str:
-    """Where the head's spectral norm lies between its bounds, and whether it is a sink."""
-    norms = of.sampled("spectral_norm")[layer, head]
-    tokens = of.tokens[: len(norms)]
-    there = np.isfinite(norms)
-    share = float(np.mean(norms[there] / np.sqrt(tokens[there])))
-    sink = of.mean("sink")[layer, head]
+def _verdict(attention: AttentionSlice, layer: int, head: int) -> str:
+    """Sink weight of the head, and its spectral norm as a share of the bound √T."""
+    norms = attention.sampled("spectral_norm")[layer, head]
+    tokens = attention.tokens[: len(norms)]
+    finite = np.isfinite(norms)
+    share = float(np.mean(norms[finite] / np.sqrt(tokens[finite])))
+    sink = attention.mean("sink")[layer, head]
     kind = "A sink head: its" if sink >= SINK else "Its"
     return f"{kind} tokens put {sink:.0%} of their weight on the first one; ‖A‖₂ is {share:.0%} of the bound √T."

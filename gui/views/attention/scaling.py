@@ -1,22 +1,23 @@
 """Norms against sequence length with the laws fitted to them, and which head follows which (S2 fig. 3)."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from pydantic import Field
 
+from engine.analyses.attention.plan import SINK
 from engine.spectra.norm_scaling import CLEAR, LAWS, beyond_logarithm, curves
 from engine.studies import cited
 from gui.plots.figure import Axis, Cell, Figure, Floats, Image, Line, Mark, Panel, Points, Table
 from gui.plots.selection import Pick, Selection
-from gui.views.attention.data import SINK, AttentionSlice, number_axis
+from gui.views.attention.data import VARIABLES, AttentionSlice, number_axis
 from gui.views.base import Options
 
 if TYPE_CHECKING:
     import xarray as xr
 
 Norm = Literal["spectral", "frobenius"]
-NORMS: dict[str, str] = {"spectral": "‖A‖₂", "frobenius": "‖A‖_F"}
+NORMS = {norm: VARIABLES[f"norm_{norm}"].symbol for norm in get_args(Norm)}
 NORM_LABELS: dict[str, Any] = {"labels": NORMS}
 CLAIMED = {"spectral": "logarithm", "frobenius": "root"}
 """The laws of S2 eq. 4."""
@@ -26,7 +27,7 @@ LAW: dict[str, tuple[str, str]] = {
     "logarithm": ("a + b ln n", "c2"),
     "power": ("c n^b", "c6"),
 }
-WHAT = "norms against length"
+MISSING_NORMS = "norms against length"
 
 
 class NormOptions(Options):
@@ -36,19 +37,19 @@ class NormOptions(Options):
 
 def norms(dataset: "xr.Dataset", selection: Selection, options: NormOptions) -> Figure:
     """‖A‖_F and ‖A‖₂ of one head against the number of tokens, with fitted laws and exact bounds."""
-    of = AttentionSlice.of(dataset, selection)
-    head = of.head(selection)
-    if not of.has("norm_spectral"):
-        return Figure(empty=of.missing("norm_spectral", WHAT, "length_samples"))
-    n = of.array("length").astype(float)
+    attention = AttentionSlice.of(dataset, selection)
+    head = attention.head(selection)
+    if not attention.has("norm_spectral"):
+        return Figure(empty=attention.missing("norm_spectral", MISSING_NORMS, "length_samples"))
+    n = attention.array("length").astype(float)
     panels, fits = [], {}
     for norm in ("frobenius", "spectral"):
-        values = of.of_heads(f"norm_{norm}")[head]
+        values = attention.of_heads(f"norm_{norm}")[head]
         marks = _bounds(n)
         if options.texts:
-            marks.append(_texts(of, values, n))
+            marks.append(_texts(attention, values, n))
         marks.append(_mean(values, n))
-        aic, coefficients = (of.of_heads(f"norm_{norm}_{part}")[head] for part in ("aic", "coefficients"))
+        aic, coefficients = (attention.of_heads(f"norm_{norm}_{part}")[head] for part in ("aic", "coefficients"))
         if np.isfinite(aic).all():
             best = LAWS[int(np.argmin(aic))]
             shown = LAWS if options.fits == "all" else (*{CLAIMED[norm]: 0, best: 0},)
@@ -59,14 +60,16 @@ def norms(dataset: "xr.Dataset", selection: Selection, options: NormOptions) -> 
             fits[norm] = aic, coefficients
         y_axis = Axis(NORMS[norm], log=True, limits=(0.9, float(n[-1]) ** 0.5 * 1.15))
         x_axis = Axis("tokens n", log=True, ticks=tuple((float(v), f"{v:.0f}") for v in n))
-        panels.append(Panel(x_axis, y_axis, tuple(marks), title=cited(f"{NORMS[norm]}: O({SAYS[norm]}) by S2 eq. 4")))
+        panels.append(Panel(x_axis, y_axis, tuple(marks), title=cited(f"{NORMS[norm]}: O({ORDERS[norm]}) by S2 eq. 4")))
     few = "" if fits else "Fewer than four lengths: no law is fitted"
-    note = of.caveats(growth_sentence(of, head), few, cited("solid: the best law by AIC; dashed: that of S2 eq. 4"))
-    title = of.title("norms against the number of tokens,", selection, sample=False)
+    note = attention.caveats(
+        growth_sentence(attention, head), few, cited("solid: the best law by AIC; dashed: that of S2 eq. 4")
+    )
+    title = attention.title("norms against the number of tokens,", selection, sample=False)
     return Figure((tuple(panels),), title=title, note=note, table=_fits(fits) if fits else None)
 
 
-SAYS = {"spectral": "ln n", "frobenius": "√n"}
+ORDERS = {"spectral": "ln n", "frobenius": "√n"}
 
 
 def _bounds(n: Floats) -> list[Mark]:
@@ -77,10 +80,12 @@ def _bounds(n: Floats) -> list[Mark]:
     ]
 
 
-def _texts(of: AttentionSlice, values: Floats, n: Floats) -> Points:
-    """Every text at every length, beside each other; pointing at one reads it."""
+def _texts(attention: AttentionSlice, values: Floats, n: Floats) -> Points:
+    """Every text at every length, spread sideways; hovering reads it."""
     text, column = np.nonzero(np.isfinite(values))
-    written = of.array("length_text")[of.model] if "length_text" in of.dataset else [""] * len(values)
+    written = (
+        attention.array("length_text")[attention.model] if "length_text" in attention.dataset else [""] * len(values)
+    )
     starts = [" ".join(str(t or "").split())[:70] for t in written]
     hover = tuple(
         f"text {t}: {values[t, c]:.4g} at n = {n[c]:.0f}  “{starts[t]} …”" for t, c in zip(text, column, strict=True)
@@ -96,32 +101,32 @@ def _mean(values: Floats, n: Floats) -> Line:
 
 
 def _fits(fits: dict[str, tuple[Floats, Floats]]) -> Table:
-    """Every law as fitted to each norm, and how far its AIC is behind the best one's."""
+    """The fit of every law to each norm, and its AIC above the best."""
     columns = ["law"]
     rows: list[list[Cell]] = [[law] for law, _ in LAW.values()]
     for norm, (aic, coefficients) in fits.items():
         columns += [f"{NORMS[norm]} fitted", "AIC − the best", "by AIC"]
         for row, law, (a, b), behind in zip(rows, LAWS, coefficients, aic - aic.min(), strict=True):
-            said = {"constant": f"{a:.3g}", "root": f"{a:.3g} √n", "logarithm": f"{a:.3g} {b:+.3g} ln n"}
+            formulas = {"constant": f"{a:.3g}", "root": f"{a:.3g} √n", "logarithm": f"{a:.3g} {b:+.3g} ln n"}
             verdict = "best" if not behind else "as good" if behind <= CLEAR else ""
-            row += [said.get(law, f"{a:.3g} n^{b:.3f}").replace("-", "−"), float(behind), verdict]
+            row += [formulas.get(law, f"{a:.3g} n^{b:.3f}").replace("-", "−"), float(behind), verdict]
     return Table(tuple(columns), tuple(map(tuple, rows)))
 
 
-def growth(of: AttentionSlice) -> Floats:
-    """By how much AIC prefers that ‖A‖₂ grows faster than ln n, (layers, heads)."""
-    return beyond_logarithm(of.of_heads("norm_spectral_aic"), of.of_heads("norm_spectral_exponent"))
+def growth(attention: AttentionSlice) -> Floats:
+    """AIC in favour of ‖A‖₂ growing faster than ln n, (layers, heads)."""
+    return beyond_logarithm(attention.of_heads("norm_spectral_aic"), attention.of_heads("norm_spectral_exponent"))
 
 
-def growth_sentence(of: AttentionSlice, head: tuple[int, int]) -> str:
-    """Whether S2's O(ln n) holds for a head, with the numbers."""
-    if not of.has("norm_spectral_aic") or np.isnan(of.of_heads("norm_spectral_aic")[head]).any():
+def growth_sentence(attention: AttentionSlice, head: tuple[int, int]) -> str:
+    """Whether O(ln n) of S2 eq. 4 holds for a head, with the numbers."""
+    if not attention.has("norm_spectral_aic") or np.isnan(attention.of_heads("norm_spectral_aic")[head]).any():
         return ""
-    beyond = float(growth(of)[head])
-    exponent, error = (float(of.of_heads(f"norm_spectral_exponent{end}")[head]) for end in ("", "_se"))
+    beyond = float(growth(attention)[head])
+    exponent, error = (float(attention.of_heads(f"norm_spectral_exponent{end}")[head]) for end in ("", "_se"))
     kind = "faster than ln n" if beyond > CLEAR else "no faster than ln n" if beyond < -CLEAR else ""
-    said = f"By AIC ‖A‖₂ grows {kind}" if kind else "AIC does not tell whether ‖A‖₂ grows faster than ln n"
-    return f"{said} (by {abs(beyond):.1f}); ‖A‖₂ ∝ n^b with b = {exponent:.2f} ± {error:.2f}.".replace("-", "−")
+    verdict = f"By AIC ‖A‖₂ grows {kind}" if kind else "AIC does not tell whether ‖A‖₂ grows faster than ln n"
+    return f"{verdict} (by {abs(beyond):.1f}); ‖A‖₂ ∝ n^b with b = {exponent:.2f} ± {error:.2f}.".replace("-", "−")
 
 
 class LawOptions(Options):
@@ -141,18 +146,18 @@ class LawOptions(Options):
 
 
 def laws(dataset: "xr.Dataset", selection: Selection, options: LawOptions) -> Figure:
-    """Layers × heads: which law of n each head follows, which are sinks; beside it how fast or how near the bound."""
-    of = AttentionSlice.of(dataset, selection)
-    if not of.has(f"norm_{options.norm}_aic"):
-        if of.has("norm_spectral"):
+    """The law of n that each head follows, with sink heads; beside it a map of growth, bound or sink weight."""
+    attention = AttentionSlice.of(dataset, selection)
+    if not attention.has(f"norm_{options.norm}_aic"):
+        if attention.has("norm_spectral"):
             return Figure(empty="Fewer than four lengths: no law is fitted. Ask for more lengths in a new run.")
-        return Figure(empty=of.missing("norm_spectral", WHAT, "length_samples"))
-    aic = of.of_heads(f"norm_{options.norm}_aic")
-    there = np.isfinite(aic).all(-1)
-    best = np.where(there, np.where(np.isfinite(aic), aic, np.inf).argmin(-1), -1)
+        return Figure(empty=attention.missing("norm_spectral", MISSING_NORMS, "length_samples"))
+    aic = attention.of_heads(f"norm_{options.norm}_aic")
+    fitted = np.isfinite(aic).all(-1)
+    best = np.where(fitted, np.where(np.isfinite(aic), aic, np.inf).argmin(-1), -1)
     ordered = np.sort(aic, -1)
-    clear = there & (ordered[..., 1] - ordered[..., 0] > CLEAR)
-    sinks = of.mean("sink") >= SINK
+    clear = fitted & (ordered[..., 1] - ordered[..., 0] > CLEAR)
+    sinks = attention.mean("sink") >= SINK
     marks: list[Mark] = []
     for at, law in enumerate(LAWS):
         text, color = LAW[law]
@@ -160,30 +165,30 @@ def laws(dataset: "xr.Dataset", selection: Selection, options: LawOptions) -> Fi
             layer, head = np.nonzero((best == at) & (clear == sure))
             if len(layer):
                 places = list(zip(layer.tolist(), head.tolist(), strict=True))
-                hover = tuple(_hover(of, options.norm, place) for place in places)
-                picks = tuple(of.pick(place) for place in places)
+                hover = tuple(_hover(attention, options.norm, place) for place in places)
+                picks = tuple(attention.pick(place) for place in places)
                 marks.append(Points(layer * 1.0, head * 1.0, label, color, 15, "s", sure, picks=picks, hover=hover))
     layer, head = np.nonzero(sinks)
     if len(layer):
         marks.append(Points(layer * 1.0, head * 1.0, "sink head", "ink", 24, filled=False))
-    chosen = of.head(selection)
+    chosen = attention.head(selection)
     marks.append(Points(np.array([chosen[0]]), np.array([chosen[1]]), "selected", "accent", 30, "s", filled=False))
-    x, y = number_axis("layer", of.layers), number_axis("head", of.heads, inverted=True)
+    x, y = number_axis("layer", attention.layers), number_axis("head", attention.heads, inverted=True)
     left = Panel(x, y, tuple(marks), title=f"best law of {NORMS[options.norm]}")
-    right = Panel(x, y, (_map(of, options, chosen),), title=_name(options))
-    title = f"{of.label}: how {NORMS[options.norm]} grows with the number of tokens, by AIC"
+    right = Panel(x, y, (_map(attention, options, chosen),), title=_name(options))
+    title = f"{attention.label}: how {NORMS[options.norm]} grows with the number of tokens, by AIC"
     sink = f"{int(sinks.sum())} sink heads: half or more of the weight is on the first token"
     filled = f"filled: better than every other law by more than {CLEAR:.0f}"
-    table = _counts(of, options.norm, best, clear, sinks)
-    said = _claim(of) if options.norm == "spectral" else ""
-    return Figure(((left, right),), title=title, note=of.caveats(said, filled, sink), table=table)
+    table = _counts(attention, options.norm, best, clear, sinks)
+    claim = _claim(attention) if options.norm == "spectral" else ""
+    return Figure(((left, right),), title=title, note=attention.caveats(claim, filled, sink), table=table)
 
 
-def _hover(of: AttentionSlice, norm: str, head: tuple[int, int]) -> str:
-    aic = of.of_heads(f"norm_{norm}_aic")[head]
+def _hover(attention: AttentionSlice, norm: str, head: tuple[int, int]) -> str:
+    aic = attention.of_heads(f"norm_{norm}_aic")[head]
     order = np.argsort(aic)
     behind = aic[order[1]] - aic[order[0]]
-    exponent = of.of_heads(f"norm_{norm}_exponent")[head]
+    exponent = attention.of_heads(f"norm_{norm}_exponent")[head]
     return (
         f"layer {head[0]}, head {head[1]}: {LAW[LAWS[order[0]]][0]}, AIC {behind:.1f} better than "
         f"{LAW[LAWS[order[1]]][0]}; exponent {exponent:.2f}"
@@ -191,24 +196,22 @@ def _hover(of: AttentionSlice, norm: str, head: tuple[int, int]) -> str:
 
 
 def _name(options: LawOptions) -> str:
-    norm = NORMS[options.norm]
-    return {
-        "exponent": f"exponent of {norm} ∝ n^b",
-        "of_bound": "‖A‖₂/√n at the longest length",
-        "sink": "weight on the first token",
-        "beyond": "‖A‖₂: AIC for faster than ln n",
-    }[options.colour]
+    if options.colour == "beyond":
+        return f"{NORMS['spectral']}: AIC for faster than ln n"
+    return VARIABLES[_variable(options)].label
 
 
-def _map(of: AttentionSlice, options: LawOptions, chosen: tuple[int, int]) -> Image:
-    values = {
-        "exponent": lambda: of.of_heads(f"norm_{options.norm}_exponent"),
-        "of_bound": lambda: of.of_heads("norm_spectral_of_bound"),
-        "sink": lambda: of.mean("sink"),
-        "beyond": lambda: growth(of),
-    }[options.colour]()
-    picks = tuple(tuple(Pick(of.model, i, h) for i in range(of.layers)) for h in range(of.heads))
-    edges = (np.arange(of.layers + 1) - 0.5, np.arange(of.heads + 1) - 0.5)
+def _variable(options: LawOptions) -> str:
+    """The variable that is drawn beside the laws."""
+    return {"exponent": f"norm_{options.norm}_exponent", "of_bound": "norm_spectral_of_bound"}.get(
+        options.colour, options.colour
+    )
+
+
+def _map(attention: AttentionSlice, options: LawOptions, chosen: tuple[int, int]) -> Image:
+    values = growth(attention) if options.colour == "beyond" else attention.mean(_variable(options))
+    picks = tuple(tuple(Pick(attention.model, i, h) for i in range(attention.layers)) for h in range(attention.heads))
+    edges = (np.arange(attention.layers + 1) - 0.5, np.arange(attention.heads + 1) - 0.5)
     signed = options.colour in ("exponent", "beyond")
     most = float(np.nanmax(np.abs(values)))
     return Image(
@@ -217,9 +220,9 @@ def _map(of: AttentionSlice, options: LawOptions, chosen: tuple[int, int]) -> Im
     )  # fmt: skip
 
 
-def _counts(of: AttentionSlice, norm: str, best: np.ndarray, clear: np.ndarray, sinks: np.ndarray) -> Table:
+def _counts(attention: AttentionSlice, norm: str, best: np.ndarray, clear: np.ndarray, sinks: np.ndarray) -> Table:
     """How many heads follow which law."""
-    exponent = of.of_heads(f"norm_{norm}_exponent")
+    exponent = attention.of_heads(f"norm_{norm}_exponent")
     rows: list[tuple[Cell, ...]] = []
     for at, law in enumerate(LAWS):
         mine = best == at
@@ -228,9 +231,9 @@ def _counts(of: AttentionSlice, norm: str, best: np.ndarray, clear: np.ndarray, 
     return Table(("law", "best for heads", "clearly", "of these sinks", "median exponent"), tuple(rows))
 
 
-def _claim(of: AttentionSlice) -> str:
-    """What becomes of S2's O(ln n)."""
-    beyond, exponent = growth(of), of.of_heads("norm_spectral_exponent")
+def _claim(attention: AttentionSlice) -> str:
+    """Counts of heads for and against O(ln n) of S2 eq. 4."""
+    beyond, exponent = growth(attention), attention.of_heads("norm_spectral_exponent")
     parts = []
     for label, mine in (
         (cited("grow no faster than ln n, as S2 eq. 4 says"), beyond < -CLEAR),

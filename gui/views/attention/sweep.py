@@ -1,4 +1,4 @@
-"""What a head keeps when its smallest weights are taken away: S2's figures 4 and 5 on real matrices."""
+"""Statistics of a head while its smallest weights are removed: S2 figs. 4 and 5 on real matrices."""
 
 from typing import TYPE_CHECKING, Literal
 
@@ -26,22 +26,22 @@ class SweepOptions(Options):
 
 def sweep(dataset: "xr.Dataset", selection: Selection, options: SweepOptions) -> Figure:
     """Expressivity and margin with their crossing, effective ranks, ‖A‖₂ and the output error against sparsity."""
-    of = AttentionSlice.of(dataset, selection)
-    head = of.head(selection)
-    if not of.has("sweep_erank"):
-        return Figure(empty=of.missing("sweep_erank", "thinned matrices", "sweep_samples"))
+    attention = AttentionSlice.of(dataset, selection)
+    head = attention.head(selection)
+    if not attention.has("sweep_erank"):
+        return Figure(empty=attention.missing("sweep_erank", "thinned matrices", "sweep_samples"))
     every = options.of == "all heads"
-    dose = of.array("dose")
-    twin = of.twin if options.twin else None
-    found = {name: _curves(of, name, head, every) for name in NAMES}
-    if not np.isfinite(found["expressivity"][1]).any():
+    dose = attention.array("dose")
+    twin = attention.twin if options.twin else None
+    curves = {name: _curves(attention, name, head, every) for name in NAMES}
+    if not np.isfinite(curves["expressivity"][1]).any():
         return Figure(empty=f"Layer {head[0]} has no attention matrices. Choose another layer.")
     others = {name: _curves(twin, name, head, every)[1] for name in NAMES} if twin is not None else {}
-    crossings = of.of_heads("sweep_crossing")
+    crossings = attention.of_heads("sweep_crossing")
     at = float(np.nanmedian(crossings)) if every and np.isfinite(crossings).any() else float(crossings[head])
     balance: list[Mark] = []
     for name, label, color in (("expressivity", "expressivity, erank/T", "c1"), ("margin", "margin, 2 − ‖A‖₂", "c2")):
-        low, middle, high = found[name]
+        low, middle, high = curves[name]
         balance += [Band(dose, low, high, "", color, 0.18), Line(dose, middle, label, color, 2, markers=True)]
         if others:
             balance.append(Line(dose, others[name], "random-init twin", color, dash=True))
@@ -56,7 +56,7 @@ def sweep(dataset: "xr.Dataset", selection: Selection, options: SweepOptions) ->
     ):
         marks: list[Mark] = []
         for name, text, color in drawn:
-            low, middle, high = found[name]
+            low, middle, high = curves[name]
             marks += [Band(dose, low, high, "", color, 0.18), Line(dose, middle, text, color, 2, markers=True)]
             if others:
                 marks.append(Line(dose, others[name], "random-init twin", color, dash=True))
@@ -64,16 +64,16 @@ def sweep(dataset: "xr.Dataset", selection: Selection, options: SweepOptions) ->
     over = "median over heads, with their middle 90 %" if every else "mean over samples ± their standard deviation"
     crosses = int(np.isfinite(crossings).sum())
     where = f"expressivity and margin cross at {at:.2f}" if np.isfinite(at) else "expressivity and margin do not cross"
-    note = of.caveats(where, f"they cross in {crosses} of {crossings.size} heads", over)
+    note = attention.caveats(where, f"they cross in {crosses} of {crossings.size} heads", over)
     what = "every head" if every else f"layer {head[0]}, head {head[1]}"
-    title = f"{of.label}: the smallest weights taken away, {what}"
+    title = f"{attention.label}: the smallest weights taken away, {what}"
     return Figure((tuple(panels),), title=title, note=note)
 
 
-def _curves(of: AttentionSlice, name: str, head: tuple[int, int], every: bool) -> Floats:
+def _curves(attention: AttentionSlice, name: str, head: tuple[int, int], every: bool) -> Floats:
     """Low, middle and high at every dose."""
-    values = of.of_heads(f"sweep_{name}")
+    values = attention.of_heads(f"sweep_{name}")
     if every:
         return quantiles(values.reshape(-1, values.shape[-1]))
-    spread = of.of_heads(f"sweep_{'spectral_norm' if name == 'margin' else name}_std")[head]
+    spread = attention.of_heads(f"sweep_{'spectral_norm' if name == 'margin' else name}_std")[head]
     return np.array([values[head] - spread, values[head], values[head] + spread])

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 OFF = 0.1
-"""A closed form that is off by more than this share of the exact value is called wrong."""
+"""Relative error from which a closed form is called wrong."""
 LENGTHS = (16, 32, 64, 128)
-"""Sizes of the random matrices that are drawn; larger ones take too long while a slider moves."""
+"""Sizes of the random matrices; larger ones are too slow while a slider moves."""
 MEASURED = "this head, measured"
 
 
@@ -34,11 +34,11 @@ class SpectrumOptions(Options):
 
 def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptions) -> Figure:
     """S2 fig. 2: σᵢ = i^−α and its effective rank: the exact sum, the closed form of S2, its text, the measured."""
-    of = AttentionSlice.of(dataset, selection)
+    attention = AttentionSlice.of(dataset, selection)
     alpha, n = options.alpha, options.n
     rank = np.arange(1, n + 1, dtype=float)
     marks: list[Mark] = [Line(rank, theory.power_law(n, alpha), f"i^−{alpha:g}", "law", 2)]
-    sigma = _sigma(of, selection)
+    sigma = _sigma(attention, selection)
     if len(sigma):
         marks.append(Line(np.arange(1, len(sigma) + 1.0), sigma / sigma[0], MEASURED, "data", 2))
     y = Axis("σᵢ/σ₁", log=True, limits=(float(min(theory.power_law(n, alpha)[-1], 1e-2)) / 2, 1.6))
@@ -59,8 +59,8 @@ def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptio
         curves.append(Points(np.array([len(sigma)]), np.array([measured]), MEASURED, "data", 10))
     axis = Axis("(Σσ)²/Σσ²", log=True, limits=(0.8, 700))
     right = Panel(Axis("n", log=True), axis, tuple(curves), title="r_eff ≈ ((2α − 1)/(2α)) n^((2α − 1)/α)")
-    title = f"Theory: a power law with α = {alpha:g}, n = {n}; {_head(of, selection)} beside it"
-    table = _closed_forms(of, selection, alpha, n, measured)
+    title = f"Theory: a power law with α = {alpha:g}, n = {n}; {_head(attention, selection)} beside it"
+    table = _closed_forms(attention, selection, alpha, n, measured)
     where = "" if alpha > 0.5 else cited("the closed form (S2 eq. 3) is for α > ½ only")
     note = "  ·  ".join(filter(None, (where, "red: what mathematics contradicts")))
     return Figure(((left, right),), title=title, note=note, table=table)
@@ -70,11 +70,11 @@ def _each(function: Any, sizes: np.ndarray, alpha: float) -> Floats:
     return np.array([function(int(n), alpha) for n in sizes])
 
 
-def _sigma(of: AttentionSlice, selection: Selection) -> Floats:
-    """The singular values of the selected head and sample; nothing where they are not there."""
-    if "singular_values" not in of.dataset:
+def _sigma(attention: AttentionSlice, selection: Selection) -> Floats:
+    """The singular values of the selected head and sample; empty where absent."""
+    if "singular_values" not in attention.dataset:
         return np.zeros(0)
-    values = of.spectra("singular_values", of.head(selection))[of.sample(selection)].astype(float)
+    values = attention.spectra("singular_values", attention.head(selection))[attention.sample(selection)].astype(float)
     return values[np.isfinite(values)]
 
 
@@ -82,17 +82,17 @@ def _effective(sigma: Floats) -> float:
     return float(sigma.sum() ** 2 / np.square(sigma).sum()) if len(sigma) else float("nan")
 
 
-def _head(of: AttentionSlice, selection: Selection) -> str:
-    layer, head = of.head(selection)
-    return f"{of.label}, layer {layer}, head {head}"
+def _head(attention: AttentionSlice, selection: Selection) -> str:
+    layer, head = attention.head(selection)
+    return f"{attention.label}, layer {layer}, head {head}"
 
 
-def _closed_forms(of: AttentionSlice, selection: Selection, alpha: float, n: int, measured: float) -> Table:
-    """What S2 writes, what is exact, and what the head has; a measured value is of the head's own size."""
+def _closed_forms(attention: AttentionSlice, selection: Selection, alpha: float, n: int, measured: float) -> Table:
+    """Claims of S2, exact values, and values of the selected head at its own size."""
     exact, claimed = theory.effective_rank(n, alpha), theory.claimed_effective_rank(n, alpha)
-    head, sample = of.head(selection), of.sample(selection)
+    head, sample = attention.head(selection), attention.sample(selection)
     own = {
-        name: float(of.sampled(name)[head][sample]) if name in of.dataset else float("nan")
+        name: float(attention.sampled(name)[head][sample]) if name in attention.dataset else float("nan")
         for name in ("erank", "exp_entropy")
     }
     rows: list[tuple[Cell, ...]] = [
@@ -129,9 +129,9 @@ class SparsityOptions(Options):
 
 def sparsity(dataset: "xr.Dataset", selection: Selection, options: SparsityOptions) -> Figure:
     """S2 figs 3 to 5 from formulas and random matrices, beside what was measured of the selected head."""
-    of = AttentionSlice.of(dataset, selection)
+    attention = AttentionSlice.of(dataset, selection)
     draw = {"norms": _norms, "matrix": _matrix, "balance": _balance}[options.figure]
-    return draw(of, selection, options)
+    return draw(attention, selection, options)
 
 
 @lru_cache(maxsize=64)
@@ -141,7 +141,7 @@ def _random(n: int, share: float) -> tuple[Floats, Floats]:
     return matrix, np.linalg.svd(matrix, compute_uv=False)
 
 
-def _norms(of: AttentionSlice, selection: Selection, options: SparsityOptions) -> Figure:
+def _norms(attention: AttentionSlice, selection: Selection, options: SparsityOptions) -> Figure:
     s = options.sparsity
     sizes = np.unique(np.geomspace(8, 512, 40).round()).astype(int)
     expected = np.array([theory.random_norms(int(n), s) for n in sizes])
@@ -157,27 +157,27 @@ def _norms(of: AttentionSlice, selection: Selection, options: SparsityOptions) -
             Line(sizes, expected[:, at], "expected of random rows", "law", 2),
             Points(np.array(LENGTHS, float), drawn[:, at], "random rows, drawn", "law", 8),
         ]
-        if of.has(stored):
-            values = of.of_heads(stored)[of.head(selection)]
+        if attention.has(stored):
+            values = attention.of_heads(stored)[attention.head(selection)]
             counts = np.isfinite(values).sum(0)
             mean = np.where(counts > 0, np.nansum(values, 0) / np.maximum(counts, 1), np.nan)
-            marks.append(Line(of.array("length").astype(float), mean, MEASURED, "data", 2, markers=True))
+            marks.append(Line(attention.array("length").astype(float), mean, MEASURED, "data", 2, markers=True))
         y = Axis(norm, log=True, limits=(0.8, 26.0))
         panels.append(Panel(Axis("tokens n", log=True), y, tuple(marks), title=cited(f"{norm}: {claim} by S2 eq. 4")))
     kept = "‖A‖_F = √(2n/(k + 1)) with k of n weights kept: of a fixed share it does not grow"
     note = cited(f"{kept}  ·  1 ≤ ‖A‖₂ ≤ ‖A‖_F ≤ √n is exact; the laws of S2 eq. 4 start at the first point")
-    title = f"Theory: norms of random attention with {s:.0%} zeros; {_head(of, selection)} beside it"
+    title = f"Theory: norms of random attention with {s:.0%} zeros; {_head(attention, selection)} beside it"
     return Figure((tuple(panels),), title=title, note=note)
 
 
-def _matrix(of: AttentionSlice, selection: Selection, options: SparsityOptions) -> Figure:
+def _matrix(attention: AttentionSlice, selection: Selection, options: SparsityOptions) -> Figure:
     n, s = min(options.n, LENGTHS[-1]), options.sparsity
     matrix, sigma = _random(n, s)
     edges = np.arange(n + 1) - 0.5
     image = Image(np.where(matrix > 0, matrix, np.nan), edges, edges, "weight", limits=(0.0, float(matrix.max())))
     left = Panel(Axis("key"), Axis("query", inverted=True), (image,), title=f"random rows, {s:.0%} zeros")
     marks: list[Mark] = [Line(np.arange(1, n + 1.0), sigma, "random rows", "law", 2, markers=True)]
-    measured = _sigma(of, selection)
+    measured = _sigma(attention, selection)
     if len(measured):
         marks.append(Line(np.arange(1, len(measured) + 1.0), measured, f"{MEASURED}, whole", "data", 2))
     right = Panel(Axis("rank i"), Axis("σᵢ"), tuple(marks), title="singular values")
@@ -185,7 +185,7 @@ def _matrix(of: AttentionSlice, selection: Selection, options: SparsityOptions) 
     entropy = float(-(weights * np.log(weights)).sum() / n)
     share = sigma / sigma.sum()
     erank = float(np.exp(-(share[share > 0] * np.log(share[share > 0])).sum()))
-    dose, own = _at_dose(of, selection, s)
+    dose, own = _at_dose(attention, selection, s)
     rows: tuple[tuple[Cell, ...], ...] = (
         ("effective rank, exp of the entropy of σ/Σσ", erank, own("erank")),
         (cited("(Σσ)²/Σσ², the effective rank of S2 eq. 3"), _effective(sigma), own("r_l1l2")),
@@ -194,21 +194,21 @@ def _matrix(of: AttentionSlice, selection: Selection, options: SparsityOptions) 
         ("‖A‖₂ expected", theory.random_norms(n, s)[1], float("nan")),
     )
     head = f"this head, {dose:.0%} taken away" if np.isfinite(dose) else "this head"
-    title = f"Theory: {n} × {n} random attention with {s:.0%} zeros; {_head(of, selection)} beside it"
+    title = f"Theory: {n} × {n} random attention with {s:.0%} zeros; {_head(attention, selection)} beside it"
     note = cited("Effective rank ≈ exp(H) (S2 eq. 5) does not follow: entropy is of rows, rank is between rows")
     return Figure(((left, right),), title=title, note=note, table=Table(("", "random rows", head), rows))
 
 
-def _at_dose(of: AttentionSlice, selection: Selection, share: float) -> tuple[float, Any]:
-    """The measured sparsity that is nearest to `share`, and a function that looks up a statistic there."""
-    if not of.has("sweep_erank"):
+def _at_dose(attention: AttentionSlice, selection: Selection, share: float) -> tuple[float, Any]:
+    """The measured sparsity nearest to `share`, and a look-up of statistics at it."""
+    if not attention.has("sweep_erank"):
         return float("nan"), lambda _: float("nan")
-    doses = of.array("dose")
-    at, head = int(np.argmin(np.abs(doses - share))), of.head(selection)
-    return float(doses[at]), lambda name: float(of.of_heads(f"sweep_{name}")[head][at])
+    doses = attention.array("dose")
+    at, head = int(np.argmin(np.abs(doses - share))), attention.head(selection)
+    return float(doses[at]), lambda name: float(attention.of_heads(f"sweep_{name}")[head][at])
 
 
-def _balance(of: AttentionSlice, selection: Selection, options: SparsityOptions) -> Figure:
+def _balance(attention: AttentionSlice, selection: Selection, options: SparsityOptions) -> Figure:
     n, kappa, d = options.n, options.kappa, options.d_model
     s = np.linspace(0, 0.99, 100)
     expressive = np.array([theory.expressivity(n, share, kappa, d) for share in s])
@@ -222,21 +222,28 @@ def _balance(of: AttentionSlice, selection: Selection, options: SparsityOptions)
     if np.isfinite(at):
         marks.append(Rule("x", at, f"they cross at {at:.2f}", "c4"))
     crossing = float("nan")
-    if of.has("sweep_erank"):
-        dose, head = of.array("dose"), of.head(selection)
-        crossing = float(of.of_heads("sweep_crossing")[head])
+    if attention.has("sweep_erank"):
+        dose, head = attention.array("dose"), attention.head(selection)
+        crossing = float(attention.of_heads("sweep_crossing")[head])
         for name, label, color in (("expressivity", "erank/T", "c1"), ("margin", "2 − ‖A‖₂", "c2")):
-            y = of.of_heads(f"sweep_{name}")[head]
+            y = attention.of_heads(f"sweep_{name}")[head]
             marks.append(Line(dose, y, f"{label}, {MEASURED}", color, 1.5, dash=True, markers=True))
         if np.isfinite(crossing):
             marks.append(Rule("x", crossing, f"measured: they cross at {crossing:.2f}", "data"))
     limits = (-1.5, 1.15)
     panel = Panel(Axis("sparsity s", limits=(-0.02, 1.02)), Axis("share; distance", limits=limits), tuple(marks))
     met = f"at {at:.2f}" if np.isfinite(at) else "nowhere"
-    own = f"at {crossing:.2f}" if np.isfinite(crossing) else "nowhere" if of.has("sweep_erank") else "(not measured)"
+    own = (
+        f"at {crossing:.2f}"
+        if np.isfinite(crossing)
+        else "nowhere"
+        if attention.has("sweep_erank")
+        else "(not measured)"
+    )
     title = f"Theory: expressivity against stability, κ = {kappa:g}, d = {d}, n = {n}"
     note = cited(
-        f"the formulas cross {met}, {_head(of, selection)} {own}  ·  expressivity = exp of the entropy of σ/Σσ over n, "
-        "σ falling from 1 to 1/κ by equal factors in min(kept, d) modes: S2 eq. 6 names no formula, this one is ours"
+        f"the formulas cross {met}, {_head(attention, selection)} {own}  ·  "
+        "expressivity = exp of the entropy of σ/Σσ over n, σ falling from 1 to 1/κ by equal factors in "
+        "min(kept, d) modes: S2 eq. 6 names no formula, this one is ours"
     )
     return Figure(((panel,),), title=title, note=note)

@@ -35,9 +35,9 @@ class RelaxOptions(Options):
 
 def relaxation(dataset: "xr.Dataset", selection: Selection, options: RelaxOptions) -> Figure:
     """λᵢ(t) = λᵢ(∞)(1 − e^(−t/τᵢ)) + λᵢ(0) e^(−t/τᵢ): from a uniform disk to the measured eigenvalues of the head."""
-    of = AttentionSlice.of(dataset, selection)
-    layer, head = of.head(selection)
-    values = of.spectra("eigenvalues", (layer, head))[of.sample(selection)]
+    attention = AttentionSlice.of(dataset, selection)
+    layer, head = attention.head(selection)
+    values = attention.spectra("eigenvalues", (layer, head))[attention.sample(selection)]
     final = values[np.isfinite(values)].astype(complex)
     if not len(final):
         return Figure(empty=NOTHING)
@@ -60,12 +60,14 @@ def relaxation(dataset: "xr.Dataset", selection: Selection, options: RelaxOption
         size = np.abs(relaxed(initial[i], final[i], tau[i], times))
         curves.append(Line(times, size, f"|λ{chr(0x2081 + i)}|", f"c{i}", 1.6))
     right = Panel(Axis("t/τ₁"), Axis("|λᵢ(t)|"), tuple(curves), title="λᵢ(∞)(1 − e^(−t/τᵢ)) + λᵢ(0) e^(−t/τᵢ)")
-    said = "  ·  ".join(f"{label}: {_concentration(v):.3g}" for label, v in (("λ(t)", now), ("this head", final)))
-    note = (
-        f"concentration |λ₁|²/Σ|λ|² of {said}  ·  λ(0) is drawn evenly from the disk; what training really does is in "
-        "the views over training, of runs with several checkpoints"
+    concentrations = "  ·  ".join(
+        f"{label}: {_concentration(v):.3g}" for label, v in (("λ(t)", now), ("this head", final))
     )
-    title = f"Theory: eigenvalues in training, relaxing to {of.label}, layer {layer}, head {head}"
+    note = (
+        f"concentration |λ₁|²/Σ|λ|² of {concentrations}  ·  λ(0) is drawn evenly from the disk; what training "
+        "really does is in the views over training, of runs with several checkpoints"
+    )
+    title = f"Theory: eigenvalues in training, relaxing to {attention.label}, layer {layer}, head {head}"
     return Figure(((left, right),), title=title, note=note)
 
 

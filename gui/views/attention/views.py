@@ -1,8 +1,7 @@
 """The views of the `attention` analysis, in the order of their tabs."""
 
 from gui.views import claims
-from gui.views.attention import matrix as one
-from gui.views.attention import scaling, statistics, sweep, theory, training
+from gui.views.attention import matrix, scaling, statistics, sweep, theory, training
 from gui.views.attention.data import NAME
 from gui.views.attention.inspection import inspect_head
 from gui.views.base import View
@@ -10,9 +9,9 @@ from gui.views.base import View
 INSPECT = inspect_head
 NAVIGATOR = View("navigator", "Navigator", NAME, NAME, statistics.NavigatorOptions, statistics.navigator)
 VIEWS: tuple[View, ...] = (
-    View("matrix", "Matrix", NAME, NAME, one.MatrixOptions, one.matrix),
-    View("eigenvalues", "Eigenvalues", NAME, NAME, one.EigenOptions, one.eigenvalues),
-    View("singular", "Singular values", NAME, NAME, one.SingularOptions, one.singular),
+    View("matrix", "Matrix", NAME, NAME, matrix.MatrixOptions, matrix.matrix),
+    View("eigenvalues", "Eigenvalues", NAME, NAME, matrix.EigenOptions, matrix.eigenvalues),
+    View("singular", "Singular values", NAME, NAME, matrix.SingularOptions, matrix.singular),
     View("layers", "By layer", NAME, NAME, statistics.LayerOptions, statistics.by_layer),
     View("samples", "By sample", NAME, NAME, statistics.SampleOptions, statistics.by_sample),
     View("relation", "Relations", NAME, NAME, statistics.RelationOptions, statistics.relation),

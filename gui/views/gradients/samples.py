@@ -1,4 +1,4 @@
-"""The loss of every sequence, whose gradient is one row of the spectrum, with the texts in a table."""
+"""The loss of every sequence, with a table of texts."""
 
 from typing import TYPE_CHECKING
 
@@ -21,10 +21,10 @@ class SampleOptions(Options):
 
 
 def losses(dataset: "xr.Dataset", selection: Selection, options: SampleOptions) -> Figure:
-    """Loss of every sequence under all conditions; below, the texts that the selected model predicts worst."""
+    """Loss of every sequence under all conditions, and a table of the texts that the selected model predicts worst."""
     fitted = PowerLawSlice.of(dataset, selection)
     if not np.isfinite(dataset["loss"].values).any():
-        return Figure(empty="No sequence has been measured yet: its loss is drawn as soon as it is.")
+        return Figure(empty="No sequence has been measured yet: losses are drawn as they arrive.")
     marks: list[Mark] = []
     x = np.arange(dataset.sizes["sample"], dtype=float)
     shown = fitted.conditions
@@ -33,21 +33,21 @@ def losses(dataset: "xr.Dataset", selection: Selection, options: SampleOptions) 
         picks = tuple(Pick(model=condition.models[0], sample=i) for i in range(len(values)))
         marks.append(Points(x, values, condition.label, fitted.colors[condition.label], 6, picks=picks))
     sample = min(selection.sample, len(x) - 1)
-    table, at = None, fitted.current
-    if at is not None:
-        model = fitted.model if fitted.model in at.models else at.models[0]
-        own = dataset["loss"].values[model, at.at]
+    table, current = None, fitted.current
+    if current is not None:
+        model = fitted.model if fitted.model in current.models else current.models[0]
+        own = dataset["loss"].values[model, current.at]
         order = [i for i in np.argsort(-own) if np.isfinite(own[i])][: options.rows]
-        texts = dataset["sample_text"].values[model, at.at]
+        texts = dataset["sample_text"].values[model, current.at]
         rows: tuple[tuple[Cell, ...], ...] = tuple((int(i), float(own[i]), quote(str(texts[i]))) for i in order)
         picks = tuple(Pick(sample=int(i)) for i in order)
         table = Table(("sequence", "loss", "text"), rows, picks=picks)
         if np.isfinite(own[sample]):
             marks.append(Points(x[[sample]], own[[sample]], "selected", "ink", 14, filled=False))
-    panel = Panel(Axis("sequence"), Axis("loss (nats a token)"), tuple(marks))
+    panel = Panel(Axis("sequence"), Axis(fitted.variables["loss"].label), tuple(marks))
     seeds = max((len(c.models) for c in shown), default=1)
     note = "Several seeds: the first one’s sequences" if seeds > 1 else ""
-    title = "Loss of every sequence" + (f"; largest losses of {at.label}" if at else "")
+    title = "Loss of every sequence" + (f"; largest losses of {current.label}" if current else "")
     return Figure(((panel,),), title=title, note=fitted.caveats(note), table=table)
 
 

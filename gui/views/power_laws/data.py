@@ -1,4 +1,4 @@
-"""Spectra with power laws along rank, of activations or of gradients: slices that their views share."""
+"""Slices of spectra with power laws along rank, of activations or gradients."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.analyses.conditions import Condition, conditions
+from engine.analyses.registry import variables_of
+from engine.analyses.variables import Variable
 from engine.spectra import power_law
 from engine.spectra.power_law import RankFit
 from gui.plots.figure import Axis, Floats
@@ -17,25 +19,10 @@ if TYPE_CHECKING:
     import xarray as xr
 
 NOTHING = "No spectrum has arrived yet: the first ones are drawn as soon as they are computed."
-ALPHA = "α (slope along rank)"
 PLAIN = ("c0", "c1", "c2", "c4", "c5", "c6", "c7")
-"""Colours of conditions; c3 is too near to the twins'."""
+"""Colours of conditions, without c3, which is too close to that of twins."""
 
 
-@dataclass(frozen=True)
-class Kind:
-    """How an analysis names its spectra; the power law is always that of λ = spectrum ** `power`."""
-
-    spectrum: str
-    power: int
-    symbol: str
-    what: str
-
-
-KINDS = {
-    "activations": Kind("eigenvalues", 1, "λ", "eigenvalues of the activation covariance"),
-    "gradients": Kind("singular_values", 2, "σ", "singular values of the per-sequence gradients"),
-}
 SITES = {
     "embedding": "embedding",
     "ln1": "norm 1",
@@ -70,13 +57,24 @@ class PowerLawSlice(ModelSlice):
         return cls(dataset, model, site)
 
     @property
-    def kind(self) -> Kind:
-        return KINDS[str(self.dataset.attrs["analysis"])]
+    def variables(self) -> dict[str, Variable]:
+        """The declared variables of this analysis."""
+        return variables_of(self.header.analysis)
+
+    @cached_property
+    def spectrum(self) -> Variable:
+        """The variable that holds the spectra: λ of activations, σ of gradients."""
+        return next(v for v in self.variables.values() if v.role == "spectrum")
+
+    @property
+    def power(self) -> int:
+        """The power of the spectrum that follows the law, which is always that of λ = σ²."""
+        return 2 if self.spectrum.name == "singular_values" else 1
 
     @property
     def help(self) -> str:
-        """The help page of these spectra."""
-        return str(self.dataset.attrs["analysis"])
+        """The help page of this analysis."""
+        return self.header.analysis
 
     @cached_property
     def sites(self) -> list[str]:
@@ -85,7 +83,7 @@ class PowerLawSlice(ModelSlice):
 
     @property
     def place(self) -> str:
-        """What the spectra are of."""
+        """The selected site in plain words."""
         return self.name_of(self.site) if self.site >= 0 else "gradients"
 
     def name_of(self, site: int) -> str:
@@ -94,7 +92,7 @@ class PowerLawSlice(ModelSlice):
 
     @cached_property
     def conditions(self) -> tuple[Condition, ...]:
-        return conditions(self.dataset, self.kind.spectrum)
+        return conditions(self.dataset, self.spectrum.name)
 
     @cached_property
     def colors(self) -> dict[str, str]:
@@ -123,13 +121,13 @@ class PowerLawSlice(ModelSlice):
         return name in self.dataset and bool(np.isfinite(self.dataset[name].values).any())
 
     def at(self, condition: Condition, name: str, site: int | None = None) -> Floats:
-        """A variable of one condition at this site or another: (seed, layer, …), (seed, …) if it has no layers."""
+        """A variable of one condition at a site, this one by default: (seed, layer, …), or (seed, …) without layers."""
         values = condition.of(self.dataset[name].values)
         return values[:, self.site if site is None else site] if "site" in self.dataset[name].dims else values
 
     def spectra(self, condition: Condition, site: int | None = None, noise: bool = False) -> Floats:
-        """Spectra of all layers, (seed, layer, mode); what is no more than rounding is zero."""
-        values = self.at(condition, f"noise_{self.kind.spectrum}" if noise else self.kind.spectrum, site)
+        """Spectra of all layers, (seed, layer, mode), with zeros below the floor of rounding."""
+        values = self.at(condition, f"noise_{self.spectrum.name}" if noise else self.spectrum.name, site)
         if "floor" in self.dataset and not noise:
             values = np.where(values > self.at(condition, "floor")[..., None], values, np.where(values >= 0, 0, np.nan))
         return values
@@ -142,16 +140,17 @@ class PowerLawSlice(ModelSlice):
         UserError
             If the window holds fewer than five ranks.
         """
-        return power_law.fit(spectra**self.kind.power, start, stop)
+        return power_law.fit(spectra**self.power, start, stop)
 
     def line(self, fitted: RankFit) -> Floats:
         """The fitted spectrum at the ranks of its window."""
-        return fitted.line() ** (1 / self.kind.power)
+        return fitted.line() ** (1 / self.power)
 
     @property
     def run_window(self) -> tuple[int, int]:
-        """The window over which the run fitted."""
-        return int(self.dataset.attrs["fit_start"]), int(self.dataset.attrs["fit_stop"])
+        """First and last rank of the run's fits."""
+        settings = self.header.settings
+        return int(settings["fit_start"]), int(settings["fit_stop"])
 
     def window(self, start: int, stop: int) -> tuple[int, int]:
         """The window of a view's options, where 0 is the run's own."""
@@ -167,7 +166,7 @@ class PowerLawSlice(ModelSlice):
         return Pick(model=condition.models[0], layer=layer, site=None if chosen < 0 else chosen)
 
     def proportions(self, condition: Condition) -> str:
-        """N/d, on which any spectrum of a finite sample depends; gradients have it among their notes."""
+        """N/d, on which every spectrum of a finite sample depends; empty for gradients, whose notes give it."""
         if self.site < 0:
             return ""
         n = float(np.nanmean(self.at(condition, "positions")))
@@ -175,7 +174,7 @@ class PowerLawSlice(ModelSlice):
         return f"N/d = {n:,.0f}/{n / ratio:,.0f} = {ratio:.3g}"
 
     def caveats(self, *more: str) -> str:
-        """`more`, then what belongs under every plot."""
+        """`more`, then the notes of the run."""
         return "  ·  ".join(filter(None, (*more, self.note)))
 
 

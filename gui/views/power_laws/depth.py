@@ -1,36 +1,47 @@
-"""Exponents along depth under all conditions: means over seeds with intervals, the noise control, tests of trends."""
+"""Exponents along depth under all conditions: means over seeds, intervals, noise control, tests of trends."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from engine.analyses.conditions import Condition
 from engine.spectra.student import interval, quantile
 from engine.spectra.trends import thirds, trend, u_shape
+from engine.studies import cited
 from gui.plots.figure import Axis, Band, Cell, Figure, Floats, Line, Mark, Panel, Points, Rule, Table
 from gui.plots.selection import Selection
-from gui.views.power_laws.data import ALPHA, NOTHING, PowerLawSlice, layer_axis
+from gui.views.base import Options
+from gui.views.power_laws.data import NOTHING, PowerLawSlice, layer_axis
 
 if TYPE_CHECKING:
     import xarray as xr
 
-STATISTICS = {
-    "alpha_rank": ALPHA,
-    "r2": "R² of the power law",
-    "pr": "participation ratio (Σσ²)²/Σσ⁴",
-    "trace": "total variance, tr C",
-}
-LOG = ("trace", "pr")
+OF_SIGMA = cited("α is that of λ = σ²; S1 §2.1.2 fits σ itself, so its exponents are half of these")
 Spread = Literal["interval", "deviation"]
-SPREADS: dict[str, str] = {"interval": "95 % interval", "deviation": "standard deviation"}
+SPREADS: dict[str, Any] = {"labels": {"interval": "95 % interval", "deviation": "standard deviation"}}
+NOISE = "α of iid Gaussian noise of the same shape and trace"
 BANDS = {
     "interval": "Bands: 95 % interval of the mean over {} seeds (Student’s t)",
     "deviation": "Bands: one standard deviation over {} seeds",
 }
-OF_FIT = {
+BANDS_OF_FIT = {
     "interval": "One seed: bands are the 95 % interval of the fit itself, too narrow where a law bends, not over seeds",
     "deviation": "One seed: bands are one standard error of the fit, too narrow where a law bends, not over seeds",
 }
+
+
+class LayerOptions(Options):
+    """Options of `by_layer`; each analysis offers its own statistics."""
+
+    statistic: str = "alpha_rank"
+    noise: bool = Field(True, title="Noise", description=NOISE)
+    points: bool = Field(True, title="Seeds", description="Each seed's own value")
+    spread: Spread = Field("interval", title="Bands", description="Over seeds", json_schema_extra=SPREADS)
+
+
+class TrendOptions(Options):
+    noise: bool = Field(False, title="Noise", description=NOISE)
 
 
 def curve_marks(
@@ -41,9 +52,9 @@ def curve_marks(
     spread: Spread = "interval",
     error: Floats | None = None,
 ) -> list[Mark]:
-    """The mean over seeds by layer, its interval, and each seed's own value; `values` are (seed, layer).
+    """The mean over seeds by layer, its interval, and the values of each seed, from `values` (seed, layer).
 
-    `error` is half the width of the band in the place of that over seeds, (layer,).
+    `error` (layer,) is half the width of the band, in place of the interval over seeds.
     """
     if not np.isfinite(values).any():
         return []
@@ -76,39 +87,41 @@ def noise_marks(fitted: PowerLawSlice) -> list[Mark]:
     return marks
 
 
-def by_layer(
-    dataset: "xr.Dataset",
-    selection: Selection,
-    statistic: str = "alpha_rank",
-    noise: bool = True,
-    points: bool = True,
-    spread: Spread = "interval",
-) -> Figure:
+def by_layer(dataset: "xr.Dataset", selection: Selection, options: LayerOptions) -> Figure:
     """A statistic by layer under all conditions (S1 figs 1a, 1c, 2b)."""
     fitted = PowerLawSlice.of(dataset, selection)
-    shown = [c for c in fitted.conditions if np.isfinite(fitted.at(c, statistic)).any()]
+    statistic, spread = fitted.variables[options.statistic], options.spread
+    is_alpha = statistic.name == "alpha_rank"
+    if statistic.name not in dataset:
+        return Figure(empty=f"This run has no {statistic.long_name}: choose another statistic, or run it anew with it.")
+    shown = [c for c in fitted.conditions if np.isfinite(fitted.at(c, statistic.name)).any()]
     if not shown:
         return Figure(empty=NOTHING)
     marks: list[Mark] = [Rule("x", float(fitted.layer(selection)), "", "muted")]
-    if noise and statistic == "alpha_rank":
+    if options.noise and is_alpha:
         marks += noise_marks(fitted)
     seeds = max(len(c.models) for c in shown)
     bands = BANDS[spread].format(seeds) if seeds > 1 else "One seed: no interval over seeds"
-    of_fit = seeds == 1 and statistic == "alpha_rank"
-    if of_fit:
-        bands = OF_FIT[spread]
+    one_fit = seeds == 1 and is_alpha
+    if one_fit:
+        bands = BANDS_OF_FIT[spread]
     for condition in shown:
-        error = _fit_error(fitted, condition, spread) if of_fit else None
-        marks += curve_marks(fitted, condition, fitted.at(condition, statistic), points and not of_fit, spread, error)
-    panel = Panel(layer_axis(fitted.depth), Axis(STATISTICS[statistic], log=statistic in LOG), tuple(marks))
-    title = f"{_capital(fitted.place)}: {STATISTICS[statistic]} by layer"
-    if statistic in ("alpha_rank", "r2"):
+        error = _fit_error(fitted, condition, spread) if one_fit else None
+        values, points = fitted.at(condition, statistic.name), options.points and not one_fit
+        marks += curve_marks(fitted, condition, values, points, spread, error)
+    panel = Panel(layer_axis(fitted.depth), Axis(statistic.label, log=statistic.log), tuple(marks))
+    title = f"{_capital(fitted.place)}: {statistic.long_name} by layer"
+    if statistic.name in ("alpha_rank", "r2"):
         title += ", ranks {} to {}".format(*fitted.run_window)
-    return Figure(((panel,),), title=title, note=fitted.caveats(fitted.proportions(shown[0]), bands))
+    return Figure(
+        ((panel,),),
+        title=title,
+        note=fitted.caveats(OF_SIGMA if fitted.power == 2 else "", fitted.proportions(shown[0]), bands),
+    )
 
 
 def _fit_error(fitted: PowerLawSlice, condition: Condition, spread: Spread) -> Floats:
-    """What the fit of a single seed says of its own slope, (layer,)."""
+    """Half the width of the band around the slope of a single seed, (layer,)."""
     start, stop = fitted.run_window
     ranks = min(stop, fitted.dataset.sizes["mode"]) - start + 1
     se = fitted.at(condition, "alpha_rank_se")[0]
@@ -125,20 +138,20 @@ TREND_COLUMNS = (
 )  # fmt: skip
 
 
-def trends(dataset: "xr.Dataset", selection: Selection, noise: bool = False) -> Figure:
-    """α by layer with what the tests of rise and turn say of each condition."""
+def trends(dataset: "xr.Dataset", selection: Selection, options: TrendOptions) -> Figure:
+    """α by layer with tests of a rise and of a turn for each condition."""
     fitted = PowerLawSlice.of(dataset, selection)
-    figure = by_layer(dataset, selection, noise=noise)
+    figure = by_layer(dataset, selection, LayerOptions(noise=options.noise))
     if figure.empty:
         return figure
     rows: list[tuple[Cell, ...]] = []
     for condition in fitted.conditions:
         mean = interval(fitted.at(condition, "alpha_rank"))[1]
-        found = trend(mean)
-        turn = found.vertex if found.turn_p < 1 else float("nan")
-        shape = found.shape() if found.layers >= 5 else "too few layers"
+        test = trend(mean)
+        turn = test.vertex if test.turn_p < 1 else float("nan")
+        shape = test.shape() if test.layers >= 5 else "too few layers"
         rows.append(
-            (condition.label, shape, found.spearman, found.spearman_p, found.slope, found.turn_p, turn,
+            (condition.label, shape, test.spearman, test.spearman_p, test.slope, test.turn_p, turn,
              float(u_shape(mean)), *map(float, thirds(mean)))
         )  # fmt: skip
     note = (

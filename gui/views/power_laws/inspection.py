@@ -1,4 +1,4 @@
-"""What is selected in numbers, beside noise, and the navigator: exponents of every layer at every site."""
+"""The selected layer and site in numbers beside noise, and the navigator over all of them."""
 
 from typing import TYPE_CHECKING
 
@@ -7,6 +7,7 @@ import numpy as np
 from engine.spectra.student import interval
 from gui.plots.figure import Axis, Figure, Image, Panel
 from gui.plots.selection import Selection
+from gui.views.base import Options
 from gui.views.inspection import Inspection, Row
 from gui.views.power_laws.data import NOTHING, PowerLawSlice, layer_axis
 
@@ -14,23 +15,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
 COLUMNS = ("", "value", "noise")
-ROWS = {
-    "alpha_rank": ("α", "minus the slope of ln λ on ln rank"),
-    "alpha_rank_se": ("± α", "standard error of α"),
-    "r2": ("R²", "of the fit; noise alone has a high one too"),
-    "alpha_esd": ("α_ESD", "exponent of the density, by maximum likelihood"),
-    "ks": ("KS", "distance of that fit"),
-    "esd_p": ("p of α_ESD", "bootstrap: a small one speaks against a power law"),
-    "pr": ("PR", "participation ratio of σ²"),
-    "trace": ("tr C", "total variance"),
-}
-OF_ALL = {
-    "positions_per_dim": ("N/d", "positions over dimensions"),
-    "sequences_per_dim": ("N/p", "sequences over the weight's entries"),
-    "mean_loss": ("loss", "nats a token, in the same pass"),
-    "loss": ("loss", "nats a token, in the same pass"),
-    "perplexity": ("perplexity", "of the text, in the same pass"),
-}
+PLACES = {"model", "split", "site", "layer"}
 
 
 def inspect(dataset: "xr.Dataset", selection: Selection) -> Inspection:
@@ -38,23 +23,28 @@ def inspect(dataset: "xr.Dataset", selection: Selection) -> Inspection:
     fitted = PowerLawSlice.of(dataset, selection)
     layer = fitted.layer(selection)
     title = f"Layer {layer}" + (f", {fitted.place}" if fitted.site >= 0 else "")
+    conditions = [c for c in fitted.conditions if fitted.model in c.models]
+    subject = conditions[0].name if conditions else fitted.label
+    seeds = f", mean over {len(conditions[0].models)} seeds" if conditions and len(conditions[0].models) > 1 else ""
+    numbers = [
+        name
+        for name, variable in fitted.variables.items()
+        if name in dataset
+        and variable.role != "null"
+        and set(variable.dims) <= PLACES
+        and {"model", "split"} <= set(variable.dims)
+    ]
     rows: list[Row] = []
-    for condition in [c for c in fitted.conditions if fitted.model in c.models]:
+    for condition in conditions:
         part = f" ({condition.split})" if condition.split else ""
-        for name, (symbol, meaning) in ROWS.items():
-            if name in dataset:
-                value = _mean(fitted.at(condition, name)[:, layer])
-                null = _mean(fitted.at(condition, "noise_alpha_rank")[:, layer]) if name == "alpha_rank" else np.nan
-                rows.append(Row(symbol + part, meaning, value, null))
-        for name, (symbol, meaning) in OF_ALL.items():
-            if name in dataset and "sample" not in dataset[name].dims:
-                values = fitted.at(condition, name)
-                rows.append(Row(symbol + part, meaning, _mean(values[:, layer] if values.ndim > 1 else values)))
-    there = tuple(row for row in rows if not np.isnan(row.value))
-    of = next((c for c in fitted.conditions if fitted.model in c.models), None)
-    seeds = f", mean over {len(of.models)} seeds" if of and len(of.models) > 1 else ""
-    subtitle = (of.name if of else fitted.label) + seeds
-    return Inspection(title, subtitle, COLUMNS, there, _verdict(fitted, layer) if there else NOTHING, help=fitted.help)
+        for name in numbers:
+            values = fitted.at(condition, name)
+            value = _mean(values[:, layer] if "layer" in dataset[name].dims else values)
+            noise = _mean(fitted.at(condition, f"noise_{name}")[:, layer]) if f"noise_{name}" in dataset else np.nan
+            rows.append(Row(fitted.variables[name].symbol + part, fitted.variables[name].long_name, value, noise))
+    present = tuple(row for row in rows if not np.isnan(row.value))
+    verdict = _verdict(fitted, layer) if present else NOTHING
+    return Inspection(title, subject + seeds, COLUMNS, present, verdict, help=fitted.help)
 
 
 def _mean(values: np.ndarray) -> float:
@@ -62,7 +52,7 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _verdict(fitted: PowerLawSlice, layer: int) -> str:
-    """How the slope compares with the noise's."""
+    """The slope against that of noise."""
     condition = fitted.current
     if condition is None or fitted.model not in condition.models:
         return ""
@@ -72,7 +62,7 @@ def _verdict(fitted: PowerLawSlice, layer: int) -> str:
     return f"Noise of the same shape has a slope of {noise:.3f}; this spectrum falls {alpha / noise:.1f} times as fast."
 
 
-def navigator(dataset: "xr.Dataset", selection: Selection) -> Figure:
+def navigator(dataset: "xr.Dataset", selection: Selection, options: Options) -> Figure:
     """Layers × sites of the selected model coloured by α; with one site alone, layers × conditions."""
     fitted = PowerLawSlice.of(dataset, selection)
     condition = fitted.current
@@ -91,7 +81,7 @@ def navigator(dataset: "xr.Dataset", selection: Selection) -> Figure:
         z,
         np.arange(fitted.depth + 1) - 0.5,
         np.arange(len(z) + 1) - 0.5,
-        label="α",
+        label=fitted.variables["alpha_rank"].symbol,
         picks=picks,
         marked=((row, layer),),
     )

@@ -9,16 +9,14 @@ from engine.spectra.trends import spearman, thirds
 from gui.plots.figure import Axis, Figure, Floats, Mark, Panel, Points
 from gui.plots.selection import Selection
 from gui.views.base import Options
-from gui.views.power_laws.data import ALPHA, NOTHING, PowerLawSlice
+from gui.views.power_laws.data import NOTHING, PowerLawSlice
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
 class LossOptions(Options):
-    against: Literal["loss", "perplexity"] = Field(
-        "loss", title="Against", json_schema_extra={"labels": {"loss": "loss (nats a token)"}}
-    )
+    against: Literal["loss", "perplexity"] = Field("loss", title="Against")
     take: Literal["this layer", "last third"] = Field(
         "last third", title="α of", description="The selected layer, or the mean of the last third of the layers"
     )
@@ -48,16 +46,16 @@ def against_loss(dataset: "xr.Dataset", selection: Selection, options: LossOptio
             parts.setdefault(condition.split, []).append((x, y))
     if not marks:
         return Figure(empty="These models have no loss: they have no language-model head, or no mask token.")
-    said = [_correlation(split, *map(np.concatenate, zip(*of, strict=True))) for split, of in parts.items()]
+    correlations = [_correlation(split, *map(np.concatenate, zip(*xy, strict=True))) for split, xy in parts.items()]
     where = f"layer {layer}" if options.take == "this layer" else "last third of the layers"
-    label = "loss (nats a token)" if options.against == "loss" else "perplexity"
-    panel = Panel(Axis(label, log=options.against == "perplexity"), Axis(ALPHA), tuple(marks))
+    measure = fitted.variables[name]
+    panel = Panel(Axis(measure.label, log=measure.log), Axis(fitted.variables["alpha_rank"].label), tuple(marks))
     title = f"{fitted.place[:1].upper()}{fitted.place[1:]}, {where}: α against {options.against}"
-    return Figure(((panel,),), title=title, note=fitted.caveats(*said))
+    return Figure(((panel,),), title=title, note=fitted.caveats(*correlations))
 
 
 def _correlation(split: str, loss: Floats, alpha: Floats) -> str:
-    """Over all models on one part of the text."""
+    """Rank correlation over all models on one part of the text, in words."""
     rho, p = spearman(loss, alpha)
     where = f" on {split}" if split else ""
     if np.isnan(rho):

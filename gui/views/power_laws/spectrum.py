@@ -12,7 +12,7 @@ from engine.spectra.student import interval
 from gui.plots.figure import Axis, Cell, Figure, Floats, Line, Mark, Panel, Rule, Span, Table
 from gui.plots.selection import Selection
 from gui.views.base import Options
-from gui.views.power_laws.data import ALPHA, NOTHING, PowerLawSlice, geometric_mean, layer_axis, ranked
+from gui.views.power_laws.data import NOTHING, PowerLawSlice, geometric_mean, layer_axis, ranked
 from gui.views.power_laws.depth import curve_marks
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class ResidualOptions(Options):
         description="Last rank of the fit; or drag the window on the plot",
         json_schema_extra=WINDOW_EDGE,
     )
-    noise: bool = Field(True, title="Noise", description="iid Gaussian noise of the same N, d and trace")
+    noise: bool = Field(True, title="Noise", description="iid Gaussian noise of the same shape and trace")
 
 
 class SpectrumOptions(ResidualOptions):
@@ -51,13 +51,13 @@ def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptio
     fitted = PowerLawSlice.of(dataset, selection)
     layer = fitted.layer(selection)
     start, stop = fitted.window(options.fit_start, options.fit_stop)
-    there = [c for c in fitted.conditions if np.isfinite(fitted.at(c, fitted.kind.spectrum)[:, layer]).any()]
-    if not there:
+    shown = [c for c in fitted.conditions if np.isfinite(fitted.at(c, fitted.spectrum.name)[:, layer]).any()]
+    if not shown:
         return Figure(empty=_missing(fitted))
     marks: list[Mark] = [_span(fitted, layer, start, stop)]
     rows: list[tuple[Cell, ...]] = []
     trouble = ""
-    for condition in there:
+    for condition in shown:
         values = fitted.spectra(condition)[:, layer]
         color = fitted.colors[condition.label]
         if options.noise:
@@ -71,13 +71,13 @@ def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptio
             marks.append(Line(law.ranks.astype(float), fitted.line(law), "power law", "ink", 1.3, dash=True))
         except UserError as error:
             trouble = error.message
-    of = there[0].models[0], layer
-    what = f"gradients of {dataset['weight'].values[of]}" if "weight" in dataset else fitted.place
-    title = f"Layer {layer}, {what}: {fitted.kind.symbol} by rank, power law over ranks {start} to {stop}"
+    place = shown[0].models[0], layer
+    what = f"gradients of {dataset['weight'].values[place]}" if "weight" in dataset else fitted.place
+    title = f"Layer {layer}, {what}: {fitted.spectrum.symbol} by rank, power law over ranks {start} to {stop}"
     floor, limits, where = _floor(fitted, layer, marks)
-    x, y = Axis("rank i", log=True), Axis(f"{fitted.kind.symbol}ᵢ", log=True, limits=limits)
+    x, y = Axis("rank i", log=True), Axis(f"{fitted.spectrum.symbol}ᵢ", log=True, limits=limits)
     panels = (Panel(x, y, (*floor, *marks)), _alphas(fitted, layer, start, stop, options.scope == "all"))
-    note = fitted.caveats(trouble, "the law is that of λ = σ²" if fitted.kind.power == 2 else "", where)
+    note = fitted.caveats(trouble, "the law is that of λ = σ²" if fitted.power == 2 else "", where)
     columns = (*COLUMNS[:-2], "N/d" if fitted.site >= 0 else "N/p", "seeds")
     return Figure((panels,), title=title, note=note, table=Table(columns, tuple(rows)) if rows else None)
 
@@ -85,7 +85,7 @@ def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptio
 def _floor(
     fitted: PowerLawSlice, layer: int, marks: list[Mark]
 ) -> tuple[tuple[Mark, ...], tuple[float, float] | None, str]:
-    """Where a Gram matrix loses what is smaller, drawn; far below it is out of view, and said to be there."""
+    """The floor of a Gram matrix as a rule; far below the data it is left out of view and told in a note."""
     if "floor" not in fitted.dataset:
         return (), None, ""
     floor = max(float(np.nanmax(fitted.at(c, "floor")[:, layer], initial=0)) for c in fitted.conditions)
@@ -112,7 +112,7 @@ def _row(fitted: PowerLawSlice, condition: Condition, layer: int, start: int, st
 
 
 def _alphas(fitted: PowerLawSlice, layer: int, start: int, stop: int, every: bool) -> Panel:
-    """α by layer: those of the run with this layer fitted anew, or all of them over the same window."""
+    """α by layer as in the run with this layer fitted again, or all layers over the same window."""
     marks: list[Mark] = [Rule("x", float(layer), "", "muted")]
     renewed = slice(None) if every else slice(layer, layer + 1)
     for condition in fitted.conditions:
@@ -122,25 +122,25 @@ def _alphas(fitted: PowerLawSlice, layer: int, start: int, stop: int, every: boo
         marks += curve_marks(fitted, condition, values, points=False)
     run = "{} to {}".format(*fitted.run_window)
     title = f"all over ranks {start} to {stop}" if every else f"others as in the run, ranks {run}"
-    return Panel(layer_axis(fitted.depth), Axis(ALPHA), tuple(marks), title=title)
+    return Panel(layer_axis(fitted.depth), Axis(fitted.variables["alpha_rank"].label), tuple(marks), title=title)
 
 
 def residuals(dataset: "xr.Dataset", selection: Selection, options: ResidualOptions) -> Figure:
-    """Each spectrum’s ln over its fit: curvature here is what R² hides."""
+    """Log residuals of each spectrum about its fit: curvature that R² hides."""
     fitted = PowerLawSlice.of(dataset, selection)
     layer = fitted.layer(selection)
     start, stop = fitted.window(options.fit_start, options.fit_stop)
-    there = [c for c in fitted.conditions if np.isfinite(fitted.at(c, fitted.kind.spectrum)[:, layer]).any()]
-    if not there:
+    shown = [c for c in fitted.conditions if np.isfinite(fitted.at(c, fitted.spectrum.name)[:, layer]).any()]
+    if not shown:
         return Figure(empty=_missing(fitted))
     marks: list[Mark] = [_span(fitted, layer, start, stop), Rule("y", 0.0, "the fit", "ink")]
     rows: list[tuple[Cell, ...]] = []
     trouble = ""
-    for condition in there:
-        shown = [(False, condition.label, fitted.colors[condition.label])]
+    for condition in shown:
+        curves = [(False, condition.label, fitted.colors[condition.label])]
         if options.noise:
-            shown.insert(0, (True, "noise control", "null"))
-        for noise, label, color in shown:
+            curves.insert(0, (True, "noise control", "null"))
+        for noise, label, color in curves:
             values = geometric_mean(fitted.spectra(condition, noise=noise)[:, layer])
             try:
                 law = fitted.fit(values, start, stop)
@@ -148,7 +148,7 @@ def residuals(dataset: "xr.Dataset", selection: Selection, options: ResidualOpti
                 trouble = error.message
                 continue
             ranks, positive = ranked(values)
-            gap = fitted.kind.power * np.log(positive) - (law.intercept - law.alpha * np.log(ranks))
+            gap = fitted.power * np.log(positive) - (law.intercept - law.alpha * np.log(ranks))
             marks.append(Line(ranks, gap, label, color, 1 if noise else 2, dash=noise))
             if not noise:
                 inside = gap[law.ranks[: int(law.points)] - 1]
@@ -164,9 +164,9 @@ def residuals(dataset: "xr.Dataset", selection: Selection, options: ResidualOpti
 
 
 def _lag(values: Floats) -> float:
-    """Correlation of neighbours: of independent residuals about 0."""
-    there = values[np.isfinite(values)]
-    return float(np.corrcoef(there[1:], there[:-1])[0, 1]) if len(there) > 2 and np.ptp(there) > 0 else float("nan")
+    """Correlation of neighbouring residuals, about 0 where they are independent."""
+    finite = values[np.isfinite(values)]
+    return float(np.corrcoef(finite[1:], finite[:-1])[0, 1]) if len(finite) > 2 and np.ptp(finite) > 0 else np.nan
 
 
 def _span(fitted: PowerLawSlice, layer: int, start: int, stop: int) -> Span:
@@ -176,7 +176,7 @@ def _span(fitted: PowerLawSlice, layer: int, start: int, stop: int) -> Span:
 
 
 def _missing(fitted: PowerLawSlice) -> str:
-    """Why there is nothing at this site and layer, and what to do."""
+    """Why a site and layer has no spectrum, and what to do."""
     if not fitted.conditions:
         return NOTHING
     names = [name for i, name in enumerate(fitted.sites) if i != fitted.site]

@@ -1,4 +1,4 @@
-"""The attention matrices of a model, layer by layer as its forward pass makes them, and never all at once."""
+"""Forward hooks that hand out a model's attention matrices one layer at a time, never all at once."""
 
 import re
 import sys
@@ -12,22 +12,22 @@ from torch import Tensor, nn
 
 from engine.errors import UserError
 
-PROBE = 5  # tokens; unlike any number of heads or layers that a shape could be confused with
+PROBE = 5  # tokens of the probe; no likely number of heads or layers, so that shapes cannot be confused
 
 
 @dataclass(frozen=True)
-class Attention:
-    """What one layer does with a batch.
+class LayerAttention:
+    """The attention of one layer on one batch.
 
     Attributes
     ----------
     layer : int
     matrices : Tensor, (N, H, T, T)
-        The weights, each row a query.
+        Attention weights; rows are queries.
     values : Tensor, (N, H, T, d_h), or None
-        What the weights are applied to, repeated where heads share it; None where the library does not show it.
+        Value vectors that the weights average, repeated where heads share them; None where the library hides them.
     window : int or None
-        How far back a row reads at most, itself included.
+        Width of a sliding window: the most tokens that a row reads, itself included.
     """
 
     layer: int
@@ -36,20 +36,20 @@ class Attention:
     window: int | None
 
 
-class Attending:
-    """The modules of a model that return attention matrices.
+class AttentionHooks:
+    """Finds the modules of a model that return attention matrices, and hooks them for a forward pass.
 
     Parameters
     ----------
     module : nn.Module
         The library's model, in evaluation mode with eager attention.
     label : str
-        What errors call it.
+        Name of the model in error messages.
 
     Attributes
     ----------
     layers : tuple of int
-        Of these there are matrices; hybrid models have other layers beside them.
+        Layers with attention matrices; hybrid models have other layers between them.
 
     Raises
     ------
@@ -65,29 +65,30 @@ class Attending:
         self.layers = tuple(sorted(self._modules))
 
     @torch.no_grad()
-    def run(self, ids: Tensor, lengths: Tensor, take: Callable[[Attention], None]) -> None:
-        """One forward pass over ids (N, T), padded on the right; `take` sees each layer's matrices, then they go.
+    def run(self, ids: Tensor, lengths: Tensor, take: Callable[[LayerAttention], None]) -> None:
+        """Run one forward pass over ids (N, T), padded on the right, and call `take` with each layer in turn.
 
-        The padding is masked where that matters: a causal token never sees what comes after it.
+        Matrices are freed once `take` returns. Padding is masked only where it matters: a causal token never sees what
+        follows it.
         """
         values: list[Tensor] = []
 
         def hook(layer: int) -> Callable[..., None]:
-            def taken(module: nn.Module, inputs: Any, output: Any) -> None:
+            def forward_hook(module: nn.Module, inputs: Any, output: Any) -> None:
                 matrices = _matrices(output, ids.shape[1])
                 if matrices is None:
                     raise UserError(f"Layer {layer} returned no attention matrices for these samples.")
                 window = getattr(module, "sliding_window", None)
-                seen = values.pop() if values else None
-                if seen is not None and seen.shape[1] != matrices.shape[1]:
-                    seen = seen.repeat_interleave(matrices.shape[1] // seen.shape[1], 1)
-                take(Attention(layer, matrices, seen, window if isinstance(window, int) else None))
+                vectors = values.pop() if values else None
+                if vectors is not None and vectors.shape[1] != matrices.shape[1]:
+                    vectors = vectors.repeat_interleave(matrices.shape[1] // vectors.shape[1], 1)
+                take(LayerAttention(layer, matrices, vectors, window if isinstance(window, int) else None))
 
-            return taken
+            return forward_hook
 
         handles = [module.register_forward_hook(hook(layer)) for layer, module in self._modules.items()]
         try:
-            with self._watched(values):
+            with self._recording(values):
                 self._forward(ids, lengths)
         finally:
             for handle in handles:
@@ -102,39 +103,43 @@ class Attending:
         self._model(**{name: value.to(self._device) for name, value in inputs.items()}, **uncached)
 
     @contextmanager
-    def _watched(self, values: list[Tensor]) -> Iterator[None]:
-        """Put the values that eager attention is called with into the list."""
+    def _recording(self, values: list[Tensor]) -> Iterator[None]:
+        """Put the value vectors of the latest call of eager attention into the list."""
         files = {type(module).__module__ for module in self._modules.values()}
-        real = {name: made for name in files if (made := getattr(sys.modules[name], "eager_attention_forward", None))}
+        originals = {
+            name: function
+            for name in files
+            if (function := getattr(sys.modules[name], "eager_attention_forward", None))
+        }
 
-        def watching(attend: Callable[..., Any]) -> Callable[..., Any]:
+        def recorder(attend: Callable[..., Any]) -> Callable[..., Any]:
             def forward(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any) -> Any:
                 values[:] = [value]
                 return attend(module, query, key, value, *args, **kwargs)
 
             return forward
 
-        for name, attend in real.items():
-            vars(sys.modules[name])["eager_attention_forward"] = watching(attend)
+        for name, attend in originals.items():
+            vars(sys.modules[name])["eager_attention_forward"] = recorder(attend)
         try:
             yield
         finally:
-            for name, attend in real.items():
+            for name, attend in originals.items():
                 vars(sys.modules[name])["eager_attention_forward"] = attend
 
     @torch.no_grad()
     def _find(self, label: str) -> dict[int, nn.Module]:
-        """The innermost module that returns each layer's matrices, by a short forward pass."""
-        found: dict[int, nn.Module] = {}
+        """The innermost module that returns each layer's matrices, found with a short forward pass."""
+        modules: dict[int, nn.Module] = {}
 
         def hook(name: str) -> Callable[..., None]:
-            def seen(module: nn.Module, inputs: Any, output: Any) -> None:
-                # The first number of a module's path is that of its layer; inner modules return before outer ones.
+            def forward_hook(module: nn.Module, inputs: Any, output: Any) -> None:
+                # The first number in a module's path is its layer; inner modules return before outer ones.
                 layer = re.search(r"(?:^|\.)(\d+)(?:\.|$)", name)
                 if layer and _matrices(output, PROBE) is not None:
-                    found.setdefault(int(layer[1]), module)
+                    modules.setdefault(int(layer[1]), module)
 
-            return seen
+            return forward_hook
 
         handles = [module.register_forward_hook(hook(name)) for name, module in self._model.named_modules()]
         try:
@@ -142,12 +147,12 @@ class Attending:
         finally:
             for handle in handles:
                 handle.remove()
-        if not found:
+        if not modules:
             raise UserError(
                 f"{label} returns no attention matrices: none of its layers gives the library's softmax weights. "
                 "Choose a model with softmax attention, or another analysis."
             )
-        return found
+        return modules
 
 
 def _matrices(output: Any, tokens: int) -> Tensor | None:

@@ -31,14 +31,14 @@ def smallest_p(n: int) -> float:
 
 
 def draws_for_one(tests: int, level: float = 0.05) -> int:
-    """How many draws let Benjamini–Hochberg call a single one of `tests` at `level`: 2/(1+n) ≤ level/tests."""
+    """Draws needed for Benjamini–Hochberg to reject a single one of `tests` at `level`: 2/(1+n) ≤ level/tests."""
     return int(np.ceil(2 * tests / level)) - 1
 
 
 def benjamini_hochberg(p: Array) -> Array:
     """q-values over all of `p` together, same shape.
 
-    A NaN is a test not done yet: it counts as p = 1, so that the other q are upper bounds until it is, and stays NaN.
+    NaN marks a pending test: it counts as p = 1, so that the other q are upper bounds, and stays NaN.
     """
     missing = np.isnan(p)
     if missing.all():
