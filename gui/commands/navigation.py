@@ -1,4 +1,4 @@
-"""Walking through models, layers and heads with the keyboard."""
+"""Keyboard navigation through models, layers and heads."""
 
 from PySide6.QtCore import QEvent, QObject, Qt, Slot
 from PySide6.QtGui import QKeyEvent
@@ -12,7 +12,7 @@ EDITORS = (QLineEdit, QTextEdit, QComboBox, QAbstractSpinBox, QAbstractItemView,
 
 
 class Navigation(QObject):
-    """Moves the selection by one, inside the dataset that is shown."""
+    """Moves the selection by one within the dataset on display."""
 
     def __init__(self, selection: SelectionModel, results: Results, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -47,7 +47,7 @@ class Navigation(QObject):
 
 
 class ArrowGuard(QObject):
-    """Leaves the arrow keys to fields and lists while they have the focus; anywhere else they walk."""
+    """Gives the arrow keys to a field or list that has the focus; elsewhere they move the selection."""
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if event.type() == QEvent.Type.ShortcutOverride and isinstance(watched, EDITORS):
