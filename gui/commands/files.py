@@ -143,4 +143,5 @@ class FileCommands(QObject):
         self._tasks.submit(title, work, on_result, self.failed.emit)
 
     def _offer_readonly(self, locked: UserError) -> bool:
-        return confirm(self._window, "Session in use", locked.message, Button.Open, "Open read-only", "Cancel")
+        title, accept = "Session in use", "Open read-only"
+        return confirm(self._window, title, locked.message, Button.Open, accept, "Cancel", default=True)

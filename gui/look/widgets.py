@@ -40,12 +40,17 @@ def ok_cancel(dialog: QDialog) -> QDialogButtonBox:
     return buttons
 
 
-def confirm(parent: QWidget, title: str, text: str, button: Button, accept: str, reject: str) -> bool:
-    """Ask whether to go ahead; `accept` and `reject` are the texts on `button` and on Cancel."""
+def confirm(
+    parent: QWidget, title: str, text: str, button: Button, accept: str, reject: str, *, default: bool = False
+) -> bool:
+    """Ask whether to go ahead; `accept` and `reject` are the texts on `button` and on Cancel.
+
+    Enter gives the answer `default`.
+    """
     box = QMessageBox(QMessageBox.Icon.Question, title, text, button | Button.Cancel, parent)
     box.button(button).setText(accept)
     box.button(Button.Cancel).setText(reject)
-    box.setDefaultButton(Button.Cancel)
+    box.setDefaultButton(button if default else Button.Cancel)
     answer = box.exec()
     box.deleteLater()
     return answer == button

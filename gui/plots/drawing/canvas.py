@@ -263,7 +263,7 @@ class Canvas(pg.GraphicsView):
 
     def _note_text(self) -> str:
         dense = any(isinstance(d, DrawnPoints) and d.dense for p in self._panels.values() for d in p.marks)
-        dense_note = f"More than {DENSE:,} points are drawn as an image of their density." if dense else ""
+        dense_note = f"More than {DENSE:,} points are drawn as an image of their counts." if dense else ""
         return "  ·  ".join(filter(None, (self.figure.note, dense_note)))
 
     # Painting
