@@ -1,4 +1,4 @@
-"""The one entry point: the window without arguments, the command line with them."""
+"""The entry point: opens the window without arguments, runs the command line with them."""
 
 import sys
 import traceback
@@ -20,12 +20,12 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         return _fail(error.message, error.detail)
     except Exception as error:
-        what = f"{type(error).__name__}: {error}".splitlines()[0]
-        return _fail(f"Something failed that should not ({what}). Please report it.", traceback.format_exc())
+        summary = f"{type(error).__name__}: {error}".splitlines()[0]
+        return _fail(f"Unexpected error ({summary}). Please report it.", traceback.format_exc())
 
 
 def _fail(message: str, detail: str) -> int:
-    """One line for the person, the rest into a file that a bug report can bring along."""
+    """Print one line for the user and write the rest to a file that can be attached to a bug report."""
     print(f"eigenscope: {message}", file=sys.stderr)
     if detail:
         from platformdirs import user_log_path
@@ -34,7 +34,7 @@ def _fail(message: str, detail: str) -> int:
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text(detail, encoding="utf-8")
-        except OSError:  # the line above has said it
+        except OSError:  # the line printed above must do
             return 1
         print(f"Details: {log}", file=sys.stderr)
     return 1

@@ -13,7 +13,7 @@ from pathlib import Path
 from PySide6.QtCore import QCoreApplication, QEventLoop
 
 from gui.app import start
-from gui.state.compute_host import Host
+from gui.state.compute_host import ComputeHost
 from gui.state.runs import RunRow
 from gui.window import MainWindow
 
@@ -38,7 +38,7 @@ def until(ready: Callable[[], bool]) -> None:
 
 def main(path: Path) -> None:
     for name in ("start", "inspect"):  # nothing is computed here
-        setattr(Host, name, _nothing)
+        setattr(ComputeHost, name, _nothing)
     app, window = start([])
     until(lambda: window.workspace.panel.figure_area.plot is not None)
     window.file_commands.open_path(path)

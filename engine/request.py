@@ -93,7 +93,7 @@ class DataSpec(BaseModel):
         title="Text",
         description="builtin, a .txt/.jsonl/.parquet file, hub:NAME[:config][:split], or a .npy of token ids",
     )
-    samples: int = Field(256, title="Samples", description="How many samples to draw", ge=1)
+    samples: int = Field(256, title="Number of samples", description="How many samples to draw", ge=1)
     length: int = Field(128, title="Length", description="Tokens a sample", ge=1)
 
 

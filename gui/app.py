@@ -19,7 +19,7 @@ from gui.window import MainWindow
 
 
 def start(argv: Sequence[str]) -> tuple[QApplication, MainWindow]:
-    """Make the application and show its window; the caller runs the event loop."""
+    """Create the application and show its window; the caller runs the event loop."""
     app = QApplication([sys.argv[0], *argv])
     app.setOrganizationName("Eigenscope")
     app.setApplicationName("Eigenscope")
@@ -33,11 +33,11 @@ def start(argv: Sequence[str]) -> tuple[QApplication, MainWindow]:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Show the window and return the exit code when it is closed."""
-    # Ctrl-C in the terminal ends the program at once, which is safe at any time: what is committed is on disk.
+    """Show the window and return the exit code once it is closed."""
+    # Ctrl-C in the terminal ends the program at once. That is always safe: committed units are on disk.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     app, _window = start(argv)
     code = app.exec()
-    if abandoned:  # a thread that would not stop: destroying it would abort the process, and what it held is on disk
+    if abandoned:  # destroying a thread that would not stop aborts the process; its committed work is on disk
         os._exit(code)
     return code

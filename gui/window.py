@@ -1,4 +1,4 @@
-"""The main window: makes the panes, puts them in their places, and connects them. What they do is theirs."""
+"""The main window: creates the panes, lays them out and connects them. Behaviour lives in the panes and commands."""
 
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ from gui.commands.files import FileCommands
 from gui.commands.navigation import ArrowGuard, Navigation
 from gui.commands.runs import RunCommands
 from gui.look.style import sheet
-from gui.look.widgets import scrolled
+from gui.look.widgets import Button, confirm, scrolled
 from gui.panes.dock_layout import DockLayout
 from gui.panes.help import HelpPane
 from gui.panes.inspector import Inspector
@@ -36,7 +36,7 @@ from gui.panes.view_sync import ViewSync
 from gui.panes.workspace import ViewPanel, Workspace, navigators
 from gui.plots.theme import Mode, Theme
 from gui.state.background_tasks import BackgroundTasks
-from gui.state.compute_host import Host
+from gui.state.compute_host import ComputeHost
 from gui.state.document import Document
 from gui.state.garbage import Collector
 from gui.state.results import Results
@@ -46,7 +46,7 @@ from gui.state.settings import Settings
 
 
 class MainWindow(QMainWindow):
-    """One session in one window. `ready` is emitted when it has been painted and its plots are loaded."""
+    """One session in one window. `ready` is emitted once the window is painted and its plots are loaded."""
 
     painted = Signal()
     ready = Signal()
@@ -56,7 +56,7 @@ class MainWindow(QMainWindow):
         self._app, self.settings, self.theme = app, settings, theme
         self.selection = SelectionModel(self)
         self.garbage = Collector(self)
-        self.host, self.tasks = Host(self), BackgroundTasks(self)
+        self.host, self.tasks = ComputeHost(self), BackgroundTasks(self)
         self.document = Document(home, self)
         self.runs = Runs(self.host, self)
         self.results = Results(self.document, self.runs, self.tasks, self)
@@ -69,28 +69,28 @@ class MainWindow(QMainWindow):
         self.model_pane, self.parameters, self.inspector = ModelPane(), ParametersPane(), Inspector()
         self.runs_pane, self.help = RunsPane(self.runs), HelpPane(self)
         self.timeline = Timeline(self.selection, self.results)
-        self.doing = QLabel()
-        self.statusBar().addPermanentWidget(self.doing)
-        sides = {
+        self.busy_label = QLabel()
+        self.statusBar().addPermanentWidget(self.busy_label)
+        side_panes = {
             "model": scrolled(self.model_pane),
             "inspector": scrolled(self.inspector),
             "parameters": self.parameters,
             "runs": self.runs_pane,
         }
         self.dock_layout = DockLayout(
-            self, (self.messages, self.workspace, self.navigator, self.timeline), sides, settings
+            self, (self.messages, self.workspace, self.navigator, self.timeline), side_panes, settings
         )
 
         self.file_commands = FileCommands(self.document, self.tasks, settings, self)
         self.figure_commands = FigureCommands(self.workspace, self)
         panes = (self.model_pane, self.parameters, self.runs_pane)
         self.run_commands = RunCommands(self.host, self.document, self.runs, panes, settings, self)
-        self.sentence = SentenceBar(self.host, self.runs, self.results, self.run_commands.attend)
+        self.sentence = SentenceBar(self.host, self.runs, self.results, self.run_commands.attention_job)
         self.workspace.pages["attention"].put_above(self.sentence)
-        drawn = (self.workspace, self.navigator, self.inspector)
-        self.view_sync = ViewSync(self.results, self.selection, drawn, self)
-        shown, panels = (self.results, self.runs), (self.workspace, self.navigator)
-        self.view_state = ViewState(self.document, self.tasks, shown, self.selection, panels, self)
+        displays = (self.workspace, self.navigator, self.inspector)
+        self.view_sync = ViewSync(self.results, self.selection, displays, self)
+        models, panels = (self.results, self.runs), (self.workspace, self.navigator)
+        self.view_state = ViewState(self.document, self.tasks, models, self.selection, panels, self)
 
         commands = ("file_commands", "figure_commands", "run_commands", "navigation")
         panes_with_commands = ("inspector", "timeline", "dock_layout")
@@ -98,7 +98,7 @@ class MainWindow(QMainWindow):
         self.actions_ = Actions(self, self.menuBar(), {**parts, "window": self})
         self._menus()
         self._connect()
-        self.model_pane.set_known(settings.models)
+        self.model_pane.set_recent_models(settings.models)
         self._restyle()
         self.dock_layout.restore()
         self._document_changed()
@@ -116,40 +116,40 @@ class MainWindow(QMainWindow):
             self.actions_.add("View > Views", action)
         for dock in self.dock_layout.docks.values():
             self.actions_.add("View > Panes", dock.toggleViewAction())
-        find = QToolButton(self, autoRaise=True)
-        find.setDefaultAction(self.actions_.by_id["palette"])
-        find.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
-        self.menuBar().setCornerWidget(find)
+        palette_button = QToolButton(self, autoRaise=True)
+        palette_button.setDefaultAction(self.actions_.by_id["palette"])
+        palette_button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.menuBar().setCornerWidget(palette_button)
 
     # -- connections ----------------------------------------------------------------------------------------------
 
     def _connect(self) -> None:
         self.document.changed.connect(self._document_changed)
-        self.host.replied.connect(self.model_pane.follow)
+        self.host.replied.connect(self.model_pane.handle_reply)
         self.runs.changed.connect(self._update_actions)
         self.runs.ended.connect(self._ended)
         self.results.shown.connect(self._update_actions)
         self.runs_pane.chosen.connect(self.results.show_run)
-        self.workspace.turned.connect(self._turned)
-        self.workspace.turned.connect(self.sentence.leave)
-        for failing in (self.file_commands, self.run_commands, self.results):
-            failing.failed.connect(self.messages.show_error)
-        self.file_commands.said.connect(self._say)
-        self.run_commands.said.connect(self.messages.show_message)
+        self.workspace.analysis_changed.connect(self._analysis_changed)
+        self.workspace.analysis_changed.connect(self.sentence.return_to_run)
+        for source in (self.file_commands, self.run_commands, self.results):
+            source.failed.connect(self.messages.show_error)
+        self.file_commands.notice.connect(self._show_notice)
+        self.run_commands.message.connect(self.messages.show_message)
         self.model_pane.inspect.connect(self.host.ask)
-        self.model_pane.changed.connect(self.run_commands.tell_needs)
+        self.model_pane.changed.connect(self.run_commands.update_memory)
         self.model_pane.list_checkpoints.connect(self._list_checkpoints)
-        self.parameters.changed.connect(self.run_commands.tell_needs)
-        for helped in (self.workspace, self.navigator, self.inspector, self.figure_commands, self.run_commands.tuner):
-            helped.help_requested.connect(self._help_page)
-        self.tasks.doing.connect(self.doing.setText)
+        self.parameters.changed.connect(self.run_commands.update_memory)
+        for topic in (self.workspace, self.navigator, self.inspector, self.figure_commands, self.run_commands.tuner):
+            topic.help_requested.connect(self._help_page)
+        self.tasks.running_changed.connect(self.busy_label.setText)
         self.theme.changed.connect(self._restyle)
         self._guard = ArrowGuard(self)
         self._app.installEventFilter(self._guard)
 
     @Slot()
     def _document_changed(self) -> None:
-        """Another session is open: show its runs and put the views as they were."""
+        """Show the runs of the newly opened session and restore its views."""
         self.results.clear()
         self.runs.load(self.document.session)
         self.view_state.restore()
@@ -159,8 +159,8 @@ class MainWindow(QMainWindow):
         self._update_actions()
 
     @Slot()
-    def _turned(self) -> None:
-        """Another analysis is in front: show its form, its needs and its newest run."""
+    def _analysis_changed(self) -> None:
+        """Show the form, the memory estimate and the newest run of the analysis now in front."""
         analysis = self.workspace.analysis
         self._show_form(analysis)
         if self.results.row is None or self.results.row.request.analysis != analysis:
@@ -172,8 +172,8 @@ class MainWindow(QMainWindow):
 
     def _show_form(self, analysis: str) -> None:
         self.parameters.show_analysis(analysis)
-        self.model_pane.set_needs_data(self.parameters.analysis is not None and self.parameters.analysis.needs_data)
-        self.run_commands.tell_needs()
+        self.model_pane.set_reads_text(self.parameters.analysis is not None and self.parameters.analysis.needs_data)
+        self.run_commands.update_memory()
 
     @Slot(object)
     def _ended(self, row: RunRow) -> None:
@@ -195,7 +195,7 @@ class MainWindow(QMainWindow):
         )
 
     @Slot(str)
-    def _say(self, text: str) -> None:
+    def _show_notice(self, text: str) -> None:
         self.messages.show_message(text, kind="notice")
 
     @Slot(str)
@@ -205,7 +205,7 @@ class MainWindow(QMainWindow):
 
             return checkpoints(source)
 
-        self.tasks.do("Looking for checkpoints", find, self.model_pane.choose_checkpoints, self.messages.show_error)
+        self.tasks.submit("Listing checkpoints", find, self.model_pane.choose_checkpoints, self.messages.show_error)
 
     @Slot()
     def _list_recent(self) -> None:
@@ -218,7 +218,7 @@ class MainWindow(QMainWindow):
 
     @Slot()
     def show_palette(self) -> None:
-        palette = Palette(self.actions_.listed, self)
+        palette = Palette(self.actions_.entries, self)
         palette.move(self.geometry().center().x() - palette.width() // 2, self.geometry().top() + 60)
         palette.show()
         palette.query.setFocus()
@@ -265,7 +265,7 @@ class MainWindow(QMainWindow):
     def _restyle(self) -> None:
         self.setStyleSheet(sheet(self.theme.dark))
 
-    # -- life -----------------------------------------------------------------------------------------------------
+    # -- opening and closing --------------------------------------------------------------------------------------
 
     def paintEvent(self, event: QPaintEvent) -> None:
         super().paintEvent(event)
@@ -275,19 +275,19 @@ class MainWindow(QMainWindow):
 
     @Slot()
     def _get_ready(self) -> None:
-        """What the first look does not need: plots, the analysis's form, the compute process."""
+        """Load what the first paint does not need: plots, the form of the analysis, the compute process."""
         self.painted.emit()
         self.workspace.load()
         self.navigator.figure_area.load()
         self._show_form(self.workspace.analysis)
         self.host.start()
-        self.tasks.do("", _warm_up, _done, _done)
+        self.tasks.submit("", _warm_up, _ignore, _ignore)
         self.model_pane.ask_facts()
-        self.view_sync.present()
+        self.view_sync.refresh()
         self.ready.emit()
 
     def closeEvent(self, event: QCloseEvent) -> None:
-        if (self.runs.busy or self.run_commands.tuner.running or self.doing.text()) and not self._leave():
+        if (self.runs.busy or self.run_commands.tuner.running or self.busy_label.text()) and not self._confirm_close():
             event.ignore()
             return
         self.dock_layout.save()
@@ -299,31 +299,22 @@ class MainWindow(QMainWindow):
         self.garbage.close()
         event.accept()
 
-    def _leave(self) -> bool:
+    def _confirm_close(self) -> bool:
         if self.runs.busy:
-            going = (
-                "A run is going on. Close all the same? What it has committed is kept, and it can be resumed next time."
-            )
+            question = "A run is in progress. Its committed units are kept, and it can be resumed next time."
         elif self.run_commands.tuner.running:
-            going = "Fine-tuning is going on. Close all the same? Started again in the same folder, it can be resumed."
+            question = "Fine-tuning is in progress. Restarted in the same folder, it can be resumed."
         else:
-            going = f"{self.doing.text()} is going on. Close all the same, and give it up?"
-        answer = QMessageBox.question(
-            self,
-            "Still at work",
-            going,
-            QMessageBox.StandardButton.Close | QMessageBox.StandardButton.Cancel,
-            QMessageBox.StandardButton.Cancel,
-        )
-        return answer == QMessageBox.StandardButton.Close
+            question = f"Not finished: {self.busy_label.text()}. Closing now abandons it."
+        return confirm(self, "Close Eigenscope?", question, Button.Close, "Close", "Keep running")
 
 
 def _warm_up() -> None:
-    """Import, in the background, what the first run or the first session to open will need."""
+    """Import in the background what the first run or the first session opened will need."""
     import xarray  # noqa: F401
 
     import engine.sessions.store  # noqa: F401
 
 
-def _done(_: object) -> None:
-    """Nobody waits for it."""
+def _ignore(_: object) -> None:
+    """Discard the outcome of a task that nothing waits for."""

@@ -1,1 +1,1 @@
-"""What menus, shortcuts and buttons do."""
+"""The commands behind menus, shortcuts and buttons."""

@@ -1,4 +1,4 @@
-"""The commands that act on the figure in front."""
+"""Commands that act on the figure in front."""
 
 from PySide6.QtCore import QObject, QPoint, Signal, Slot
 
@@ -6,7 +6,7 @@ from gui.panes.workspace import Workspace
 
 
 class FigureCommands(QObject):
-    """Walks through the views and hands the figure in front to its plot's own export commands."""
+    """Steps through the views, and passes the figure in front to the export commands of its plot."""
 
     help_requested = Signal(str)
 
@@ -34,7 +34,7 @@ class FigureCommands(QObject):
 
     @Slot()
     def save(self) -> None:
-        """Offer the formats that the figure in front can be written in."""
+        """Open the menu of export formats for the figure in front."""
         if (plot := self._workspace.panel.figure_area.plot) is not None:
             plot.menu.popup(plot.mapToGlobal(plot.rect().topRight() - QPoint(plot.menu.sizeHint().width(), 0)))
 

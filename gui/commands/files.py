@@ -1,22 +1,23 @@
-"""The session commands of the File menu: their dialogs, and the slow parts in the background."""
+"""The session commands of the File menu: their dialogs, and the slow work in the background."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from PySide6.QtCore import QObject, Signal, Slot
-from PySide6.QtWidgets import QFileDialog, QMessageBox, QWidget
+from PySide6.QtWidgets import QFileDialog, QWidget
 
 from engine.errors import UserError
+from gui.look.widgets import Button, confirm
 from gui.state.background_tasks import BackgroundTasks
 from gui.state.document import SUFFIX, Document
 from gui.state.settings import Settings
 
 
 class FileCommands(QObject):
-    """Opens, copies, packs and verifies sessions; `said` carries a sentence, `failed` an error."""
+    """Opens, copies, zips and verifies sessions; `notice` carries a sentence, `failed` an error."""
 
-    said = Signal(str)
+    notice = Signal(str)
     failed = Signal(object)
 
     def __init__(self, document: Document, tasks: BackgroundTasks, settings: Settings, window: QWidget) -> None:
@@ -25,7 +26,7 @@ class FileCommands(QObject):
 
     @Slot()
     def new(self) -> None:
-        self._document.take(None)
+        self._document.switch_to(None)
 
     @Slot()
     def open(self) -> None:
@@ -35,12 +36,12 @@ class FileCommands(QObject):
 
     @Slot()
     def open_zip(self) -> None:
-        name, _ = QFileDialog.getOpenFileName(self._window, "Open a zip read-only", "", "Sessions (*.zip)")
+        name, _ = QFileDialog.getOpenFileName(self._window, "Open ZIP read-only", "", "Sessions (*.zip)")
         if name:
             self.open_path(Path(name))
 
     def open_path(self, path: Path) -> None:
-        """Open a session's folder or zip; one that is open elsewhere is offered read-only."""
+        """Open a session's folder or ZIP; offer to open one in use elsewhere read-only."""
         from engine.sessions.lock import SessionLocked
 
         try:
@@ -56,7 +57,7 @@ class FileCommands(QObject):
         self._settings.remember_session(path)
         session = self._document.session
         for notice in session.notices if session else ():
-            self.said.emit(notice)
+            self.notice.emit(notice)
 
     @Slot()
     def save_as(self) -> None:
@@ -67,58 +68,60 @@ class FileCommands(QObject):
             self.save_to(Path(name))
 
     def save_to(self, path: Path) -> None:
-        """Copy the session to `path` and go on there."""
+        """Copy the session to `path` and continue in the copy."""
         session = self._document.session
         if session is None:
             return
         target = path if path.name.endswith(SUFFIX) else path.with_name(path.name + SUFFIX)
 
-        def take(copy: Any) -> None:
-            self._document.take(copy)
+        def switch(copy: Any) -> None:
+            self._document.switch_to(copy)
             self._settings.remember_session(target)
-            self.said.emit(f"The session is now “{target}”.")
+            self.notice.emit(f"Session saved as “{target}”.")
 
-        self._document.leaving.emit()
-        self._work("Copying the session", lambda: session.save_as(target), take)
+        self._document.flush_requested.emit()
+        self._submit("Copying the session", lambda: session.save_as(target), switch)
 
     @Slot()
     def pack(self) -> None:
         session = self._document.session
         if session is None:
             return
-        start = Path.home() / f"{session.path.name.removesuffix('.zip')}.zip"
-        name, _ = QFileDialog.getSaveFileName(self._window, "Zip for a colleague", str(start), "Zip (*.zip)")
+        proposal = Path.home() / f"{session.path.name.removesuffix('.zip')}.zip"
+        name, _ = QFileDialog.getSaveFileName(self._window, "Export session as ZIP", str(proposal), "ZIP (*.zip)")
         if name:
             self.pack_to(Path(name))
 
     def pack_to(self, target: Path) -> None:
-        """Zip the session, after every file was compared with its checksum."""
+        """Zip the session after comparing every file with its checksum."""
         from engine.sessions.archive import pack
 
         session = self._document.session
         assert session is not None
-        self._document.leaving.emit()
-        self._work(
+        self._document.flush_requested.emit()
+        self._submit(
             "Zipping the session",
             lambda: pack(session.path, target),
-            lambda _: self.said.emit(f"The session was verified and zipped to “{target}”."),
+            lambda _: self.notice.emit(f"Session verified and exported to “{target}”."),
         )
 
     @Slot()
     def unpack(self) -> None:
-        name, _ = QFileDialog.getOpenFileName(self._window, "Import a zip", "", "Sessions (*.zip)")
+        name, _ = QFileDialog.getOpenFileName(self._window, "Import session from ZIP", "", "Sessions (*.zip)")
         if not name:
             return
-        folder = QFileDialog.getExistingDirectory(self._window, "Unpack it into", str(self._document.home.parent))
+        folder = QFileDialog.getExistingDirectory(
+            self._window, "Folder for the session", str(self._document.home.parent)
+        )
         if folder:
             self.unpack_to(Path(name), Path(folder))
 
     def unpack_to(self, archive: Path, folder: Path) -> None:
-        """Unpack a session's zip into a new folder inside `folder`, and open that."""
+        """Unpack a session's ZIP into a new folder inside `folder` and open it."""
         from engine.sessions.archive import unpack
 
         target = folder / f"{archive.name.removesuffix('.zip').removesuffix(SUFFIX)}{SUFFIX}"
-        self._work("Unpacking the zip", lambda: unpack(archive, target), lambda _: self.open_path(target))
+        self._submit("Unpacking the ZIP", lambda: unpack(archive, target), lambda _: self.open_path(target))
 
     @Slot()
     def verify(self) -> None:
@@ -127,24 +130,18 @@ class FileCommands(QObject):
         session = self._document.session
         assert session is not None
 
-        def tell(report: Any) -> None:
+        def show(report: Any) -> None:
             if report.problems:
-                more = f" and {len(report.problems) - 1} more problems" if len(report.problems) > 1 else ""
+                more = f" ({len(report.problems) - 1} more in the details)" if len(report.problems) > 1 else ""
                 self.failed.emit(UserError(f"{report.problems[0]}{more}", "\n".join(report.problems)))
             else:
-                self.said.emit(f"All {report.files} files ({report.bytes / 1e6:.1f} MB) are as they were committed.")
+                self.notice.emit(f"All {report.files} files ({report.bytes / 1e6:.1f} MB) are as they were committed.")
 
-        self._work("Verifying the session", lambda: verify(session.path), tell)
+        self._submit("Verifying the session", lambda: verify(session.path), show)
 
-    def _work(self, title: str, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
-        self._tasks.do(title, work, then, self.failed.emit)
+    def _submit(self, title: str, work: Callable[[], Any], on_result: Callable[[Any], None]) -> None:
+        self._tasks.submit(title, work, on_result, self.failed.emit)
 
     def _offer_readonly(self, locked: UserError) -> bool:
-        answer = QMessageBox.question(
-            self._window,
-            "Session in use",
-            f"{locked.message}",
-            QMessageBox.StandardButton.Open | QMessageBox.StandardButton.Cancel,
-            QMessageBox.StandardButton.Open,
-        )
-        return answer == QMessageBox.StandardButton.Open
+        title, accept = "Session in use", "Open read-only"
+        return confirm(self._window, title, locked.message, Button.Open, accept, "Cancel", default=True)

@@ -12,7 +12,7 @@ EDITORS = (QLineEdit, QTextEdit, QComboBox, QAbstractSpinBox, QAbstractItemView,
 
 
 class Navigation(QObject):
-    """Moves the selection by one step within the shown dataset."""
+    """Moves the selection by one within the dataset on display."""
 
     def __init__(self, selection: SelectionModel, results: Results, parent: QObject | None = None) -> None:
         super().__init__(parent)
@@ -47,7 +47,7 @@ class Navigation(QObject):
 
 
 class ArrowGuard(QObject):
-    """Leaves the arrow keys to editors and lists while they have the focus; elsewhere they navigate."""
+    """Gives the arrow keys to a field or list that has the focus; elsewhere they move the selection."""
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
         if event.type() == QEvent.Type.ShortcutOverride and isinstance(watched, EDITORS):

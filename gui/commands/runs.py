@@ -17,7 +17,7 @@ from gui.panes.parameters import ParametersPane
 from gui.panes.recipes import choose_recipe
 from gui.panes.runs import RunsPane
 from gui.panes.tuning import Tuner
-from gui.state.compute_host import Host
+from gui.state.compute_host import ComputeHost
 from gui.state.document import Document
 from gui.state.runs import RunRow, Runs
 from gui.state.settings import Settings
@@ -25,7 +25,7 @@ from gui.state.settings import Settings
 
 @cache
 def _has_gpu() -> bool:
-    """Whether there is an NVIDIA GPU; asked of the driver, because torch is not in this process."""
+    """Whether there is an NVIDIA GPU; asks the driver, because this process does not import torch."""
     import pynvml
 
     try:
@@ -36,17 +36,17 @@ def _has_gpu() -> bool:
 
 
 class RunCommands(QObject):
-    """Turns the panes into a request and gives it to the queue; acts on the run that is chosen in the list.
+    """Queues the request that the panes describe, and acts on the run selected in the list.
 
-    `failed` carries an error, `said` a message: its text, its details, its kind.
+    `failed` carries an error; `message` the text, details and kind of a message.
     """
 
     failed = Signal(object)
-    said = Signal(str, str, str)
+    message = Signal(str, str, str)
 
     def __init__(
         self,
-        host: Host,
+        host: ComputeHost,
         document: Document,
         runs: Runs,
         panes: tuple[ModelPane, ParametersPane, RunsPane],
@@ -57,24 +57,30 @@ class RunCommands(QObject):
         self._document, self._runs, self._settings, self._window = document, runs, settings, window
         self._model_pane, self._parameters, self._pane = panes
         self._host = host
-        self._verification: int | None = None  # the id of the job
+        self._verification_id: int | None = None
         self.tuner = Tuner(host, self._model_pane, settings, document.home, window)
-        host.replied.connect(self._answered)
+        host.replied.connect(self._handle_reply)
         self._parameters.run.connect(self.run)
         self._pane.cancel.connect(self.cancel_row)
         self._pane.resume.connect(self.resume_row)
         self._pane.log.connect(self.log_row)
 
     def request(self) -> Request:
-        """What the panes ask for now; a UserError says which field is wrong."""
+        """Return the request that the panes describe.
+
+        Raises
+        ------
+        UserError
+            If a field is invalid; the message names it.
+        """
         analysis = self._parameters.analysis
         if analysis is None:
-            raise UserError("The window is still getting ready; press Run again in a moment.")
+            raise UserError("The window is still loading; press Run again in a moment.")
         return Request(
             analysis=analysis.name,
             params=self._parameters.values(),
             models=self._model_pane.specs(),
-            data=self._model_pane.data_spec(),
+            data=self._model_pane.text.spec(),
             device=self._model_pane.device_name(),
             seed=self._parameters.seed.read(),
         )
@@ -88,7 +94,7 @@ class RunCommands(QObject):
 
     @Slot()
     def run_recipe(self) -> None:
-        """Run a request that comes with the program; the panes show it, so that it can be changed and run again."""
+        """Run a built-in request, shown in the panes so that it can be changed and run again."""
         if (request := choose_recipe(self._window)) is not None:
             try:
                 self._model_pane.set_request(request)
@@ -99,7 +105,7 @@ class RunCommands(QObject):
 
     @Slot()
     def tune(self) -> None:
-        """Fine-tune the model in the Model pane into a folder."""
+        """Open the dialog that fine-tunes the model in the Model pane."""
         self.tuner.show()
 
     def _submit(self, request: Request) -> None:
@@ -107,36 +113,37 @@ class RunCommands(QObject):
         self._settings.remember_session(session.path)
         if (source := request.models[0].source) not in BUILTIN:
             self._settings.remember_model(source)
-            self._model_pane.set_known(self._settings.models)
+            self._model_pane.set_recent_models(self._settings.models)
         row = self._runs.add(session.path, request)
-        if row.active:  # one that has to wait does not take the view away from what is being looked at
+        if row.active:  # a queued run does not replace the result on display
             self._pane.choose(row)
 
     @Slot()
     def verify(self) -> None:
         """Compare the closed-form Jacobians of the model in the Model pane with automatic differentiation."""
         try:
-            spec, data = self._model_pane.specs()[0], self._model_pane.data.value().model_copy(update={"samples": 1})
+            spec = self._model_pane.specs()[0]
+            data = self._model_pane.text.form.value().model_copy(update={"samples": 1})
             job = Verify(spec, data, self._model_pane.device_name(), self._parameters.seed.read())
         except UserError as error:
             self.failed.emit(error)
             return
-        self.said.emit(f"Verifying the closed forms of {spec.label} in every layer …", "", "notice")
-        self._verification = job.id
+        self.message.emit(f"Verifying the closed forms of {spec.label} in every layer …", "", "notice")
+        self._verification_id = job.id
         self._host.ask(job)
 
-    def attend(self, text: str) -> Attend:
-        """The question for the attention of `text`, put to the model in the Model pane."""
+    def attention_job(self, text: str) -> Attend:
+        """Return the job that computes the attention of `text` in the model of the Model pane."""
         return Attend(self._model_pane.specs()[0], text, self._model_pane.device_name(), self._parameters.seed.read())
 
     @Slot(object)
-    def _answered(self, reply: Reply) -> None:
-        if reply.id != self._verification or not reply.state.ended:
+    def _handle_reply(self, reply: Reply) -> None:
+        if reply.id != self._verification_id or not reply.state.ended:
             return
         if reply.error is not None:
             self.failed.emit(reply.error)
         else:
-            self.said.emit(reply.answer.text, reply.answer.table, "notice" if reply.answer.passed else "error")
+            self.message.emit(reply.answer.text, reply.answer.table, "notice" if reply.answer.passed else "error")
 
     @Slot()
     def cancel(self) -> None:
@@ -153,8 +160,8 @@ class RunCommands(QObject):
             self.resume_row(row)
 
     @Slot()
-    def recall(self) -> None:
-        """Put what the chosen run was asked into the panes."""
+    def use_settings(self) -> None:
+        """Copy the settings of the selected run into the panes."""
         if (row := self._pane.current) is not None:
             self._model_pane.set_request(row.request)
             self._parameters.set_request(row.request)
@@ -189,16 +196,16 @@ class RunCommands(QObject):
         LogDialog(row, provenance, self._window).show()
 
     @Slot()
-    def tell_needs(self) -> None:
-        """Say in the Model pane what memory this run takes at its peak, fine-tuning included, and what there is."""
+    def update_memory(self) -> None:
+        """Show in the Model pane the peak memory of this run, fine-tuning included, and the memory available."""
         analysis, info = self._parameters.analysis, self._model_pane.info
         if analysis is None or info is None or not self._parameters.form.valid:
-            self._model_pane.show_needs("", True)
+            self._model_pane.show_memory("", True)
             return
         try:
             request = self.request()
-        except UserError:  # said where the field is
-            self._model_pane.show_needs("", True)
+        except UserError:  # shown beside the field
+            self._model_pane.show_memory("", True)
             return
         if request.device == "auto" and not _has_gpu():
             request = request.model_copy(update={"device": "cpu"})
@@ -207,5 +214,5 @@ class RunCommands(QObject):
         import psutil
 
         free = psutil.virtual_memory().available
-        text = f"Needs about {needed / 1e9:.2f} GB of memory; {free / 1e9:.1f} GB is free."
-        self._model_pane.show_needs(text, needed <= free)
+        text = f"Needs about {needed / 1e9:.2f} GB of memory; {free / 1e9:.1f} GB available."
+        self._model_pane.show_memory(text, needed <= free)

@@ -1,1 +1,1 @@
-"""Style sheet, icons and small widgets."""
+"""Style sheet, icons, and the small widgets that panes share."""

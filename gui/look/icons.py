@@ -13,7 +13,7 @@ SIZE = 48
 
 @cache
 def icon(name: str, color: str = "#5b626b") -> QIcon:
-    """The icon ``resources/icons/<name>.svg`` with its outline in `color`."""
+    """Return the icon ``resources/icons/<name>.svg`` with its outline in `color`."""
     svg = (RESOURCES / "icons" / f"{name}.svg").read_text("utf-8").replace("currentColor", color)
     pixmap = QPixmap(SIZE, SIZE)
     pixmap.fill(Qt.GlobalColor.transparent)

@@ -39,7 +39,7 @@ QToolButton#link:hover { text-decoration: underline; }
 
 
 def sheet(dark: bool) -> str:
-    """The style sheet for the light or the dark theme."""
+    """Return the style sheet of the light or the dark theme."""
     names = ("accent", "axis", "data", "law", "muted", "ink")
     colors = {name: resolve(name, dark) for name in names}
     return SHEET.substitute(

@@ -1,14 +1,15 @@
-"""Small things that several panes need."""
+"""Small widgets and dialogs that several panes share."""
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QScrollArea, QToolButton, QWidget
+from PySide6.QtWidgets import QDialog, QDialogButtonBox, QMessageBox, QScrollArea, QToolButton, QWidget
 
 SIDE_WIDTH = 280
-"""What the panes at the sides need at least, in pixels, so that nothing in them is cut off."""
+"""Minimum width of a side pane, in pixels; any narrower and its content is cut off."""
+Button = QMessageBox.StandardButton
 
 
 def tool_button(text: str, tip: str = "") -> QToolButton:
-    """A flat button."""
+    """Return a flat button."""
     button = QToolButton()
     button.setText(text)
     button.setToolTip(tip)
@@ -17,15 +18,39 @@ def tool_button(text: str, tip: str = "") -> QToolButton:
 
 
 def set_role(widget: QWidget, role: str) -> None:
-    """Give `widget` the look that the style sheet has for `role`."""
+    """Style `widget` as the style sheet says for `role`."""
     widget.setProperty("role", role)
     widget.style().polish(widget)
 
 
 def scrolled(widget: QWidget) -> QScrollArea:
-    """A pane's content, which scrolls up and down where it is higher than the pane."""
+    """Wrap the content of a pane in a vertical scroll area."""
     area = QScrollArea(widgetResizable=True)
     area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     area.setWidget(widget)
     area.setMinimumWidth(SIDE_WIDTH)
     return area
+
+
+def ok_cancel(dialog: QDialog) -> QDialogButtonBox:
+    """Return OK and Cancel buttons that accept and reject `dialog`."""
+    buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel)
+    buttons.accepted.connect(dialog.accept)
+    buttons.rejected.connect(dialog.reject)
+    return buttons
+
+
+def confirm(
+    parent: QWidget, title: str, text: str, button: Button, accept: str, reject: str, *, default: bool = False
+) -> bool:
+    """Ask whether to go ahead; `accept` and `reject` are the texts on `button` and on Cancel.
+
+    Enter gives the answer `default`.
+    """
+    box = QMessageBox(QMessageBox.Icon.Question, title, text, button | Button.Cancel, parent)
+    box.button(button).setText(accept)
+    box.button(Button.Cancel).setText(reject)
+    box.setDefaultButton(button if default else Button.Cancel)
+    answer = box.exec()
+    box.deleteLater()
+    return answer == button

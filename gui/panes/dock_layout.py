@@ -1,4 +1,4 @@
-"""Where everything is in the window: the middle, the docks around it, and how the user last left them."""
+"""Layout of the window: the centre, the docks around it, and the arrangement the user last chose."""
 
 from collections.abc import Callable, Mapping
 
@@ -22,7 +22,7 @@ SPLIT = [620, 210]
 
 
 class DockLayout(QObject):
-    """Lays out one window: messages above, views over the navigator, the timeline below, and the docks by name."""
+    """Lays out one window: messages on top, views above the navigator, the timeline below, and the docks by name."""
 
     def __init__(
         self,
@@ -75,13 +75,13 @@ class DockLayout(QObject):
 
     @Slot()
     def reset(self) -> None:
-        """Put the panes back where they are in a new window."""
+        """Restore the layout of a new window."""
         self._settings.forget_layout()
         self._arrange()
         self.middle.setSizes(SPLIT)
 
     def save(self) -> None:
-        """Remember the places for the next time."""
+        """Save the layout in the settings."""
         window = self._window
         for name, state in (
             ("geometry", window.saveGeometry()),
@@ -91,7 +91,7 @@ class DockLayout(QObject):
             self._settings.save_layout(name, state)
 
     def restore(self) -> None:
-        """Put everything where it was the last time."""
+        """Restore the layout saved in the settings."""
         restorers: dict[str, Callable[..., object]] = {
             "geometry": self._window.restoreGeometry,
             "docks": self._window.restoreState,

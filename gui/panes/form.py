@@ -1,6 +1,6 @@
-"""A form made from a pydantic model: its fields' titles, descriptions, bounds, choices and units are the widgets.
+"""A form built from a pydantic model: titles, descriptions, bounds, choices and units of its fields make the widgets.
 
-``json_schema_extra={"slider": step}`` makes a number between two included bounds a slider.
+``json_schema_extra={"slider": step}`` turns a number between two inclusive bounds into a slider.
 """
 
 import types
@@ -33,7 +33,7 @@ INT_LIMIT = 2**31 - 1
 
 @dataclass(frozen=True)
 class Editor:
-    """One field's widget: how to read it (for pydantic to judge) and how to set it."""
+    """One field's widget: how to read it (pydantic validates the value) and how to set it."""
 
     widget: QWidget
     read: Callable[[], Any]
@@ -41,8 +41,8 @@ class Editor:
     changed: Any
 
 
-class Several(QWidget):
-    """A box to tick for each of some values, two beside each other where they are short; `labels` say them in full."""
+class CheckBoxes(QWidget):
+    """A check box for each value, in two columns where the values are short; `labels` are the tooltips."""
 
     changed = Signal()
 
@@ -51,21 +51,21 @@ class Several(QWidget):
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         self.boxes = {value: QCheckBox(str(value).replace("_", " ")) for value in values}
-        across = 2 if max(map(len, map(str, values))) < 10 else 1
-        for at, (value, box) in enumerate(self.boxes.items()):
+        columns = 2 if max(map(len, map(str, values))) < 10 else 1
+        for index, (value, box) in enumerate(self.boxes.items()):
             box.setToolTip(labels.get(value, ""))
-            grid.addWidget(box, at // across, at % across)
+            grid.addWidget(box, index // columns, index % columns)
             box.toggled.connect(self.changed)
 
     def read(self) -> list[Any]:
         return [value for value, box in self.boxes.items() if box.isChecked()]
 
-    def write(self, chosen: Any) -> None:
+    def write(self, checked: Any) -> None:
         for value, box in self.boxes.items():
-            box.setChecked(value in chosen)
+            box.setChecked(value in checked)
 
 
-class Slide(QWidget):
+class ValueSlider(QWidget):
     """A slider from `low` to `high` in equal steps, with its value beside it."""
 
     changed = Signal()
@@ -76,13 +76,13 @@ class Slide(QWidget):
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setMaximum(round((high - low) / step))
         self.slider.setFixedWidth(84)
-        self.shown = QLabel()
-        self.shown.setMinimumWidth(self.fontMetrics().horizontalAdvance("0.00 "))
+        self.value_label = QLabel()
+        self.value_label.setMinimumWidth(self.fontMetrics().horizontalAdvance("0.00 "))
         self.setFocusProxy(self.slider)
         line = QHBoxLayout(self)
         line.setContentsMargins(0, 0, 0, 0)
         line.addWidget(self.slider)
-        line.addWidget(self.shown)
+        line.addWidget(self.value_label)
         self.slider.valueChanged.connect(self._moved)
 
     def read(self) -> float:
@@ -94,15 +94,15 @@ class Slide(QWidget):
 
     @Slot()
     def _moved(self) -> None:
-        self.shown.setText(f"{self.read():g}")
+        self.value_label.setText(f"{self.read():g}")
         self.changed.emit()
 
 
 class Form(QWidget, Generic[M]):
     """Edits one frozen model.
 
-    `changed` is emitted after every edit, valid or not. Errors stand under their own field. With `compact` the fields
-    are laid in one row, for a tool bar.
+    `changed` is emitted after every edit, valid or not. Errors appear below their field. With `compact`, the fields
+    form one row, for a tool bar.
     """
 
     changed = Signal()
@@ -155,7 +155,13 @@ class Form(QWidget, Generic[M]):
             self._rows.addSpacing(4)
 
     def value(self) -> M:
-        """Return the validated model; a UserError names the first field that is wrong."""
+        """Return the validated model.
+
+        Raises
+        ------
+        UserError
+            If a field is invalid; the message names the first.
+        """
         try:
             return self.model.model_validate({name: e.read() for name, e in self.editors.items()})
         except ValidationError as error:
@@ -181,7 +187,7 @@ class Form(QWidget, Generic[M]):
 
     @Slot()
     def reset(self) -> None:
-        """Show the defaults; a field that has none is left empty."""
+        """Show the defaults; a field without one is left empty."""
         for name, field in self.model.model_fields.items():
             if not field.is_required():
                 with QSignalBlocker(self.editors[name].widget):
@@ -190,14 +196,14 @@ class Form(QWidget, Generic[M]):
 
     @Slot()
     def _edited(self) -> None:
-        wrong: dict[str, str] = {}
+        messages: dict[str, str] = {}
         try:
             self.model.model_validate({name: e.read() for name, e in self.editors.items()})
         except ValidationError as error:
-            wrong = {str(e["loc"][0]) if e["loc"] else next(iter(self.editors)): e["msg"] for e in error.errors()}
+            messages = {str(e["loc"][0]) if e["loc"] else next(iter(self.editors)): e["msg"] for e in error.errors()}
         for name, label in self.problems.items():
-            label.setText(_sentence(wrong.get(name, "")))
-            label.setVisible(name in wrong)
+            label.setText(_sentence(messages.get(name, "")))
+            label.setVisible(name in messages)
         self.changed.emit()
 
 
@@ -217,18 +223,18 @@ def make_editor(field: FieldInfo) -> Editor:
     if get_origin(kind) is Literal:
         return _choices(get_args(kind), optional, extra.get("labels", {}))
     if step := extra.get("slider"):
-        slide = Slide(*_bounds(field), float(step))
-        return Editor(slide, slide.read, slide.write, slide.changed)
+        slider = ValueSlider(*_bounds(field), float(step))
+        return Editor(slider, slider.read, slider.write, slider.changed)
     if kind is int and not optional:
         return _integer(field, unit, str(extra.get("lowest", "")))
     inner = get_args(kind)[0] if get_origin(kind) in (tuple, list) else None
     if get_origin(inner) is Literal:
-        several = Several(get_args(inner), extra.get("labels", {}))
-        return Editor(several, several.read, several.write, several.changed)
+        boxes = CheckBoxes(get_args(inner), extra.get("labels", {}))
+        return Editor(boxes, boxes.read, boxes.write, boxes.changed)
     line = QLineEdit()
     line.setPlaceholderText(" ".join(t for t in ("none" if optional else "", f"in {unit}" if unit else "") if t))
     if inner is not None:
-        # One line, comma-separated: pydantic turns the pieces into the declared type.
+        # One comma-separated line; pydantic converts the parts to the declared type.
         def read_list() -> list[str]:
             return [part.strip() for part in line.text().split(",") if part.strip()]
 
@@ -257,7 +263,7 @@ def _choices(values: tuple[Any, ...], optional: bool, labels: dict[str, str]) ->
 
 
 def _bounds(field: FieldInfo) -> tuple[float, float]:
-    """What a whole number may be, or what a field with both bounds, included, may be."""
+    """Return the inclusive bounds of a field; an unbounded integer spans 32 bits."""
     low, high = -INT_LIMIT, INT_LIMIT
     for bound in field.metadata:
         low = max(low, getattr(bound, "ge", low), getattr(bound, "gt", low - 1) + 1)
@@ -266,7 +272,7 @@ def _bounds(field: FieldInfo) -> tuple[float, float]:
 
 
 def _integer(field: FieldInfo, unit: str, lowest: str) -> Editor:
-    """A spin box; `lowest`, if given, is what it shows for its smallest value."""
+    """Return a spin box; `lowest`, if given, is its text for the smallest value."""
     low, high = _bounds(field)
     box = QSpinBox(minimum=int(low), maximum=int(high))
     box.setKeyboardTracking(False)

@@ -1,4 +1,4 @@
-"""The help pages, in a window of their own beside the work."""
+"""The help pages, in a window of their own."""
 
 from PySide6.QtCore import Qt, QUrl, Slot
 from PySide6.QtGui import QTextDocument
@@ -35,7 +35,7 @@ class HelpPane(QWidget):
         box.addWidget(self.browser)
 
     def show_page(self, name: str) -> None:
-        """Show the page called `name`; the contents if there is no such page."""
+        """Show the page `name`, or the contents if there is no such page."""
         page = f"{name}.md" if (PAGES / f"{name}.md").exists() else "index.md"
         self.browser.setSource(QUrl(page), QTextDocument.ResourceType.MarkdownResource)
 

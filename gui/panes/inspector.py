@@ -1,4 +1,4 @@
-"""The numbers of what is selected, beside their null, with a plain verdict and a way to the definitions."""
+"""The statistics of the selection beside their null, with a verdict and a link to the definitions."""
 
 import math
 
@@ -11,7 +11,7 @@ from gui.views.inspection import Inspection, Row
 
 
 def number(value: float) -> str:
-    """Three or four figures; an en dash for what is absent."""
+    """Format a value with three or four significant digits; an en dash for NaN."""
     if math.isnan(value):
         return "–"
     return f"{value:.3g}" if abs(value) < 1e-3 or abs(value) >= 1e5 else f"{value:.4g}"
@@ -53,29 +53,29 @@ class Inspector(QWidget):
 
     def show_inspection(self, inspection: Inspection | None) -> None:
         self.inspection = inspection
-        shown = inspection or Inspection(
+        content = inspection or Inspection(
             "Nothing selected", "Run an analysis, then click a head or use the arrow keys."
         )
-        self.title.setText(shown.title)
-        self.subtitle.setText(shown.subtitle)
-        self.verdict.setText(shown.verdict)
-        set_role(self.verdict, {None: "", True: "outside", False: "inside"}[shown.outside])
-        self.verdict.setVisible(bool(shown.verdict))
+        self.title.setText(content.title)
+        self.subtitle.setText(content.subtitle)
+        self.verdict.setText(content.verdict)
+        set_role(self.verdict, {None: "", True: "outside", False: "inside"}[content.outside])
+        self.verdict.setVisible(bool(content.verdict))
         self.help.setVisible(inspection is not None)
-        self._table.setVisible(bool(shown.rows))
-        self._fill([row[: len(shown.columns)] for row in (shown.columns, *map(self._texts, shown.rows))])
-        for cells, row in zip(self._cells[1:], shown.rows, strict=False):
+        self._table.setVisible(bool(content.rows))
+        self._fill([row[: len(content.columns)] for row in (content.columns, *map(self._texts, content.rows))])
+        for cells, row in zip(self._cells[1:], content.rows, strict=False):
             for cell in cells:
                 cell.setToolTip(row.meaning)
 
     def text(self) -> str:
-        """The inspection as tab-separated lines, for a spreadsheet."""
+        """Return the inspection as tab-separated lines, for a spreadsheet."""
         if self.inspection is None:
             return ""
         width = len(self.inspection.columns)
         rows = ["\t".join((r.symbol, *map(repr, (r.value, r.null, r.p, r.q)))[:width]) for r in self.inspection.rows]
-        head = f"{self.inspection.subtitle}\t{self.inspection.title}"
-        return "\n".join([head, "\t".join(self.inspection.columns), *rows, self.inspection.verdict])
+        heading = f"{self.inspection.subtitle}\t{self.inspection.title}"
+        return "\n".join([heading, "\t".join(self.inspection.columns), *rows, self.inspection.verdict])
 
     @Slot()
     def copy(self) -> None:
@@ -91,14 +91,14 @@ class Inspector(QWidget):
 
     def _fill(self, rows: list[tuple[str, ...]]) -> None:
         while len(self._cells) < len(rows):
-            at = len(self._cells)
+            index = len(self._cells)
             self._cells.append([QLabel() for _ in Inspection.columns])
             for column, cell in enumerate(self._cells[-1]):
                 side = Qt.AlignmentFlag.AlignRight if column else Qt.AlignmentFlag.AlignLeft
-                cell.setProperty("role", "muted" if at == 0 else "number" if column else "")
-                self._grid.addWidget(cell, at, column, side)
-        for at, cells in enumerate(self._cells):
+                cell.setProperty("role", "muted" if index == 0 else "number" if column else "")
+                self._grid.addWidget(cell, index, column, side)
+        for index, cells in enumerate(self._cells):
             for column, cell in enumerate(cells):
-                shown = at < len(rows) and column < len(rows[at])
-                cell.setText(rows[at][column] if shown else "")
-                cell.setVisible(shown)
+                used = index < len(rows) and column < len(rows[index])
+                cell.setText(rows[index][column] if used else "")
+                cell.setVisible(used)

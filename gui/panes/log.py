@@ -1,4 +1,4 @@
-"""A run's log: what happened when, what it was asked, and on what it ran."""
+"""The log of a run: its events, its request and its provenance."""
 
 import json
 from typing import Any
@@ -11,7 +11,7 @@ from gui.state.runs import RunRow
 
 
 def log_text(row: RunRow, provenance: dict[str, Any] | None) -> str:
-    """Everything that is known about a run, for a person to read or to send."""
+    """Return everything known about a run as text, to read or to attach to a report."""
     parts = [row.title, f"State: {row.state}, {row.done} of {row.total} units", row.message, *row.log]
     if row.detail:
         parts += ["", "Details", row.detail]
@@ -22,7 +22,7 @@ def log_text(row: RunRow, provenance: dict[str, Any] | None) -> str:
 
 
 class LogDialog(QDialog):
-    """Shows the text, with a button that copies it."""
+    """Shows the log, with a button that copies it."""
 
     def __init__(self, row: RunRow, provenance: dict[str, Any] | None, parent: QWidget | None = None) -> None:
         super().__init__(parent)

@@ -1,4 +1,4 @@
-"""One clear sentence across the top of the window, with the details and a copy button one click away."""
+"""A message across the top of the window, with its details and a copy button one click away."""
 
 from typing import Literal
 
@@ -13,7 +13,7 @@ Kind = Literal["error", "notice"]
 
 
 class MessageBar(QFrame):
-    """Shows the latest message until it is closed; it never takes the focus and never blocks."""
+    """Shows the latest message until it is closed; it neither takes the focus nor blocks."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -53,13 +53,12 @@ class MessageBar(QFrame):
         self.show()
 
     def show_error(self, error: Exception) -> None:
-        """Show a UserError as it is, and anything else as a fault of the program, with its type and text as detail."""
+        """Show a UserError as it is, and any other exception as an internal error with its type and text."""
         if isinstance(error, UserError):
             self.show_message(error.message, error.detail)
         else:
             self.show_message(
-                "Something went wrong inside Eigenscope; nothing that was committed is lost. "
-                "The details say what a bug report needs.",
+                "Internal error in Eigenscope; committed units are safe. Please report it with the details below.",
                 f"{type(error).__name__}: {error}",
             )
 

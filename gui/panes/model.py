@@ -1,4 +1,4 @@
-"""The pane that says what to run on: model, revisions, conditions, seeds, dtype, device, and the text."""
+"""The pane that chooses what to run on: model, revisions, conditions, seeds, dtype, device, and the text."""
 
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from PySide6.QtWidgets import (
     QDialogButtonBox,
     QFileDialog,
     QFormLayout,
-    QGroupBox,
     QHBoxLayout,
     QLabel,
     QLineEdit,
@@ -24,23 +23,24 @@ from PySide6.QtWidgets import (
 
 from engine.errors import UserError
 from engine.models.info import ModelInfo
-from engine.request import DataSpec, Device, ModelSpec, Request, Tuning, conditions
+from engine.request import Device, ModelSpec, Request, Tuning, conditions
 from engine.runs.jobs.inspect import Inspect
 from engine.runs.jobs.job import Reply
-from gui.look.widgets import set_role, tool_button
+from gui.look.widgets import ok_cancel, set_role, tool_button
 from gui.panes.form import Form, make_editor
+from gui.panes.text import TextPane
 
 BUILTIN = ("builtin", "builtin-encoder")
-MOST_SEEDS = 10
-SETTLE_MS = 500
-"""How long the fields must be left alone before the model's facts are read."""
+MAX_SEEDS = 10
+EDIT_PAUSE_MS = 500
+"""Pause in editing after which the facts of the model are read."""
 
 
 class ModelPane(QWidget):
-    """Edits the models and the data of a request, and shows the facts of the model that is named.
+    """Edits the models and the text of a request, and shows the facts of the model named.
 
-    `inspect` carries an `Inspect` for the compute process, whose replies `follow` takes; `list_checkpoints` asks for
-    the revisions of a source (answer with `choose_checkpoints`).
+    `inspect` carries an `Inspect` for the compute process, whose reply goes to `handle_reply`; `list_checkpoints` a
+    source whose revisions are wanted, which go to `choose_checkpoints`.
     """
 
     changed = Signal()
@@ -50,7 +50,7 @@ class ModelPane(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.info: ModelInfo | None = None
-        self._inspection: int | None = None  # the id of the job that is asked for the facts of what the fields name
+        self._inspection_id: int | None = None  # the job that reads the facts of the model now named
         fields = ModelSpec.model_fields
         self.source = QComboBox(editable=True)
         self.source.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
@@ -59,57 +59,55 @@ class ModelPane(QWidget):
         self.source.setToolTip("builtin, builtin-encoder, a folder with config.json and safetensors, or a hub id")
         browse = tool_button("…", "Choose a folder")
         browse.clicked.connect(self._browse)
-        self.revisions = QLineEdit(placeholderText="the last one")
-        self.revisions.setToolTip("One or several branches, tags or checkpoints, separated by commas")
-        more = tool_button("…", "Choose among the checkpoints there are")
-        more.clicked.connect(self._ask_checkpoints)
-        self.twin = QCheckBox("Random twin beside it")
+        self.revisions = QLineEdit(placeholderText="latest")
+        self.revisions.setToolTip("One or more branches, tags or checkpoints, separated by commas")
+        list_revisions = tool_button("…", "Choose from the available checkpoints")
+        list_revisions.clicked.connect(self._ask_checkpoints)
+        self.twin = QCheckBox("Add random twin")
         self.twin.setToolTip("Also run the same config, freshly initialised, as a baseline")
-        self.tuned = QCheckBox("Fine-tuned beside it")
-        self.tuned.setToolTip("Also run the model after fine-tuning it on the training part of the text")
+        self.tuned = QCheckBox("Add fine-tuned model")
+        self.tuned.setToolTip("Also run the model after fine-tuning on the training part of the text")
         self.tuning = Tuning()
-        how = tool_button("…", "How it is fine-tuned")
-        how.clicked.connect(self._edit_tuning)
-        self.seeds = QSpinBox(minimum=1, maximum=MOST_SEEDS)
+        edit_tuning = tool_button("…", "Fine-tuning settings")
+        edit_tuning.clicked.connect(self._edit_tuning)
+        self.seeds = QSpinBox(minimum=1, maximum=MAX_SEEDS)
         self.seeds.setToolTip(
-            "Run each of these with so many seeds, from 0: the twin’s weights, the order of fine-tuning and the samples"
+            "Number of seeds, from 0, to run each model with: they draw the twin’s weights, the order of fine-tuning "
+            "and the samples"
         )
         self.dtype = make_editor(fields["dtype"])
         self.dtype.widget.setToolTip(fields["dtype"].description or "")
         self.device = make_editor(Request.model_fields["device"])
-        self.device.widget.setToolTip("auto takes the GPU if there is one that works")
+        self.device.widget.setToolTip("auto uses the GPU if one is available")
         self.facts = QLabel(wordWrap=True, textFormat=Qt.TextFormat.PlainText)
         self.facts.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.notices = QLabel(wordWrap=True, textFormat=Qt.TextFormat.PlainText)
-        self.needs = QLabel(wordWrap=True)
+        self.memory = QLabel(wordWrap=True)
         self.facts.setContentsMargins(0, 6, 0, 0)
         set_role(self.notices, "muted")
 
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Model", _beside(self.source, browse))
-        form.addRow("Revisions", _beside(self.revisions, more))
+        form.addRow("Revisions", _beside(self.revisions, list_revisions))
         form.addRow("", self.twin)
-        form.addRow("", _beside(self.tuned, how))
+        form.addRow("", _beside(self.tuned, edit_tuning))
         form.addRow("Seeds", self.seeds)
         form.addRow("Dtype", self.dtype.widget)
         form.addRow("Device", self.device.widget)
-        self.data = Form(DataSpec)
-        self.text = QGroupBox("Text")
-        QVBoxLayout(self.text).addWidget(self.data)
+        self.text = TextPane()
         box = QVBoxLayout(self)
         box.addLayout(form)
         box.addWidget(self.facts)
-        box.addWidget(self.needs)
+        box.addWidget(self.memory)
         box.addWidget(self.notices)
         box.addWidget(self.text)
         box.addStretch(1)
 
         self._reads_text = False
-        self.text.hide()
         self.tuned.toggled.connect(self._show_text)
-        self._settled = QTimer(self, singleShot=True, interval=SETTLE_MS)
-        self._settled.timeout.connect(self.ask_facts)
+        self._edit_timer = QTimer(self, singleShot=True, interval=EDIT_PAUSE_MS)
+        self._edit_timer.timeout.connect(self.ask_facts)
         self.source.currentTextChanged.connect(self._edited)
         self.revisions.textChanged.connect(self._edited)
         for signal in (
@@ -118,12 +116,12 @@ class ModelPane(QWidget):
             self.seeds.valueChanged,
             self.dtype.changed,
             self.device.changed,
-            self.data.changed,
+            self.text.changed,
         ):
             signal.connect(self.changed)
 
     def specs(self) -> tuple[ModelSpec, ...]:
-        """The models that are asked for: checkpoints, the last one fine-tuned, its twin, each with every seed.
+        """Return the models chosen: the checkpoints, the last one fine-tuned, its twin, each with every seed.
 
         Raises
         ------
@@ -132,7 +130,7 @@ class ModelPane(QWidget):
         """
         source = self.source.currentText().strip()
         if not source:
-            raise UserError("No model is named: type a folder or a hub id on the left, or choose “builtin”.")
+            raise UserError("No model is named: enter a folder or a hub id in the Model pane, or choose “builtin”.")
         names: list[str | None] = [r.strip() for r in self.revisions.text().split(",") if r.strip()]
         dtype = self.dtype.read()
         specs = [ModelSpec(source=source, revision=r, dtype=dtype) for r in dict.fromkeys(names or [None])]
@@ -148,22 +146,22 @@ class ModelPane(QWidget):
         return self.device.read()
 
     def set_request(self, request: Request) -> None:
-        """Show what `request` was run on."""
+        """Show the models, text and device of `request`."""
         self.source.setCurrentText(request.models[0].source)
-        tuned = [spec.tuning for spec in request.models if spec.tuning]
-        measured = [spec for spec in request.models if not spec.twin and not spec.tuning]
-        self.revisions.setText(", ".join(dict.fromkeys(spec.revision for spec in measured if spec.revision)))
+        tunings = [spec.tuning for spec in request.models if spec.tuning]
+        checkpoints = [spec for spec in request.models if not spec.twin and not spec.tuning]
+        self.revisions.setText(", ".join(dict.fromkeys(spec.revision for spec in checkpoints if spec.revision)))
         self.twin.setChecked(any(spec.twin for spec in request.models))
-        self.tuning = tuned[0] if tuned else self.tuning
-        self.tuned.setChecked(bool(tuned))
+        self.tuning = tunings[0] if tunings else self.tuning
+        self.tuned.setChecked(bool(tunings))
         self.seeds.setValue(len({spec.seed for spec in request.models if spec.seed is not None}))
         self.dtype.write(request.models[0].dtype)
         self.device.write(request.device)
         if request.data is not None:
-            self.data.set_value(request.data)
+            self.text.form.set_value(request.data)
 
-    def set_known(self, models: list[str]) -> None:
-        """Offer the built-in models and these."""
+    def set_recent_models(self, models: list[str]) -> None:
+        """List the built-in models and these."""
         text = self.source.currentText()
         blocked = self.source.blockSignals(True)
         self.source.clear()
@@ -171,28 +169,25 @@ class ModelPane(QWidget):
         self.source.setCurrentText(text)
         self.source.blockSignals(blocked)
 
-    def offer(self, source: str, revisions: str) -> None:
-        """Put a model and some of its checkpoints into the fields."""
+    def set_model(self, source: str, revisions: str) -> None:
+        """Fill in a model and some of its checkpoints."""
         self.source.setCurrentText(source)
         self.revisions.setText(revisions)
 
-    def set_needs_data(self, needed: bool) -> None:
-        self._reads_text = needed
+    def set_reads_text(self, reads_text: bool) -> None:
+        """Say whether the analysis in front reads a text."""
+        self._reads_text = reads_text
         self._show_text()
 
     @Slot()
     def _show_text(self) -> None:
-        self.text.setVisible(self._reads_text or self.tuned.isChecked())
-
-    def data_spec(self) -> DataSpec | None:
-        """The text, None where nothing reads one."""
-        return self.data.value() if self._reads_text or self.tuned.isChecked() else None
+        self.text.set_needed(self._reads_text or self.tuned.isChecked())
 
     @Slot()
     def ask_facts(self) -> None:
-        """Ask for the facts of the first model that is named."""
-        self._settled.stop()
-        self.needs.clear()
+        """Ask for the facts of the first model named."""
+        self._edit_timer.stop()
+        self.memory.clear()
         try:
             spec = self.specs()[0]
         except UserError as error:
@@ -200,13 +195,13 @@ class ModelPane(QWidget):
             return
         self._show("Reading the model’s config …", problem=False)
         job = Inspect(spec)
-        self._inspection = job.id
+        self._inspection_id = job.id
         self.inspect.emit(job)
 
     @Slot(object)
-    def follow(self, reply: Reply) -> None:
-        """Show the facts that are asked for; those of a model that is no longer named are dropped."""
-        if reply.id != self._inspection or not reply.state.ended:
+    def handle_reply(self, reply: Reply) -> None:
+        """Show the facts asked for last; drop those of a model no longer named."""
+        if reply.id != self._inspection_id or not reply.state.ended:
             return
         self.info = reply.answer
         if self.info is None:
@@ -217,10 +212,10 @@ class ModelPane(QWidget):
             self.notices.setVisible(bool(self.info.notices))
         self.changed.emit()
 
-    def show_needs(self, text: str, enough: bool) -> None:
-        """Show what memory the run needs; `enough` is False when it will not fit."""
-        self.needs.setText(text)
-        set_role(self.needs, "muted" if enough else "problem")
+    def show_memory(self, text: str, enough: bool) -> None:
+        """Show the memory that the run needs; `enough` is False if it does not fit."""
+        self.memory.setText(text)
+        set_role(self.memory, "muted" if enough else "problem")
 
     def choose_checkpoints(self, names: tuple[str, ...]) -> None:
         """Let the user pick among `names`."""
@@ -229,20 +224,18 @@ class ModelPane(QWidget):
         listing = QListWidget()
         listing.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         listing.addItems(names)
-        chosen = {r.strip() for r in self.revisions.text().split(",")}
+        current = {r.strip() for r in self.revisions.text().split(",")}
         for row in range(listing.count()):
-            listing.item(row).setSelected(listing.item(row).text() in chosen)
-        hint = QLabel("Choose one, or several with Ctrl or Shift.")
-        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel)
-        buttons.accepted.connect(dialog.accept)
-        buttons.rejected.connect(dialog.reject)
+            listing.item(row).setSelected(listing.item(row).text() in current)
+        hint = QLabel("Hold Ctrl or Shift to select several.")
+        buttons = ok_cancel(dialog)
         listing.itemDoubleClicked.connect(dialog.accept)
         box = QVBoxLayout(dialog)
         for widget in (hint, listing, buttons):
             box.addWidget(widget)
         if dialog.exec():
-            picked = [listing.item(r).text() for r in range(listing.count()) if listing.item(r).isSelected()]
-            self.revisions.setText(", ".join(picked))
+            names = tuple(listing.item(r).text() for r in range(listing.count()) if listing.item(r).isSelected())
+            self.revisions.setText(", ".join(names))
         dialog.deleteLater()
 
     @Slot()
@@ -251,9 +244,7 @@ class ModelPane(QWidget):
         dialog.setWindowTitle("Fine-tuning")
         form = Form(Tuning)
         form.set_value(self.tuning)
-        buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Ok | QDialogButtonBox.StandardButton.Cancel)
-        buttons.accepted.connect(dialog.accept)
-        buttons.rejected.connect(dialog.reject)
+        buttons = ok_cancel(dialog)
         form.changed.connect(lambda: buttons.button(QDialogButtonBox.StandardButton.Ok).setEnabled(form.valid))
         box = QVBoxLayout(dialog)
         box.addWidget(form)
@@ -271,8 +262,8 @@ class ModelPane(QWidget):
 
     @Slot()
     def _edited(self) -> None:
-        self.info = self._inspection = None
-        self._settled.start()
+        self.info = self._inspection_id = None
+        self._edit_timer.start()
         self.changed.emit()
 
     @Slot()
@@ -287,7 +278,7 @@ class ModelPane(QWidget):
 
 
 def describe(info: ModelInfo) -> str:
-    """The shape of a model in one or two lines."""
+    """Describe the architecture, shape and size of a model in three lines."""
     heads = f"{info.n_heads} heads"
     if info.n_kv_heads != info.n_heads:
         heads += f" ({info.n_kv_heads} key/value)"

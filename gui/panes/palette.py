@@ -1,4 +1,4 @@
-"""The command palette: type a few letters of what you want to do."""
+"""The command palette: find a command by typing part of its name."""
 
 from collections.abc import Sequence
 
@@ -10,13 +10,13 @@ ACTION = Qt.ItemDataRole.UserRole
 
 
 def matches(query: str, text: str) -> bool:
-    """Whether every word of `query` stands somewhere in `text`."""
+    """Whether every word of `query` occurs in `text`."""
     text = text.casefold()
     return all(word in text for word in query.casefold().split())
 
 
 class Palette(QDialog):
-    """Lists the enabled actions with their menus and shortcuts; Enter does the one that is marked."""
+    """Lists the enabled actions with their menus and shortcuts; Enter triggers the highlighted one."""
 
     def __init__(self, actions: Sequence[tuple[str, QAction]], parent: QWidget | None = None) -> None:
         super().__init__(parent, Qt.WindowType.Popup)
@@ -45,7 +45,7 @@ class Palette(QDialog):
         self._filter("")
 
     def texts(self) -> list[str]:
-        """What is listed now."""
+        """Return the texts of the actions listed."""
         return [item.text(0) for item in self._items]
 
     @property
@@ -53,7 +53,7 @@ class Palette(QDialog):
         return self.listing.indexOfTopLevelItem(self.listing.currentItem())
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Up and down in the line move through the list."""
+        """Let the up and down keys in the line edit move through the list."""
         if event.type() == QEvent.Type.KeyPress and isinstance(event, QKeyEvent):
             step = {Qt.Key.Key_Down: 1, Qt.Key.Key_Up: -1}.get(Qt.Key(event.key()), 0)
             if step and self._items:

@@ -13,7 +13,7 @@ from gui.panes.form import Form, make_editor
 
 
 class ParametersPane(QWidget):
-    """One form for each analysis, made from its declaration."""
+    """One form for each analysis, built from its declaration."""
 
     changed = Signal()
     run = Signal()
@@ -26,8 +26,8 @@ class ParametersPane(QWidget):
         self.summary = QLabel(wordWrap=True)
         self.summary.setProperty("role", "muted")
         self.seed = make_editor(Request.model_fields["seed"])
-        self.seed.widget.setToolTip("Everything random in the run comes from this seed")
-        self.defaults = QPushButton("Defaults")
+        self.seed.widget.setToolTip("Seed of all random numbers in the run")
+        self.defaults = QPushButton("Restore defaults")
         self.defaults.clicked.connect(self._reset)
         self.button = QPushButton("Run", default=True)
         self.button.setObjectName("run")
@@ -44,7 +44,7 @@ class ParametersPane(QWidget):
         inside.addWidget(self._stack)
         inside.addLayout(seed)
         inside.addStretch(1)
-        box = QVBoxLayout(self)  # the button stays in sight, however long the form is
+        box = QVBoxLayout(self)  # outside the scroll area, so that the buttons stay visible
         box.setContentsMargins(0, 0, 0, 0)
         box.addWidget(scrolled(form), 1)
         box.addLayout(buttons)
@@ -56,7 +56,7 @@ class ParametersPane(QWidget):
         return self._forms[self.analysis.name]
 
     def show_analysis(self, name: str) -> None:
-        """Bring the form of the analysis called `name` to the front."""
+        """Show the form of the analysis `name`."""
         self.analysis = get_analysis(name)
         self.summary.setText(self.analysis.summary)
         if name not in self._forms:
@@ -66,11 +66,17 @@ class ParametersPane(QWidget):
         self._stack.setCurrentWidget(self.form)
 
     def values(self) -> dict[str, Any]:
-        """The parameters as JSON values, validated; a UserError names the field that is wrong."""
+        """Return the validated parameters as JSON values.
+
+        Raises
+        ------
+        UserError
+            If a field is invalid; the message names it.
+        """
         return self.form.value().model_dump(mode="json")
 
     def set_request(self, request: Request) -> None:
-        """Show what `request` was run with."""
+        """Show the parameters of `request`."""
         self.show_analysis(request.analysis)
         assert self.analysis is not None
         self.form.set_value(self.analysis.params.model_validate(request.params))

@@ -1,4 +1,4 @@
-"""Choose a request that comes with the program."""
+"""The dialog that lists the built-in requests."""
 
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QDialog, QDialogButtonBox, QLabel, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
@@ -8,7 +8,7 @@ from engine.request import Request
 
 
 def choose_recipe(parent: QWidget) -> Request | None:
-    """The request that the user picks from a list of titles, None if they think better of it."""
+    """Let the user pick a request from a list of titles; return None if they cancel."""
     dialog = QDialog(parent)
     dialog.setWindowTitle("Recipes")
     listing = QListWidget()
@@ -19,7 +19,7 @@ def choose_recipe(parent: QWidget) -> Request | None:
         item.setData(Qt.ItemDataRole.UserRole, name)
         listing.addItem(item)
     listing.setCurrentRow(0)
-    hint = QLabel("Each is a whole request; it goes into the panes and starts at once.", wordWrap=True)
+    hint = QLabel("A recipe is a complete request: it fills the panes and starts at once.", wordWrap=True)
     buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
     buttons.addButton("Run", QDialogButtonBox.ButtonRole.AcceptRole)
     buttons.accepted.connect(dialog.accept)
@@ -29,7 +29,7 @@ def choose_recipe(parent: QWidget) -> Request | None:
     for widget in (hint, listing, buttons):
         box.addWidget(widget)
     dialog.resize(620, 320)
-    chosen = dialog.exec() and listing.currentItem()
-    request = recipes.recipe(chosen.data(Qt.ItemDataRole.UserRole)) if chosen else None
+    accepted = dialog.exec() and listing.currentItem() is not None
+    request = recipes.recipe(listing.currentItem().data(Qt.ItemDataRole.UserRole)) if accepted else None
     dialog.deleteLater()
     return request

@@ -1,4 +1,4 @@
-"""The run list at the foot of the window."""
+"""The list of runs at the bottom of the window."""
 
 from PySide6.QtCore import QModelIndex, QPersistentModelIndex, Qt, Signal, Slot
 from PySide6.QtGui import QPainter
@@ -27,7 +27,7 @@ SHARE = Qt.ItemDataRole.UserRole + 1
 
 
 def clock(seconds: float | None) -> str:
-    """Seconds as ``01:40`` or ``2:03:10``; empty when nobody knows."""
+    """Format seconds as ``01:40`` or ``2:03:10``; empty for None."""
     if seconds is None:
         return ""
     minutes, rest = divmod(round(seconds), 60)
@@ -54,7 +54,7 @@ class _ProgressDelegate(QStyledItemDelegate):
 
 
 class RunsPane(QWidget):
-    """Shows the runs, newest on top, and acts on the chosen one."""
+    """Lists the runs, newest on top, with the commands for the selected one."""
 
     chosen = Signal(object)
     cancel = Signal(object)
@@ -108,7 +108,7 @@ class RunsPane(QWidget):
 
     @Slot()
     def refresh(self) -> None:
-        """Bring the list up to date without losing the chosen row."""
+        """Update the list, keeping the selected row."""
         rows = {row.key: row for row in self._runs.rows}
         for key in [k for k in self._items if k not in rows]:
             self.tree.takeTopLevelItem(self.tree.indexOfTopLevelItem(self._items.pop(key)))
@@ -122,12 +122,12 @@ class RunsPane(QWidget):
         self._enable()
 
     def _fill(self, item: QTreeWidgetItem, row: RunRow) -> None:
-        doing = row.doing if row.active else row.message
-        for column, text in enumerate((row.title, str(row.state), "", clock(row.remaining), doing)):
+        status = row.activity if row.active else row.message
+        for column, text in enumerate((row.title, str(row.state), "", clock(row.remaining), status)):
             item.setText(column, text)
         item.setData(2, SHARE, (row.done, row.total))
         item.setToolTip(0, f"{row.title}\n{row.run}")
-        item.setToolTip(4, doing)
+        item.setToolTip(4, status)
 
     def _enable(self) -> None:
         row = self.current

@@ -1,4 +1,4 @@
-"""The models of the shown result as a slider: play, pause, step, speed and loop."""
+"""The models of the result on display as a slider, with play, pause, step, speed and loop."""
 
 from typing import TYPE_CHECKING
 
@@ -18,7 +18,7 @@ SPEEDS_MS = {"slow": 1600, "normal": 800, "fast": 300}
 
 
 class Timeline(QWidget):
-    """Moves the selected model. It is there whenever the shown result has several models."""
+    """Moves the selected model; visible whenever the result on display has several."""
 
     def __init__(self, selection: SelectionModel, results: Results, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -28,51 +28,51 @@ class Timeline(QWidget):
         self.frames: list[int] = []
         self.button = tool_button("▶", "Play or pause (Alt+P)")
         self.button.setAccessibleName("Play or pause")
-        back, on = tool_button("◀|", "The checkpoint before ([)"), tool_button("|▶", "The next checkpoint (])")
+        back, forward = tool_button("◀|", "Previous checkpoint ([)"), tool_button("|▶", "Next checkpoint (])")
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setTickPosition(QSlider.TickPosition.TicksBelow)
         self.slider.setPageStep(1)
         self.slider.setAccessibleName("Checkpoint")
-        self.slider.setToolTip("The checkpoints of this result in the order of training; Home and End go to the ends")
+        self.slider.setToolTip("Checkpoints of this result in the order of training; Home and End go to the ends")
         self.label = QLabel()
         self.label.setMinimumWidth(190)
         set_role(self.label, "muted")
         self.speed = QComboBox()
         self.speed.addItems(list(SPEEDS_MS))
         self.speed.setCurrentText("normal")
-        self.speed.setToolTip("How fast it plays")
-        self.loop = tool_button("↻", "Round and round, or stop at the end")
+        self.speed.setToolTip("Playback speed")
+        self.loop = tool_button("↻", "Loop")
         self.loop.setCheckable(True)
         self.loop.setChecked(True)
         line = QHBoxLayout(self)
         line.setContentsMargins(8, 3, 8, 3)
-        for button in (self.button, back, on):
+        for button in (self.button, back, forward):
             line.addWidget(button)
         line.addWidget(self.slider, 1)
         for widget in (self.label, self.speed, self.loop):
             line.addWidget(widget)
 
         self._player = QTimer(self, interval=SPEEDS_MS["normal"])
-        self._player.timeout.connect(self._play_on)
-        # One drawing for each turn of the event loop, however fast the slider is dragged.
-        self._moving = QTimer(self, singleShot=True, interval=0)
-        self._moving.timeout.connect(self._select)
+        self._player.timeout.connect(self._advance)
+        # Draws at most once per turn of the event loop, however fast the slider is dragged.
+        self._drag_timer = QTimer(self, singleShot=True, interval=0)
+        self._drag_timer.timeout.connect(self._select)
         self.button.clicked.connect(self.play)
         back.clicked.connect(self.previous)
-        on.clicked.connect(self.next)
+        forward.clicked.connect(self.next)
         self.slider.valueChanged.connect(self._dragged)
         self.speed.currentTextChanged.connect(self._set_speed)
         selection.changed.connect(self._follow)
-        results.shown.connect(self.present)
-        self.present()
+        results.shown.connect(self.refresh)
+        self.refresh()
 
     @property
     def playing(self) -> bool:
         return self._player.isActive()
 
     @Slot()
-    def present(self) -> None:
-        """Take up the dataset that is shown now."""
+    def refresh(self) -> None:
+        """Follow the dataset now on display."""
         dataset = self._results.dataset
         if dataset is not self._dataset:
             self._dataset = dataset
@@ -84,7 +84,7 @@ class Timeline(QWidget):
 
     @Slot()
     def play(self) -> None:
-        """Go through the checkpoints; once more pauses. At the end it begins anew."""
+        """Play through the checkpoints, from the start if at the end; pause if playing."""
         if self.playing or len(self.frames) < 2:
             self._stop()
             return
@@ -114,24 +114,24 @@ class Timeline(QWidget):
         self.button.setText("▶")
 
     @Slot()
-    def _play_on(self) -> None:
-        at = self.slider.value() + 1
-        if at < len(self.frames):
-            self._show(at)
+    def _advance(self) -> None:
+        frame = self.slider.value() + 1
+        if frame < len(self.frames):
+            self._show(frame)
         elif self.loop.isChecked():
             self._show(0)
         else:
             self._stop()
 
-    def _show(self, at: int) -> None:
+    def _show(self, frame: int) -> None:
         if self.frames:
             with QSignalBlocker(self.slider):
-                self.slider.setValue(at)
+                self.slider.setValue(frame)
             self._select()
 
     @Slot()
     def _dragged(self) -> None:
-        self._moving.start()
+        self._drag_timer.start()
 
     @Slot()
     def _select(self) -> None:
@@ -140,21 +140,21 @@ class Timeline(QWidget):
 
     @Slot(object)
     def _follow(self, selection: Selection) -> None:
-        """Stand where the selection is; beside the slider stands its step, or its name."""
+        """Move the slider to the selected model; the label shows its training step or its name."""
         infos = self._models.infos
-        at = min(selection.model, len(infos) - 1)
-        self.frames = self._models.frames(at) if infos else []
+        model = min(selection.model, len(infos) - 1)
+        self.frames = self._models.frames(model) if infos else []
         if not self.frames:
             return
-        place = self.frames.index(at) if at in self.frames else -1
+        frame = self.frames.index(model) if model in self.frames else -1
         with QSignalBlocker(self.slider):
             self.slider.setRange(0, len(self.frames) - 1)
-            if place >= 0:
-                self.slider.setValue(place)
-        step = self._models.step(at)
-        of = f"   {place + 1} of {len(self.frames)}" if place >= 0 else ""
-        self.label.setText((f"step {step:,}" if step is not None else infos[at].label) + of)
-        self.label.setToolTip(infos[at].label)
+            if frame >= 0:
+                self.slider.setValue(frame)
+        step = self._models.step(model)
+        position = f"   {frame + 1} of {len(self.frames)}" if frame >= 0 else ""
+        self.label.setText((f"step {step:,}" if step is not None else infos[model].label) + position)
+        self.label.setToolTip(infos[model].label)
 
     @Slot(str)
     def _set_speed(self, name: str) -> None:

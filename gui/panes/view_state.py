@@ -1,4 +1,4 @@
-"""Keeps in the session how the window looked, and puts it back."""
+"""Saves the state of the views in the session and restores it."""
 
 from contextlib import suppress
 from dataclasses import asdict
@@ -15,33 +15,33 @@ from gui.state.runs import Runs
 from gui.state.selection import SelectionModel
 
 WINDOW = "window"
-QUIET_MS = 1500
+SAVE_DELAY_MS = 1500
 
 
 class ViewState(QObject):
-    """Saves the views, their options, the selection and the run in front, a moment after the last change."""
+    """Saves the views, their options, the selection and the run on display, shortly after the last change."""
 
     def __init__(
         self,
         document: Document,
         tasks: BackgroundTasks,
-        shown: tuple[Results, Runs],
+        models: tuple[Results, Runs],
         selection: SelectionModel,
         panels: tuple[Workspace, ViewPanel],
         parent: QObject | None = None,
     ) -> None:
         super().__init__(parent)
         self._document, self._tasks = document, tasks
-        self._results, self._runs = shown
+        self._results, self._runs = models
         self._selection = selection
         self._workspace, self._navigator = panels
-        self._quiet = QTimer(self, singleShot=True, interval=QUIET_MS)
-        self._quiet.timeout.connect(self._save)
-        document.leaving.connect(self.flush)
-        self._workspace.changed.connect(self._quiet.start)
-        self._navigator.changed.connect(self._quiet.start)
-        self._selection.changed.connect(self._later)
-        self._results.shown.connect(self._quiet.start)
+        self._save_timer = QTimer(self, singleShot=True, interval=SAVE_DELAY_MS)
+        self._save_timer.timeout.connect(self._save)
+        document.flush_requested.connect(self.flush)
+        self._workspace.changed.connect(self._save_timer.start)
+        self._navigator.changed.connect(self._save_timer.start)
+        self._selection.changed.connect(self._schedule)
+        self._results.shown.connect(self._save_timer.start)
 
     def state(self) -> dict[str, Any]:
         row = self._results.row
@@ -53,7 +53,7 @@ class ViewState(QObject):
         }
 
     def restore(self) -> None:
-        """Put everything as it was; the last run is in front if none was."""
+        """Restore the saved state; without one, display the newest run."""
         session = self._document.session
         state = session.views().get(WINDOW, {}) if session is not None else {}
         self._workspace.restore(state.get("workspace", {}))
@@ -63,27 +63,27 @@ class ViewState(QObject):
         row = self._runs.find(state.get("run", "")) or (rows[-1] if rows else None)
         if row is not None:
             self._results.show_run(row)
-        self._quiet.stop()
+        self._save_timer.stop()
 
     @Slot()
     def flush(self) -> None:
-        """Save now; a full disk or a folder that was taken away loses only the view."""
-        self._quiet.stop()
+        """Save now; a full disk or a missing folder loses only the state of the views."""
+        self._save_timer.stop()
         session = self._document.session
         if session is not None and not session.readonly:
             with suppress(UserError, OSError):
                 session.save_view(WINDOW, self.state())
 
     @Slot(object)
-    def _later(self, _selection: object) -> None:
-        self._quiet.start()
+    def _schedule(self, _selection: object) -> None:
+        self._save_timer.start()
 
     @Slot()
     def _save(self) -> None:
         session, state = self._document.session, self.state()
         if session is not None and not session.readonly:
-            self._tasks.do("", lambda: session.save_view(WINDOW, state), _ignore, _ignore)
+            self._tasks.submit("", lambda: session.save_view(WINDOW, state), _ignore, _ignore)
 
 
 def _ignore(_: object) -> None:
-    """Nobody waits for the view to be saved."""
+    """Discard the outcome: nothing waits for the state to be saved."""

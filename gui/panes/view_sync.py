@@ -1,4 +1,4 @@
-"""Keeps workspace, navigator and inspector in step with the shown result and the selection."""
+"""Passes the dataset on display and the selection to everything that shows them."""
 
 from importlib import import_module
 
@@ -12,7 +12,7 @@ from gui.state.selection import SelectionModel
 
 
 class ViewSync(QObject):
-    """Passes the shown dataset and the selection to the views, the navigator and the inspector."""
+    """Updates the views, the navigator and the inspector from one dataset and one selection."""
 
     def __init__(
         self,
@@ -24,12 +24,12 @@ class ViewSync(QObject):
         super().__init__(parent)
         self._results, self._selection = results, selection
         self._workspace, self._navigator, self._inspector = panes
-        results.shown.connect(self.present)
-        selection.changed.connect(self.read)
+        results.shown.connect(self.refresh)
+        selection.changed.connect(self.update_inspector)
 
     @Slot()
-    def present(self) -> None:
-        """Draw the current dataset, or say why there is none."""
+    def refresh(self) -> None:
+        """Draw the dataset on display, or say why there is none."""
         row = self._results.row
         dataset, empty = self._results.dataset, self._results.empty
         if dataset is not None:
@@ -37,15 +37,15 @@ class ViewSync(QObject):
         else:
             analysis = row.request.analysis if row else self._workspace.analysis
         self._selection.clamp(dataset)
-        self._workspace.turn_to(analysis)
+        self._workspace.show_analysis(analysis)
         self._workspace.show_dataset(analysis, dataset, empty)
         self._navigator.set_view(analysis)
         self._navigator.show_dataset(dataset)
-        self.read()
+        self.update_inspector()
 
     @Slot()
-    def read(self) -> None:
-        """Show the selected head, layer or site in the inspector."""
+    def update_inspector(self) -> None:
+        """Show the selection in the inspector."""
         if (dataset := self._results.dataset) is None:
             self._inspector.show_inspection(None)
             return

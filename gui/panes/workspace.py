@@ -1,4 +1,4 @@
-"""The central area of the window: a tab for each analysis, holding one or two panels of linked views."""
+"""The centre of the window: one tab for each analysis, with one or two panels of linked views."""
 
 from dataclasses import replace
 from importlib import import_module
@@ -11,7 +11,7 @@ from PySide6.QtWidgets import QSizePolicy, QSplitter, QStackedLayout, QTabBar, Q
 from engine.analyses.header import Header
 from engine.analyses.registry import ANALYSES
 from gui.panes.form import Form
-from gui.plots.figure import Figure, Setting
+from gui.plots.figure import Figure, OptionChange
 from gui.plots.selection import Pick, Selection
 from gui.state.selection import SelectionModel
 from gui.views.base import Options, View
@@ -24,26 +24,26 @@ if TYPE_CHECKING:
 
 
 BUTTONS_WIDTH = 150
-"""Width in pixels of the figure's own buttons, with room for the readout under the mouse."""
+"""Width of the figure's own buttons and a short readout, in pixels."""
 DRAG_MS = 40
-"""Minimum time between two redraws while a fit window is dragged."""
+"""Interval between redraws while a window on the plot is dragged."""
 
 
 def navigators() -> tuple[View, ...]:
-    """The navigator of every analysis, under the analysis's name."""
+    """Return the navigator of every analysis, named after its analysis."""
     return tuple(replace(import_module(f"gui.views.{name}.views").NAVIGATOR, name=name) for name in ANALYSES)
 
 
 def views_of(analysis: str) -> tuple[View, ...]:
-    """The views of `analysis`, in the order of their tabs; those over training come last."""
-    own: tuple[View, ...] = import_module(f"gui.views.{analysis}.views").VIEWS
-    return own + trajectory_views(analysis)
+    """Return the views of `analysis` in the order of their tabs; those over training come last."""
+    views: tuple[View, ...] = import_module(f"gui.views.{analysis}.views").VIEWS
+    return views + trajectory_views(analysis)
 
 
 class FigureArea(QWidget):
-    """Placeholder for a figure, empty until the plotting library is loaded, right after the window is shown.
+    """Place of a figure, empty until the plotting library is loaded right after the first paint.
 
-    `tools` stand above it, in one row with the figure's own buttons where there is room for both.
+    `tools` sit above it, in one row with the figure's own buttons where both fit.
     """
 
     picked = Signal(object)
@@ -61,7 +61,7 @@ class FigureArea(QWidget):
         self._layout.addWidget(tools, 0, Qt.AlignmentFlag.AlignTop)
 
     def load(self) -> None:
-        """Create the plot widget; imports the plotting library."""
+        """Create the plot widget (imports the plotting library)."""
         if self.plot is None:
             from gui.plots.figure_widget import FigureWidget
 
@@ -94,14 +94,14 @@ class FigureArea(QWidget):
             self.plot.show_figure(figure)
 
 
-def _shared(form: Form[Any]) -> list[str]:
-    """Names of a view's options that other views of the panel share; they follow the user from view to view."""
+def _shared_names(form: Form[Any]) -> list[str]:
+    """Return the options that mean the same in several views of the panel."""
     fields = form.model.model_fields.items()
     return [name for name, field in fields if isinstance(e := field.json_schema_extra, dict) and e.get("shared")]
 
 
 class ViewPanel(QWidget):
-    """One figure, the tab bar that chooses its view, and the chosen view's options. Draws only while visible."""
+    """One figure, the tab bar that chooses its view, and the options of that view. Draws only while visible."""
 
     changed = Signal()
     help_requested = Signal(str)
@@ -122,17 +122,17 @@ class ViewPanel(QWidget):
             self.tabs.setTabVisible(index, view.offered is None)
         self.tabs.currentChanged.connect(self._view_chosen)
         self.forms: dict[str, Form[Any]] = {}
-        self._kept: dict[str, dict[str, Any]] = {}  # saved options that no form has applied yet
-        self._shared: dict[str, Any] = {}  # latest values of the options that views share
+        self._pending_options: dict[str, dict[str, Any]] = {}  # restored options not yet applied to a form
+        self._shared_options: dict[str, Any] = {}  # latest values of the options shared between views
         tools = QWidget()
         tools.setSizePolicy(QSizePolicy.Policy.Maximum, QSizePolicy.Policy.Fixed)
-        tools.setMinimumWidth(1)  # in a panel narrower than the tools they get a row of their own
+        tools.setMinimumWidth(1)  # a panel may become narrower than its tools, which then get their own row
         self._options = QStackedLayout(tools)
         self._options.setContentsMargins(4, 2, 4, 2)
         self.figure_area = FigureArea(tools)
         self.figure_area.picked.connect(self._picked)
         self.figure_area.dragged.connect(self._dragged)
-        self._setting = Setting(())
+        self._option_change = OptionChange(())
         self._throttle = QTimer(self, singleShot=True, interval=DRAG_MS)
         self._throttle.timeout.connect(self._set_options)
         self.figure_area.help_requested.connect(self._ask_help)
@@ -157,9 +157,9 @@ class ViewPanel(QWidget):
                 self.tabs.setCurrentIndex(index)
 
     def step(self, by: int) -> None:
-        """Go to the next or the previous view; the last is followed by the first."""
-        offered = [index for index in range(self.tabs.count()) if self.tabs.isTabVisible(index)]
-        self.tabs.setCurrentIndex(offered[(offered.index(self.tabs.currentIndex()) + by) % len(offered)])
+        """Move by this many views, wrapping around."""
+        visible = [index for index in range(self.tabs.count()) if self.tabs.isTabVisible(index)]
+        self.tabs.setCurrentIndex(visible[(visible.index(self.tabs.currentIndex()) + by) % len(visible)])
 
     def options(self) -> Options:
         return self._form(self.view).value()
@@ -167,11 +167,11 @@ class ViewPanel(QWidget):
     def show_dataset(self, dataset: "xr.Dataset | None", empty: str = "") -> None:
         self.dataset, self.empty = dataset, empty
         if dataset is not None and Header.of(dataset).analysis == self.view.analysis:
-            self._offer(dataset)
+            self._update_views(dataset)
         self.refresh()
 
-    def _offer(self, dataset: "xr.Dataset") -> None:
-        """Show the tabs of the views that apply to this dataset, with the choices it offers."""
+    def _update_views(self, dataset: "xr.Dataset") -> None:
+        """Show the tabs of the views that apply to this dataset, with the options it offers."""
         for index, view in enumerate(self.views.values()):
             if view.offered is not None:
                 self.tabs.setTabVisible(index, view.offered(dataset))
@@ -180,14 +180,15 @@ class ViewPanel(QWidget):
                     continue
                 self.forms.pop(view.name)
                 if form.valid:
-                    self._kept[view.name] = self._kept.get(view.name, {}) | form.value().model_dump(mode="json")
+                    pending = self._pending_options.setdefault(view.name, {})
+                    self._pending_options[view.name] = pending | form.value().model_dump(mode="json")
                 self._options.removeWidget(form)
                 form.deleteLater()
         self._options.setCurrentWidget(self._form(self.view))
 
     @Slot()
     def refresh(self) -> None:
-        """Draw now if the panel is visible, otherwise when it is next shown."""
+        """Draw now if visible, else when next shown."""
         self._stale = not self.isVisible()
         if self._stale:
             return
@@ -197,20 +198,20 @@ class ViewPanel(QWidget):
             self.figure_area.show_figure(self.view.draw(self.dataset, self.selection.current, form.value()))
 
     def state(self) -> dict[str, Any]:
-        """State that a session keeps: the current view, and the options of every view that was opened."""
-        options = dict(self._kept)
+        """Return the state that a session saves: the view, and the options of every view opened."""
+        options = dict(self._pending_options)
         for name, form in self.forms.items():
             if form.valid:
                 options[name] = options.get(name, {}) | form.value().model_dump(mode="json")
         return {"view": self.view.name, "options": options}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Restore `state`; views and options that no longer exist are ignored."""
-        self._shared.clear()
+        """Restore `state`, skipping views and options that no longer exist."""
+        self._shared_options.clear()
         for name, values in state.get("options", {}).items():
             if view := self.views.get(name):
-                self._kept[name] = values
-                self._take_up(view, self._form(view))
+                self._pending_options[name] = values
+                self._apply_pending(view, self._form(view))
         self.set_view(state.get("view", self.view.name))
 
     def _form(self, view: View) -> Form[Any]:
@@ -219,29 +220,30 @@ class ViewPanel(QWidget):
             if view.options_of is not None and self.dataset is not None:
                 options = view.options_of(self.dataset)
             form = Form(options, compact=True)
-            self._take_up(view, form)
+            self._apply_pending(view, form)
             form.changed.connect(self._options_changed)
             self.forms[view.name] = form
             self._options.addWidget(form)
         return self.forms[view.name]
 
-    def _take_up(self, view: View, form: Form[Any]) -> None:
-        """Set the saved options of this view, as far as the form offers them."""
-        if view.name not in self._kept:
+    def _apply_pending(self, view: View, form: Form[Any]) -> None:
+        """Apply the pending options of this view that its form has."""
+        if view.name not in self._pending_options:
             return
-        options = {k: v for k, v in self._kept[view.name].items() if k in form.model.model_fields}
+        values = {k: v for k, v in self._pending_options[view.name].items() if k in form.model.model_fields}
         try:
-            form.set_value(form.model(**options))
+            form.set_value(form.model(**values))
         except ValueError:
             return
-        if len(options) == len(self._kept[view.name]):
-            self._kept.pop(view.name)
+        if len(values) == len(self._pending_options[view.name]):
+            self._pending_options.pop(view.name)
 
     @Slot()
     def _view_chosen(self) -> None:
         form = self._form(self.view)
-        if form.valid and (along := {name: self._shared[name] for name in _shared(form) if name in self._shared}):
-            form.set_value(form.value().model_copy(update=along))
+        shared = {name: self._shared_options[name] for name in _shared_names(form) if name in self._shared_options}
+        if shared and form.valid:
+            form.set_value(form.value().model_copy(update=shared))
         self._options.setCurrentWidget(form)
         self.figure_area.place_tools()
         self._options_changed()
@@ -250,7 +252,7 @@ class ViewPanel(QWidget):
     def _options_changed(self) -> None:
         if (form := self._form(self.view)).valid:
             value = form.value()
-            self._shared |= {name: getattr(value, name) for name in _shared(form)}
+            self._shared_options |= {name: getattr(value, name) for name in _shared_names(form)}
         self.refresh()
         self.changed.emit()
 
@@ -263,18 +265,18 @@ class ViewPanel(QWidget):
         self.selection.pick(pick)
 
     @Slot(object)
-    def _dragged(self, setting: Setting) -> None:
-        """Remember the latest dragged setting, and redraw at most every `DRAG_MS`."""
-        self._setting = setting
+    def _dragged(self, change: OptionChange) -> None:
+        """Draw the latest change of a drag, at a limited rate."""
+        self._option_change = change
         if not self._throttle.isActive():
             self._throttle.start()
 
     @Slot()
     def _set_options(self) -> None:
         form = self._form(self.view)
-        options = {name: value for name, value in self._setting.options if name in form.editors}
-        if options and form.valid:
-            form.set_value(form.value().model_copy(update=options))
+        values = {name: value for name, value in self._option_change.options if name in form.editors}
+        if values and form.valid:
+            form.set_value(form.value().model_copy(update=values))
 
     @Slot()
     def _ask_help(self) -> None:
@@ -319,7 +321,7 @@ class Workspace(QTabWidget):
     """One tab for each registered analysis."""
 
     changed = Signal()
-    turned = Signal()
+    analysis_changed = Signal()
     help_requested = Signal(str)
 
     def __init__(self, selection: SelectionModel, parent: QWidget | None = None) -> None:
@@ -333,7 +335,7 @@ class Workspace(QTabWidget):
                 panel.changed.connect(self.changed)
                 panel.help_requested.connect(self.help_requested)
         self.currentChanged.connect(self.changed)
-        self.currentChanged.connect(self.turned)
+        self.currentChanged.connect(self.analysis_changed)
 
     @property
     def page(self) -> AnalysisPage:
@@ -355,7 +357,7 @@ class Workspace(QTabWidget):
             for panel in page.panels:
                 panel.figure_area.load()
 
-    def turn_to(self, analysis: str) -> None:
+    def show_analysis(self, analysis: str) -> None:
         """Bring the tab of `analysis` to the front."""
         self.setCurrentWidget(self.pages[analysis])
 
@@ -373,10 +375,10 @@ class Workspace(QTabWidget):
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        for name, kept in state.get("pages", {}).items():
+        for name, page_state in state.get("pages", {}).items():
             if page := self.pages.get(name):
-                for panel, panel_state in zip(page.panels, kept.get("panels", ()), strict=False):
+                for panel, panel_state in zip(page.panels, page_state.get("panels", ()), strict=False):
                     panel.restore(panel_state)
-                page.set_split(bool(kept.get("split")))
+                page.set_split(bool(page_state.get("split")))
         if state.get("analysis") in self.pages:
-            self.turn_to(state["analysis"])
+            self.show_analysis(state["analysis"])

@@ -1,12 +1,12 @@
 """A figure as data: what a view returns, what the screen draws, what every export writes.
 
-A view is a pure function of a dataset and a selection that returns a `Figure`. One renderer (`gui.plots.figure_widget`)
-shows it, and the exporters (`gui.plots.export`) write exactly the same arrays, so a CSV, a PDF and the screen
-cannot differ.
+A view is a pure function from a dataset and a selection to a `Figure`. One renderer (`gui.plots.figure_widget`) shows
+it, and the exporters (`gui.plots.export`) write exactly the same arrays, so that the screen, a CSV and a PDF always
+agree.
 
-Coordinates are always in data units; an axis says whether it is logarithmic and the renderer does the log₁₀ at one
-place. Colours are names that the theme resolves: ``data``, ``null``, ``naive``, ``twin``, ``shuffled``, ``law``,
-``accent``, ``muted``, ``ink`` (the text's colour), or ``c0`` … ``c7`` of the categorical map.
+Coordinates are always in data units; an axis says whether it is logarithmic, and the renderer takes log₁₀ in one
+place. Colours are names resolved by the theme: ``data``, ``null``, ``naive``, ``twin``, ``shuffled``, ``law``,
+``accent``, ``muted``, ``ink`` (text), or ``c0`` … ``c7`` of the categorical map.
 """
 
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ Colormap = Literal["sequential", "diverging"]
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """A polyline; NaN breaks it. `picks`, one for each point or one for all, makes it clickable."""
+    """A polyline, broken at NaN. `picks`, one per point or one for all, makes it clickable."""
 
     x: Floats
     y: Floats
@@ -40,9 +40,9 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Points:
-    """A scatter. `values` colours the points by the sequential map, with a colour bar; unfilled ones are rings.
+    """A scatter. `values` colours the points by the sequential map, with a colour bar; unfilled points are rings.
 
-    `size`, in pixels, is one for all points or one for each.
+    `size`, in pixels, is one value per point or one for all.
     """
 
     x: Floats
@@ -60,7 +60,7 @@ class Points:
 
 @dataclass(frozen=True, eq=False)
 class Segments:
-    """Straight pieces from ``(x[i, 0], y[i, 0])`` to ``(x[i, 1], y[i, 1])``, all alike: the edges of a graph."""
+    """Straight lines from ``(x[i, 0], y[i, 0])`` to ``(x[i, 1], y[i, 1])`` in one style, such as a graph's edges."""
 
     x: Floats
     y: Floats
@@ -71,7 +71,7 @@ class Segments:
 
 @dataclass(frozen=True, eq=False)
 class Band:
-    """The area between two curves, such as a null's 95 % band; NaN breaks it."""
+    """The area between two curves, such as the 95 % band of a null; broken at NaN."""
 
     x: Floats
     low: Floats
@@ -83,7 +83,7 @@ class Band:
 
 @dataclass(frozen=True, eq=False)
 class Steps:
-    """A histogram: `height` has one value for each bin, `edges` one more."""
+    """A histogram: `height` has one value per bin, `edges` one more."""
 
     edges: Floats
     height: Floats
@@ -93,10 +93,9 @@ class Steps:
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """Box plots at `x`: the middle half of each group with its median, and whiskers that end at `low` and `high`.
+    """Box plots at `x`: quartiles and median of each group, with whiskers to `low` and `high`.
 
-    `width` is in data units. What lies beyond the whiskers belongs in a `Points` of its own; a group of NaN is
-    left out.
+    `width` is in data units. Outliers beyond the whiskers are drawn with `Points`; a group with NaN is left out.
     """
 
     x: Floats
@@ -116,8 +115,8 @@ class Boxes:
 class Image:
     """A heatmap: ``z[row, column]``; `x_edges` (columns + 1) and `y_edges` (rows + 1) in data units.
 
-    With `log` the colour scale is logarithmic; `limits` fix it (in data units). NaN, and zero under `log`, are drawn in
-    the neutral colour. ``picks[row][column]`` makes cells clickable. `marked` cells are outlined.
+    With `log`, the colour scale is logarithmic; `limits` fix it, in data units. NaN, and zero with `log`, take the
+    neutral colour. ``picks[row][column]`` makes cells clickable. `marked` cells are outlined.
     """
 
     z: Floats
@@ -133,7 +132,7 @@ class Image:
 
 @dataclass(frozen=True, eq=False)
 class Rule:
-    """A straight line across the panel at `at`: ``x`` draws a vertical one, ``y`` a horizontal one."""
+    """A straight line across the panel at `at` on `axis`: vertical for ``x``, horizontal for ``y``."""
 
     axis: Literal["x", "y"]
     at: float
@@ -144,10 +143,9 @@ class Rule:
 
 @dataclass(frozen=True)
 class Span:
-    """A window of x whose edges the mouse can drag, inside `limits`, from one whole number to the next.
+    """A window of x whose edges can be dragged to integers within `limits`.
 
-    `start` and `stop` are the names of the view's options that hold the edges: dragging sets them in the form, and the
-    view is drawn again on the way.
+    `start` and `stop` name the options of the view that hold the edges: dragging sets them, which redraws the view.
     """
 
     low: float
@@ -160,8 +158,8 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Setting:
-    """Options of the view, by name, to which a drag sets them."""
+class OptionChange:
+    """New values of the view's options, by name, set by a drag."""
 
     options: tuple[tuple[str, int], ...]
 
@@ -172,7 +170,7 @@ Cell = str | float | int
 
 
 def cell_text(cell: Cell) -> str:
-    """A cell of a table for people: whole numbers in full, others in four figures, a dash for what is absent."""
+    """Format a table cell: integers in full, other numbers to four significant digits, NaN as a dash."""
     if isinstance(cell, str):
         return cell
     if isinstance(cell, int | np.integer):
@@ -182,9 +180,9 @@ def cell_text(cell: Cell) -> str:
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers and texts in rows, under the panels or instead of them.
+    """A table of numbers and texts, below the panels or instead of them.
 
-    Numbers are shown in four figures and exported in full; NaN is a dash. `picks`, one for each row, makes rows
+    Numbers are shown to four significant digits and exported in full; NaN is a dash. `picks`, one per row, makes rows
     clickable.
     """
 
@@ -194,7 +192,7 @@ class Table:
     picks: tuple[Pick, ...] = ()
 
     def text(self, width: int = 60) -> str:
-        """The table in plain letters, long texts folded to `width`."""
+        """Return the table as plain text, with long cells wrapped at `width` characters."""
         lines = [self.columns, *(tuple(map(cell_text, row)) for row in self.rows)]
         folded = [[wrap(text, width) or [""] for text in line] for line in lines]
         widths = [max(len(part) for row in folded for part in row[i]) for i in range(len(self.columns))]
@@ -207,10 +205,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Axis:
-    """`ticks` replaces the automatic ones (position, text); `limits` fixes the range; both in data units.
+    """`ticks` (position, text) replaces the automatic ones; `limits` fixes the range; both are in data units.
 
-    A `bare` axis, whose numbers mean nothing, has no ticks. `upright` texts along x read from bottom to top, so that
-    more of them fit.
+    A `bare` axis has no ticks, because its numbers mean nothing. `upright` turns the tick texts of x to read from
+    bottom to top, so that more of them fit.
     """
 
     label: str
@@ -224,7 +222,7 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One set of axes. A click anywhere in it applies `pick` if no mark was hit; `current` frames it."""
+    """One pair of axes. A click that hits no mark applies `pick`; `current` frames the panel."""
 
     x: Axis
     y: Axis
@@ -237,9 +235,9 @@ class Panel:
 
 @dataclass(frozen=True, eq=False)
 class Figure:
-    """A grid of panels and, under it or instead of it, a table.
+    """A grid of panels and, below it or instead of it, a table.
 
-    `note` stands under the panels (badges, caveats); `empty` says what to do when there is nothing.
+    `note` is shown below the panels (caveats); `empty` says what to do when there is nothing to draw.
     """
 
     rows: tuple[tuple[Panel, ...], ...] = ()

@@ -1,4 +1,4 @@
-"""The plot widget: a canvas that draws a `Figure`, a readout of what is under the mouse, and a small tool bar."""
+"""The plot widget: a canvas that draws a `Figure`, a readout of the mark under the mouse, and a small tool bar."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -38,7 +38,7 @@ _ICONS = {
 
 
 def _icon(name: str, color: str) -> QIcon:
-    """One of the tool bar's line icons, in one colour."""
+    """Return a line icon of the tool bar in one colour."""
     svg = (
         '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke-width="1.7" '
         f'stroke-linecap="round" stroke-linejoin="round" stroke="{color}">{_ICONS[name]}</svg>'
@@ -52,12 +52,12 @@ def _icon(name: str, color: str) -> QIcon:
 
 
 class FigureWidget(QWidget):
-    """Shows figures. Colours follow the widget's palette, so that the application's theme reaches every plot."""
+    """Shows figures. Colours follow the widget's palette, so that every plot follows the application's theme."""
 
     picked = Signal(object)
-    """A click on something that stands for part of the data: carries its `Pick`."""
+    """A mark was clicked; carries its `Pick`."""
     dragged = Signal(object)
-    """A window on the plot is being dragged: carries the `Setting` of the view's options."""
+    """A window on the plot is being dragged; carries an `OptionChange`."""
     hovered = Signal(str)
     help_requested = Signal()
 
@@ -79,9 +79,9 @@ class FigureWidget(QWidget):
         bar.addWidget(self.readout, 1)
         self._buttons: dict[str, QToolButton] = {}
         for name, tip, action in (
-            ("reset", "Show everything (A, or double click)", self.canvas.reset),
-            ("copy", "Copy the image", self._copy),
-            ("export", "Export …", None),
+            ("reset", "Reset zoom (A, or double-click)", self.canvas.reset),
+            ("copy", "Copy image", self._copy),
+            ("export", "Export…", None),
             ("help", "What is this?", self.help_requested.emit),
         ):
             button = self._buttons[name] = self._button(tip, action)
@@ -95,12 +95,12 @@ class FigureWidget(QWidget):
         self.table = TableView(self)
         self.table.picked.connect(self.picked)
         self.table.hide()
-        self.halves = QSplitter(Qt.Orientation.Vertical, self)
-        self.halves.setChildrenCollapsible(False)
-        self.halves.addWidget(self.canvas)
-        self.halves.addWidget(self.table)
+        self.splitter = QSplitter(Qt.Orientation.Vertical, self)
+        self.splitter.setChildrenCollapsible(False)
+        self.splitter.addWidget(self.canvas)
+        self.splitter.addWidget(self.table)
         self._shape: tuple[object, ...] = ()
-        box.addWidget(self.halves, 1)
+        box.addWidget(self.splitter, 1)
         shortcut = QShortcut(QKeySequence("A"), self, context=Qt.ShortcutContext.WidgetWithChildrenShortcut)
         shortcut.activated.connect(self.canvas.reset)
         self.setAutoFillBackground(True)
@@ -108,7 +108,7 @@ class FigureWidget(QWidget):
         self.set_theme(theme.is_dark(self.palette()))
 
     def show_figure(self, figure: Figure) -> None:
-        """Draw `figure`; what it has in common with the one before is kept."""
+        """Draw `figure`, reusing what it shares with the previous one."""
         self.canvas.show_figure(figure)
         self.table.setVisible(figure.table is not None and not figure.empty)
         if figure.table is not None:
@@ -117,24 +117,24 @@ class FigureWidget(QWidget):
         self._hovered("")
 
     def _share_height(self) -> None:
-        """The table takes what its rows need, up to two fifths; without panels, the canvas only what its texts need."""
+        """Give the table the height of its rows, up to two fifths; without panels, give it all but the heading."""
         table, figure = not self.table.isHidden(), self.canvas.figure
         alone = table and not figure.rows
         heading = self.canvas.heading_height() if alone else QWIDGETSIZE_MAX
         self.canvas.setMaximumHeight(heading)
-        shape = (table, alone, len(figure.table.rows) if figure.table else 0, self.halves.height())
-        if shape != self._shape or alone:  # else the user's own division stays
+        shape = (table, alone, len(figure.table.rows) if figure.table else 0, self.splitter.height())
+        if shape != self._shape or alone:  # else keep the split that the user chose
             self._shape = shape
-            total = self.halves.height()
+            total = self.splitter.height()
             low = total - heading if alone else min(self.table.natural_height(), round(0.4 * total)) if table else 0
-            self.halves.setSizes([total - low, low])
+            self.splitter.setSizes([total - low, low])
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         super().resizeEvent(event)
         self._share_height()
 
     def shown_figure(self) -> Figure:
-        """The figure without the marks that the legend hides: what an export writes."""
+        """Return the figure as an export writes it: without the marks hidden in the legend."""
         figure, hidden = self.canvas.figure, self.canvas.hidden
         if figure.table is not None:
             figure = replace(figure, table=self.table.table)
@@ -178,14 +178,14 @@ class FigureWidget(QWidget):
     def _export_menu(self) -> QMenu:
         menu = QMenu(self)
         for text, suffix, scale in (
-            ("PDF …", "pdf", 1),
-            ("SVG …", "svg", 1),
-            ("PNG, screen size …", "png", 1),
-            ("PNG, 2× …", "png", 2),
-            ("PNG, 4× …", "png", 4),
-            ("CSV …", "csv", 1),
-            ("NPZ …", "npz", 1),
-            ("matplotlib script …", "py", 1),
+            ("PDF…", "pdf", 1),
+            ("SVG…", "svg", 1),
+            ("PNG, screen size…", "png", 1),
+            ("PNG, 2×…", "png", 2),
+            ("PNG, 4×…", "png", 4),
+            ("CSV…", "csv", 1),
+            ("NPZ…", "npz", 1),
+            ("matplotlib script…", "py", 1),
         ):
             action = QAction(text, menu)
             action.setData((suffix, scale))
@@ -211,10 +211,10 @@ class FigureWidget(QWidget):
         action = self.sender()
         assert isinstance(action, QAction)
         suffix, scale = action.data()
-        name, _ = QFileDialog.getSaveFileName(self, "Export the figure", f"figure.{suffix}", f"*.{suffix}")
+        name, _ = QFileDialog.getSaveFileName(self, "Export figure", f"figure.{suffix}", f"*.{suffix}")
         if not name:
             return
         try:
             pictures.save(self, Path(name).with_suffix(f".{suffix}"), scale)
         except UserError as error:
-            QMessageBox.warning(self, "Not exported", error.message)
+            QMessageBox.warning(self, "Export failed", error.message)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields, replace
 
 @dataclass(frozen=True)
 class Selection:
-    """What is looked at: indices into the current dataset's dimensions; site −1 is the one that it shows first."""
+    """Indices into the dimensions of the current dataset; site −1 is its default site."""
 
     model: int = 0
     layer: int = 0
@@ -17,7 +17,7 @@ class Selection:
 
 @dataclass(frozen=True)
 class Pick:
-    """What a click on one mark sets; a field left None stays as it was."""
+    """The change of the selection made by a click on a mark; None leaves a field unchanged."""
 
     model: int | None = None
     layer: int | None = None
@@ -27,6 +27,6 @@ class Pick:
     site: int | None = None
 
     def applied_to(self, selection: Selection) -> Selection:
-        """The selection after the click."""
+        """Return `selection` after the click."""
         changes = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
         return replace(selection, **changes)

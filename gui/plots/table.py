@@ -1,4 +1,4 @@
-"""A figure's table on the screen, where it can be sorted, selected and copied, and on paper."""
+"""The table of a figure: on the screen, where it can be sorted, selected and copied, and in exported pictures."""
 
 from typing import Any
 
@@ -30,25 +30,25 @@ from gui.plots.figure import Table, cell_text
 
 Index = QModelIndex | QPersistentModelIndex
 LONG = 40
-"""Letters from which on a column's texts are folded and share the room that the others leave."""
+"""Texts of more characters are wrapped; their columns share the width that the others leave."""
 PAD = 6.0
-MARGINS = 24  # of a cell on the screen, left and right together, with the style's own
-FOLD = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop | Qt.TextFlag.TextWordWrap
+MARGINS = 24  # left and right margins of a cell on the screen together, including the style's own
+WRAP = Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignTop | Qt.TextFlag.TextWordWrap
 EMPTY = Table((), ())
 
 
 def numeric(table: Table) -> list[bool]:
-    """Which columns hold numbers: they stand on the right."""
+    """Return which columns hold only numbers, and are aligned right."""
     return [all(not isinstance(row[i], str) for row in table.rows) for i in range(len(table.columns))]
 
 
 def wide(table: Table) -> list[bool]:
-    """Which columns hold long texts."""
+    """Return which columns hold long texts."""
     return [any(len(cell_text(row[i])) > LONG for row in table.rows) for i in range(len(table.columns))]
 
 
 class TableModel(QAbstractTableModel):
-    """Shows a Table; it sorts by the values themselves."""
+    """Qt model of a `Table`; it sorts by value, not by text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class TableModel(QAbstractTableModel):
         cell = self.table.rows[index.row()][index.column()]
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
             return cell_text(cell)
-        if role == Qt.ItemDataRole.UserRole:  # NaN would stand anywhere
+        if role == Qt.ItemDataRole.UserRole:  # NaN has no order
             return cell if isinstance(cell, str) else float("-inf") if np.isnan(cell) else float(cell)
         if role == Qt.ItemDataRole.TextAlignmentRole:
             side = Qt.AlignmentFlag.AlignRight if self._numeric[index.column()] else Qt.AlignmentFlag.AlignLeft
@@ -86,8 +86,8 @@ class TableModel(QAbstractTableModel):
         return None
 
 
-class Folded(QStyledItemDelegate):
-    """Says how high a cell is when its text is folded to its column, which the style's own padding would forget."""
+class FoldedText(QStyledItemDelegate):
+    """Gives the height of a cell whose text is wrapped to its column; the default ignores the padding."""
 
     def sizeHint(self, option: QStyleOptionViewItem, index: Index) -> QSize:
         view = self.parent()
@@ -96,11 +96,11 @@ class Folded(QStyledItemDelegate):
         if len(text) <= LONG:
             return QSize(round(metrics.horizontalAdvance(text)) + MARGINS, round(metrics.height()) + 6)
         room = max(view.columnWidth(index.column()) - MARGINS, 40)
-        return QSize(room, round(metrics.boundingRect(QRectF(0, 0, room, 1e5), int(FOLD), text).height()) + 6)
+        return QSize(room, round(metrics.boundingRect(QRectF(0, 0, room, 1e5), int(WRAP), text).height()) + 6)
 
 
 class TableView(QTableView):
-    """The table under a figure's panels. A click on a row that has one emits its `Pick`."""
+    """The table below the panels of a figure. A click on a row emits its `Pick`, if it has one."""
 
     picked = Signal(object)
 
@@ -123,20 +123,20 @@ class TableView(QTableView):
         self.setStyleSheet("QTableView::item { padding: 2px 7px; } QHeaderView::section { padding: 2px 7px; }")
         self.horizontalHeader().setHighlightSections(False)
         self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
-        self.setItemDelegate(Folded(self))
+        self.setItemDelegate(FoldedText(self))
         self.horizontalHeader().sectionResized.connect(self.resizeRowsToContents)
         self.clicked.connect(self._clicked)
 
     @property
     def table(self) -> Table:
-        """The table in the order of its rows on the screen."""
-        of = self._model.table
-        order = [self._sorted.mapToSource(self._sorted.index(i, 0)).row() for i in range(len(of.rows))]
-        picks = tuple(of.picks[i] for i in order) if of.picks else ()
-        return Table(of.columns, tuple(of.rows[i] for i in order), of.title, picks)
+        """The table with its rows in the order shown."""
+        table = self._model.table
+        order = [self._sorted.mapToSource(self._sorted.index(i, 0)).row() for i in range(len(table.rows))]
+        picks = tuple(table.picks[i] for i in order) if table.picks else ()
+        return Table(table.columns, tuple(table.rows[i] for i in order), table.title, picks)
 
     def show_table(self, table: Table) -> None:
-        """Show `table`; the order that the user chose stays while the columns are the same."""
+        """Show `table`; the user's sort order stays while the columns are the same."""
         fresh = table.columns != self._model.table.columns
         self._model.show_table(table)
         header = self.horizontalHeader()
@@ -147,16 +147,16 @@ class TableView(QTableView):
                 header.setSectionResizeMode(i, mode)
 
     def natural_height(self) -> int:
-        """What all rows take, in pixels, with the header."""
+        """Return the height of the header and all rows, in pixels."""
         rows = sum(self.rowHeight(i) for i in range(self._sorted.rowCount()))
         return self.horizontalHeader().sizeHint().height() + rows + 2 * self.frameWidth() + 4
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Copy gives the selected rows, as tab-separated text, to the clipboard."""
+        """Copy the selected rows to the clipboard as tab-separated text."""
         if event.matches(QKeySequence.StandardKey.Copy):
             rows = sorted({index.row() for index in self.selectedIndexes()})
-            shown = self.table
-            lines = [shown.columns, *(tuple(map(str, shown.rows[i])) for i in rows)]
+            table = self.table
+            lines = [table.columns, *(tuple(map(str, table.rows[i])) for i in rows)]
             QGuiApplication.clipboard().setText("\n".join("\t".join(line) for line in lines))
         else:
             super().keyPressEvent(event)
@@ -168,7 +168,7 @@ class TableView(QTableView):
 
 
 class PaperTable:
-    """The whole table, folded to a width, for a picture of the figure; always in the light theme."""
+    """The whole table, wrapped to a width, for an exported picture; always in the light theme."""
 
     def __init__(self, table: Table, width: float, font: QFont) -> None:
         self.table, self.font = table, font
@@ -190,19 +190,19 @@ class PaperTable:
         self.height = sum(self._heights) + self._title + PAD if table.columns else 0.0
 
     def _height(self, text: str, width: float) -> float:
-        return self._metrics.boundingRect(QRectF(0, 0, width - 2 * PAD, 1e5), int(FOLD), text).height() + PAD
+        return self._metrics.boundingRect(QRectF(0, 0, width - 2 * PAD, 1e5), int(WRAP), text).height() + PAD
 
     def paint(self, painter: QPainter, left: float, top: float) -> None:
         right = [numeric_ and i > 0 for i, numeric_ in enumerate(numeric(self.table))]
         painter.setPen(QColor(theme.resolve("ink", dark=False)))
         painter.setFont(self.head)
         if self.table.title:
-            painter.drawText(QRectF(left + PAD, top, 1e4, self._title), FOLD, self.table.title)
+            painter.drawText(QRectF(left + PAD, top, 1e4, self._title), WRAP, self.table.title)
         y = top + self._title
         for row, height in zip(self._rows, self._heights, strict=True):
             x = left
             for text, width, numeric_ in zip(row, self._widths, right, strict=True):
-                side = FOLD ^ Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignRight if numeric_ else FOLD
+                side = WRAP ^ Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignRight if numeric_ else WRAP
                 painter.drawText(QRectF(x + PAD, y + PAD / 2, width - 2 * PAD, height), side, text)
                 x += width
             y += height

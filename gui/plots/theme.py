@@ -1,9 +1,9 @@
-"""Colours of the program: one categorical, one sequential and one diverging map, light and dark, and the palette.
+"""Colours of the program, light and dark: a categorical, a sequential and a diverging map, and the widget palette.
 
-Marks name their colours (see `gui.plots.figure`); this is the only place that knows what the names look like. The first
-six categorical colours are near Okabe and Ito's, in a version for each background; violet and brown were found by
-searching for what is furthest from those six to any kind of colour vision. The sequential map is viridis, the diverging
-one ColorBrewer's RdBu.
+Marks name their colours (see `gui.plots.figure`); only this module resolves the names. The first six categorical
+colours are close to those of Okabe and Ito, adapted to each background; violet and brown were chosen by a search for
+the colours furthest from those six under every type of colour vision. The sequential map is viridis, the diverging one
+ColorBrewer's RdBu.
 """
 
 from functools import cache
@@ -74,7 +74,7 @@ _PALETTE: dict[QPalette.ColorRole, tuple[str, str]] = {
     QPalette.ColorRole.Dark: ("#a9b0b8", "#131518"),
     QPalette.ColorRole.Shadow: ("#7d848c", "#0c0d0f"),
 }
-_FADED = {
+_DISABLED = {
     QPalette.ColorRole.WindowText: ("#9aa1a9", "#6d747d"),
     QPalette.ColorRole.Text: ("#9aa1a9", "#6d747d"),
     QPalette.ColorRole.ButtonText: ("#9aa1a9", "#6d747d"),
@@ -83,32 +83,32 @@ _FADED = {
 
 
 def resolve(name: str, dark: bool) -> str:
-    """The colour ``#rrggbb`` that `name` (see `gui.plots.figure`) has in the light or the dark theme."""
+    """Return the colour ``#rrggbb`` of `name` (see `gui.plots.figure`) in the light or the dark theme."""
     return _COLORS[name][dark]
 
 
 def anchors(colormap: Colormap) -> tuple[str, ...]:
-    """The evenly spaced colours ``#rrggbb`` between which `colormap` is linear."""
+    """Return the evenly spaced colours ``#rrggbb`` that `colormap` interpolates linearly."""
     return tuple(f"#{code}" for code in _MAPS[colormap].split())
 
 
 @cache
 def table(colormap: Colormap, size: int) -> npt.NDArray[np.uint8]:
-    """`colormap` sampled evenly: (size, 3) red, green, blue."""
+    """Sample `colormap` evenly: (size, 3) red, green, blue."""
     colors = np.array([[int(a[i : i + 2], 16) for i in (1, 3, 5)] for a in anchors(colormap)], float)
-    at = np.linspace(0, len(colors) - 1, size)
-    sampled = [np.interp(at, np.arange(len(colors)), channel) for channel in colors.T]
-    return np.round(np.stack(sampled, axis=1)).astype(np.uint8)
+    positions = np.linspace(0, len(colors) - 1, size)
+    channels = [np.interp(positions, np.arange(len(colors)), channel) for channel in colors.T]
+    return np.round(np.stack(channels, axis=1)).astype(np.uint8)
 
 
 def palette(dark: bool) -> QPalette:
-    """The palette of the widgets."""
-    made = QPalette()
+    """Return the palette of the widgets."""
+    result = QPalette()
     for role, colors in _PALETTE.items():
-        made.setColor(role, QColor(colors[dark]))
-    for role, colors in _FADED.items():
-        made.setColor(QPalette.ColorGroup.Disabled, role, QColor(colors[dark]))
-    return made
+        result.setColor(role, QColor(colors[dark]))
+    for role, colors in _DISABLED.items():
+        result.setColor(QPalette.ColorGroup.Disabled, role, QColor(colors[dark]))
+    return result
 
 
 def is_dark(palette: QPalette) -> bool:
@@ -117,7 +117,7 @@ def is_dark(palette: QPalette) -> bool:
 
 
 class Theme(QObject):
-    """Keeps the application light or dark: as the system is, or as the user says."""
+    """Keeps the application light or dark, following the system or the user's choice."""
 
     changed = Signal(bool)
 
@@ -132,7 +132,7 @@ class Theme(QObject):
     def set_mode(self, mode: Mode) -> None:
         self.mode = mode
         scheme = {"light": Qt.ColorScheme.Light, "dark": Qt.ColorScheme.Dark}.get(mode, Qt.ColorScheme.Unknown)
-        self._app.styleHints().setColorScheme(scheme)  # window frames follow too, where the system can
+        self._app.styleHints().setColorScheme(scheme)  # where supported, window frames follow too
         self._follow()
 
     @Slot()
@@ -144,6 +144,6 @@ class Theme(QObject):
 
 
 def apply(app: QApplication, mode: Mode = "system") -> Theme:
-    """Give the application the Fusion style and the program's palette; the Theme returned changes it later."""
+    """Give the application the Fusion style and the program's palette; change it through the Theme returned."""
     app.setStyle("Fusion")
     return Theme(app, mode)

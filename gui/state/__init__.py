@@ -1,1 +1,1 @@
-"""What the window knows: document, runs, results, selection, settings, and its threads."""
+"""State of the window: document, runs, results, selection and settings, and the threads that serve them."""

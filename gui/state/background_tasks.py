@@ -1,4 +1,4 @@
-"""Work that must not hold up the window: reading a result, copying, zipping and verifying a session."""
+"""Work that must not block the window: reading a result; copying, zipping or verifying a session."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,81 +17,81 @@ class _Task:
 
 
 @dataclass(frozen=True)
-class _Done:
+class _Outcome:
     key: int
     result: Any
     error: Exception | None
 
 
 @dataclass(frozen=True)
-class _Waiting:
+class _Callbacks:
     title: str
-    then: Callable[[Any], None]
-    failed: Callable[[Exception], None]
+    on_result: Callable[[Any], None]
+    on_error: Callable[[Exception], None]
 
 
 class _Worker(QObject):
     done = Signal(object)
 
     @Slot(object)
-    def carry_out(self, task: _Task) -> None:
+    def run(self, task: _Task) -> None:
         try:
             result, error = task.work(), None
-        except Exception as caught:  # every failure is the caller's to show
+        except Exception as caught:  # the caller shows every failure
             result, error = None, caught
-        self.done.emit(_Done(task.key, result, error))
+        self.done.emit(_Outcome(task.key, result, error))
 
 
 class BackgroundTasks(QObject):
-    """Carries out one task after another in a thread; the answers arrive on the GUI thread.
+    """Runs one task after another in a thread; results arrive on the GUI thread.
 
-    `doing` is emitted with the title of the task that is going on, and with an empty one when there is none.
+    `running_changed` carries the title of the running task, empty when there is none.
     """
 
-    doing = Signal(str)
-    _asked = Signal(object)
+    running_changed = Signal(str)
+    _submitted = Signal(object)
 
     def __init__(self, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._keys = count()
-        self._waiting: dict[int, _Waiting] = {}
+        self._pending: dict[int, _Callbacks] = {}
         worker = _Worker()
-        worker.done.connect(self._answered)
-        self._asked.connect(worker.carry_out)
+        worker.done.connect(self._finish)
+        self._submitted.connect(worker.run)
         self._thread = WorkerThread(worker, "eigenscope-tasks")
 
-    def do(
+    def submit(
         self,
         title: str,
         work: Callable[[], Any],
-        then: Callable[[Any], None],
-        failed: Callable[[Exception], None],
+        on_result: Callable[[Any], None],
+        on_error: Callable[[Exception], None],
     ) -> None:
-        """Call `work` in the thread, then `then` with its result or `failed` with what it raised, on this thread."""
+        """Call `work` in the thread, then `on_result` or `on_error` with its outcome on the GUI thread."""
         key = next(self._keys)
-        self._waiting[key] = _Waiting(title, then, failed)
+        self._pending[key] = _Callbacks(title, on_result, on_error)
         self._announce()
-        self._asked.emit(_Task(key, work))
+        self._submitted.emit(_Task(key, work))
 
     @property
     def busy(self) -> bool:
-        return bool(self._waiting)
+        return bool(self._pending)
 
     def close(self) -> None:
-        """Forget the answers and stop the thread after the task that it is at."""
-        self._waiting.clear()
+        """Drop the pending results and stop the thread once its current task ends."""
+        self._pending.clear()
         self._thread.stop()
 
     @Slot(object)
-    def _answered(self, done: _Done) -> None:
-        waiting = self._waiting.pop(done.key, None)
-        if waiting is None:
+    def _finish(self, outcome: _Outcome) -> None:
+        callbacks = self._pending.pop(outcome.key, None)
+        if callbacks is None:
             return
         self._announce()
-        if done.error is not None:
-            waiting.failed(done.error)
+        if outcome.error is not None:
+            callbacks.on_error(outcome.error)
         else:
-            waiting.then(done.result)
+            callbacks.on_result(outcome.result)
 
     def _announce(self) -> None:
-        self.doing.emit(next((w.title for w in self._waiting.values()), ""))
+        self.running_changed.emit(next((callbacks.title for callbacks in self._pending.values()), ""))

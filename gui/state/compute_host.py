@@ -1,4 +1,4 @@
-"""The QThread that hosts the compute process: it asks jobs of it, and passes on what that replies."""
+"""The thread that hosts the compute process: passes jobs to it and its replies back."""
 
 from contextlib import suppress
 
@@ -12,7 +12,7 @@ POLL_MS = 20
 
 
 class _Worker(QObject):
-    """Lives in the thread. Results are unpickled here, where that cannot hold up the window."""
+    """Lives in the thread. Results are unpickled here, where they cannot block the window."""
 
     replied = Signal(object)
 
@@ -27,7 +27,7 @@ class _Worker(QObject):
             self._timer = QTimer(self)
             self._timer.timeout.connect(self.poll)
             self._timer.start(POLL_MS)
-        with suppress(OSError):  # the first job says so
+        with suppress(OSError):  # the first job reports the failure
             self._process.start()
 
     @Slot(object)
@@ -46,14 +46,14 @@ class _Worker(QObject):
 
     @Slot()
     def end(self) -> None:
-        """Let the compute process go; what it committed is on disk."""
+        """Close the compute process; its committed units are on disk."""
         if self._timer is not None:
             self._timer.stop()
         self._process.close()
 
 
-class Host(QObject):
-    """The window's side: call its methods on the GUI thread; `replied` carries each `Reply` there."""
+class ComputeHost(QObject):
+    """The window's side of the thread: call its methods on the GUI thread; `replied` carries each `Reply`."""
 
     replied = Signal(object)
     _begin, _end = Signal(), Signal()
@@ -71,12 +71,12 @@ class Host(QObject):
         self._closed = False
 
     def start(self) -> None:
-        """Start the compute process, so that it is warm when the first job comes."""
+        """Start the compute process ahead of the first job."""
         self._begin.emit()
 
     @Slot(object)
     def ask(self, job: Job) -> None:
-        """Ask a job of the compute process; every reply to it carries its id."""
+        """Queue a job on the compute process; every reply to it carries its id."""
         self._asked.emit(job)
 
     @Slot(int)
@@ -85,7 +85,7 @@ class Host(QObject):
         self._cancelled.emit(job_id)
 
     def close(self) -> bool:
-        """End the compute process and the thread; True when both ended in time."""
+        """Stop the compute process and the thread; return whether both stopped in time."""
         if self._closed:
             return True
         self._closed = True

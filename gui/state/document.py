@@ -1,4 +1,4 @@
-"""The open session as the window sees it: none yet, one that is written to, or one that is only read."""
+"""The open session as the window sees it: none yet, writable, or read-only."""
 
 from datetime import datetime
 from pathlib import Path
@@ -15,10 +15,10 @@ SUFFIX = ".eigenscope"
 
 
 class Document(QObject):
-    """Holds at most one Session. A new one is made in `home` when something is first run: nothing is ever unsaved."""
+    """Holds at most one Session. The first run creates one in `home`, so nothing is ever unsaved."""
 
-    leaving = Signal()
-    """The session is about to be left or copied: what belongs into it must be written now."""
+    flush_requested = Signal()
+    """Emitted before the session is closed or copied: write now whatever belongs in it."""
     changed = Signal()
 
     def __init__(self, home: Path, parent: QObject | None = None) -> None:
@@ -33,7 +33,13 @@ class Document(QObject):
         return self.session.path.name.removesuffix(SUFFIX) + (" (read-only)" if self.session.readonly else "")
 
     def ensure(self) -> "Session":
-        """The session to write a run into; a UserError if it is read-only or none can be made."""
+        """Return the session to write a run into, creating one if none is open.
+
+        Raises
+        ------
+        UserError
+            If the session is read-only, or none can be created.
+        """
         if self.session is None:
             from engine.sessions.store import Session
 
@@ -41,28 +47,29 @@ class Document(QObject):
                 self.home.mkdir(parents=True, exist_ok=True)
             except OSError as error:
                 raise UserError(
-                    f"No session can be made in “{self.home}”: {error.strerror}. Free or unlock it."
+                    f"Could not create a session in “{self.home}”: {error.strerror}. "
+                    "Check its free space and permissions."
                 ) from error
             stem = f"untitled-{datetime.now():%Y%m%d-%H%M%S}"
-            self.take(Session.create(self.home / f"{stem}{SUFFIX}"))
+            self.switch_to(Session.create(self.home / f"{stem}{SUFFIX}"))
         assert self.session is not None
         self.session.require_writable()
         return self.session
 
     def open(self, path: Path, readonly: bool = False) -> None:
-        """Open another session in place of this one; if it cannot be opened, this one stays."""
+        """Open another session in place of this one; if that fails, this one stays open."""
         from engine.sessions.store import Session
 
         if self.session is not None and not self.session.readonly and self.session.path == path.absolute():
             return
-        self.take(Session.open(path, readonly))
+        self.switch_to(Session.open(path, readonly))
 
-    def take(self, session: "Session | None") -> None:
-        """Go on with `session` and close the one before it."""
-        self.leaving.emit()
-        before, self.session = self.session, session
-        if before is not None:
-            before.close()
+    def switch_to(self, session: "Session | None") -> None:
+        """Make `session` the open one and close the previous one."""
+        self.flush_requested.emit()
+        previous, self.session = self.session, session
+        if previous is not None:
+            previous.close()
         self.changed.emit()
 
     def close(self) -> None:

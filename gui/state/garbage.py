@@ -1,4 +1,4 @@
-"""Cyclic garbage, collected on the GUI thread alone."""
+"""Collects cyclic garbage, on the GUI thread only."""
 
 import gc
 
@@ -8,10 +8,10 @@ EVERY_MS = 1000
 
 
 class Collector(QObject):
-    """Takes over from Python's own collector until it is closed.
+    """Replaces Python's own collector until it is closed.
 
-    Python collects on whichever thread happens to allocate. Widgets and plots that are no longer used lie in cycles,
-    and a thread that reads a result would then destroy them beside the GUI thread, which crashes the process.
+    Python collects on whichever thread happens to allocate. Discarded widgets and plots lie in cycles; a thread
+    reading a result would then destroy them off the GUI thread, which crashes the process.
     """
 
     def __init__(self, parent: QObject) -> None:
@@ -23,7 +23,7 @@ class Collector(QObject):
 
     @Slot()
     def collect(self) -> None:
-        """Collect the oldest generation that is due, as Python would."""
+        """Collect the oldest generation that is due, as Python does."""
         due = [
             i for i, (count, limit) in enumerate(zip(gc.get_count(), gc.get_threshold(), strict=True)) if count > limit
         ]
@@ -31,7 +31,7 @@ class Collector(QObject):
             gc.collect(due[-1])
 
     def close(self) -> None:
-        """Collect what there is and leave the rest to Python; call it when no other thread is left."""
+        """Collect once more and re-enable Python's collector; call it when no other thread is left."""
         self._timer.stop()
         gc.collect()
         gc.enable()

@@ -1,4 +1,4 @@
-"""Which run is looked at, and its dataset: as it grows while the run goes on, or read from the session."""
+"""The run on display and its dataset: the latest snapshot of a run in progress, or the result in the session."""
 
 from typing import TYPE_CHECKING
 
@@ -17,7 +17,7 @@ CHOOSE = "Choose a model on the left, then press Run."
 
 
 class Results(QObject):
-    """`shown` is emitted when there is something else to draw; `failed` carries why a result cannot be read."""
+    """`shown` is emitted when there is something new to draw; `failed` carries the error if a result is unreadable."""
 
     shown = Signal()
     failed = Signal(object)
@@ -28,8 +28,8 @@ class Results(QObject):
         self._datasets: dict[str, xr.Dataset] = {}
         self.live: xr.Dataset | None = None
         self._key: int | None = None
-        runs.snapshot.connect(self._grow)
-        runs.changed.connect(self._follow)
+        runs.snapshot.connect(self._show_snapshot)
+        runs.changed.connect(self._refresh_text)
 
     @property
     def row(self) -> RunRow | None:
@@ -43,20 +43,20 @@ class Results(QObject):
 
     @property
     def empty(self) -> str:
-        """What to say, and what to do next, where there is nothing to draw."""
+        """The text in place of a figure: why there is nothing to draw, and what to do next."""
         match self.row:
             case None:
                 return CHOOSE
             case RunRow(state=State.QUEUED):
-                return "This run waits for the one before it."
+                return "This run is queued and starts when the one before it ends."
             case RunRow(state=State.RUNNING | State.CANCELLING):
-                return "The first layer is on its way."
+                return "Computing the first layer …"
             case RunRow(state=State.DONE):
                 return "Reading the result …"
             case RunRow(state=State.FAILED, message=message):
                 return f"{message}"
             case row:
-                return f"This run was stopped; {row.done} of {row.total} units are kept. Resume it to see them."
+                return f"This run was stopped with {row.done} of {row.total} units computed. Resume it to see them."
 
     def clear(self) -> None:
         self._datasets.clear()
@@ -65,37 +65,37 @@ class Results(QObject):
 
     @Slot(object)
     def show_run(self, row: RunRow | None) -> None:
-        """Look at `row`, or at nothing; a finished run is read from the session in the background."""
+        """Display `row`, or nothing; a finished run is read from the session in the background."""
         self._key, self.live = row.key if row else None, None
         session = self._document.session
         if row and row.state is State.DONE and row.run not in self._datasets and session is not None:
-            name = row.run
+            run = row.run
 
-            def keep(dataset: "xr.Dataset | None") -> None:
+            def store(dataset: "xr.Dataset | None") -> None:
                 if dataset is not None and self._document.session is session:
-                    self._datasets[name] = dataset
+                    self._datasets[run] = dataset
                     self.shown.emit()
 
-            def say(error: Exception) -> None:
+            def report(error: Exception) -> None:
                 if self._document.session is session:
                     self.failed.emit(error)
 
-            self._tasks.do(f"Reading {row.title}", lambda: session.run(name).result(), keep, say)
+            self._tasks.submit(f"Reading {row.title}", lambda: session.run(run).result(), store, report)
         self.shown.emit()
 
     @Slot(object)
     def show_live(self, dataset: "xr.Dataset | None") -> None:
-        """Look at something that no run made, until a run is chosen; None goes back to the run."""
+        """Display a dataset that belongs to no run until a run is chosen; None returns to the run."""
         self.live = dataset
         self.shown.emit()
 
     @Slot(object)
-    def _grow(self, snapshot: Snapshot) -> None:
+    def _show_snapshot(self, snapshot: Snapshot) -> None:
         self._datasets[snapshot.run] = snapshot.dataset
         if self.row is not None and self.row.run == snapshot.run:
             self.shown.emit()
 
     @Slot()
-    def _follow(self) -> None:
+    def _refresh_text(self) -> None:
         if self._key is not None and self.dataset is None:
             self.shown.emit()

@@ -12,7 +12,7 @@ from engine.events import Event, Failed, Notice, Progress, Snapshot, Started, St
 from engine.request import Request
 from engine.runs.jobs.job import Reply, State
 from engine.runs.jobs.run import CarryOut
-from gui.state.compute_host import Host
+from gui.state.compute_host import ComputeHost
 
 if TYPE_CHECKING:
     from engine.sessions.store import Session
@@ -20,10 +20,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run as the list shows it. `run` is its id in the session, empty until the engine has made its plan.
+    """One run as the list shows it.
 
-    `job` is the id of the job that carries it out, None until there is one. `missing` says of each model that is not
-    wholly in the result of a finished run why that is.
+    Attributes
+    ----------
+    run : str
+        Its id in the session; empty until the engine has planned it.
+    job : int or None
+        The id of its job, None before the first.
+    done, total : int
+        Committed and planned units.
+    remaining : float or None
+        Estimated time left, in seconds.
+    activity : str
+        What a running run is computing.
+    missing : tuple of str
+        For each model that a finished run covers only in part, the reason.
     """
 
     key: int
@@ -35,7 +47,7 @@ class RunRow:
     done: int = 0
     total: int = 0
     remaining: float | None = None
-    doing: str = ""
+    activity: str = ""
     message: str = ""
     detail: str = ""
     missing: tuple[str, ...] = ()
@@ -57,18 +69,18 @@ class RunRow:
 
 
 class Runs(QObject):
-    """Knows every run of the session, gives the host one at a time, and follows what it says."""
+    """Holds every run of the session, passes them to the compute host one at a time, and follows its replies."""
 
     changed = Signal()
     snapshot = Signal(object)
     ended = Signal(object)
 
-    def __init__(self, host: Host, parent: QObject | None = None) -> None:
+    def __init__(self, host: ComputeHost, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._host = host
         self._keys = count()
         self._rows: dict[int, RunRow] = {}
-        host.replied.connect(self.follow)
+        host.replied.connect(self.handle_reply)
 
     @property
     def rows(self) -> list[RunRow]:
@@ -90,7 +102,7 @@ class Runs(QObject):
         return next((row for row in self._rows.values() if run and row.run == run), None)
 
     def load(self, session: "Session | None") -> None:
-        """Show the runs that `session` holds."""
+        """List the runs of `session`."""
         self._rows = {}
         for run in session.runs() if session is not None else ():
             done, total = len(run.committed()), len(run.plan)
@@ -103,7 +115,7 @@ class Runs(QObject):
                 run=run.id,
                 done=done,
                 total=total,
-                message="" if finished and done == total else f"{done} of {total} units are kept; it can be resumed.",
+                message="" if finished and done == total else _kept(done, total),
             )
             self._rows[row.key] = row
         self.changed.emit()
@@ -113,19 +125,19 @@ class Runs(QObject):
         return self._queue(RunRow(next(self._keys), session, request, State.QUEUED))
 
     def resume(self, row: RunRow) -> RunRow:
-        """Queue what is left of a stopped or failed run; one that never got a plan starts anew."""
+        """Queue the rest of a stopped or failed run; one that was never planned starts from scratch."""
         return self._queue(
             replace(row, state=State.QUEUED, job=None, message="", detail="", missing=(), remaining=None)
         )
 
     def cancel(self, row: RunRow) -> None:
-        """Stop it: between units if it is running, at once if it only waits."""
+        """Stop a running run after its current unit; remove a queued one at once."""
         if row.state is State.RUNNING:
-            self._put(replace(row, state=State.CANCELLING))
+            self._store(replace(row, state=State.CANCELLING))
             assert row.job is not None
             self._host.cancel(row.job)
         elif row.state is State.QUEUED and row.run:
-            self._put(replace(row, state=State.STOPPED, message=f"{row.done} of {row.total} units are kept."))
+            self._store(replace(row, state=State.STOPPED, message=_kept(row.done, row.total)))
         elif row.state is State.QUEUED:
             del self._rows[row.key]
         self.changed.emit()
@@ -135,8 +147,8 @@ class Runs(QObject):
             self.cancel(row)
 
     @Slot(object)
-    def follow(self, reply: Reply) -> None:
-        """Take in what is replied to the job of a run."""
+    def handle_reply(self, reply: Reply) -> None:
+        """Update the run whose job `reply` belongs to."""
         row = next((row for row in self._rows.values() if row.job == reply.id), None)
         if row is None:
             return
@@ -144,42 +156,42 @@ class Runs(QObject):
             self.snapshot.emit(reply.told)
             return
         if reply.told is not None:
-            self._put(_with_event(row, reply.told))
+            self._store(_with_event(row, reply.told))
         elif reply.state.ended:
             self._end(_with_end(row, reply))
         self.changed.emit()
 
     def _queue(self, row: RunRow) -> RunRow:
         self._rows.pop(row.key, None)
-        self._put(row)
-        self._next()
+        self._store(row)
+        self._start_next()
         self.changed.emit()
         return self._rows[row.key]
 
-    def _put(self, row: RunRow) -> None:
+    def _store(self, row: RunRow) -> None:
         self._rows[row.key] = row
 
     def _end(self, row: RunRow) -> None:
-        row = replace(row, remaining=None, doing="")
-        self._put(row)
+        row = replace(row, remaining=None, activity="")
+        self._store(row)
         self.ended.emit(row)
-        self._next()
+        self._start_next()
 
-    def _next(self) -> None:
+    def _start_next(self) -> None:
         if self.active is None and (row := next((row for row in self.rows if row.state is State.QUEUED), None)):
             job = CarryOut(row.session, row.run or row.request)
-            self._put(replace(row, state=State.RUNNING, job=job.id))
+            self._store(replace(row, state=State.RUNNING, job=job.id))
             self._host.ask(job)
 
 
 def _with_event(row: RunRow, event: Event) -> RunRow:
-    """The row after its run has told an event."""
+    """Return the row updated by an event of its run."""
     match event:
         case Started(run, _, title, done, total):
-            row = replace(row, run=run, done=done, total=total, doing=title)
-            return _logged(row, f"Started: {title}, {done} of {total} units already there")
+            row = replace(row, run=run, done=done, total=total, activity=title)
+            return _logged(row, f"Started: {title}, {done} of {total} units already computed")
         case Progress(_, done, total, doing, remaining):
-            row = replace(row, done=done, total=total, doing=doing, remaining=remaining)
+            row = replace(row, done=done, total=total, activity=doing, remaining=remaining)
             return _logged(row, f"{done} of {total}: {doing}")
         case Notice(_, text, detail):
             return _logged(replace(row, message=text), f"{text}\n{detail}" if detail else text)
@@ -191,13 +203,12 @@ def _with_event(row: RunRow, event: Event) -> RunRow:
 
 
 def _with_end(row: RunRow, reply: Reply) -> RunRow:
-    """The row after its job has ended."""
+    """Return the row updated by the end of its job."""
     if reply.error is not None:
         row = replace(row, state=State.FAILED, message=reply.error.message, detail=reply.error.detail)
         return _logged(row, f"Failed: {row.message}")
     if reply.state is State.STOPPED:
-        kept = f"{row.done} of {row.total} units are kept; it can be resumed."
-        message = kept if row.run else "It was stopped before it began; resume it to start it."
+        message = _kept(row.done, row.total) if row.run else "Stopped before it started; resume to start it."
         return _logged(replace(row, state=State.STOPPED, message=message), "Stopped")
     missing = reply.answer.missing
     row = replace(
@@ -208,6 +219,10 @@ def _with_end(row: RunRow, reply: Reply) -> RunRow:
         missing=missing,
     )
     return _logged(row, f"Finished in {reply.answer.seconds:.1f} s")
+
+
+def _kept(done: int, total: int) -> str:
+    return f"{done} of {total} units are kept; resume to compute the rest."
 
 
 def _logged(row: RunRow, line: str) -> RunRow:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class SelectionModel(QObject):
-    """Holds the Selection; clicks set it, views listen to it."""
+    """Holds the Selection: clicks set it, views follow it."""
 
     changed = Signal(object)
 
@@ -31,36 +31,36 @@ class SelectionModel(QObject):
             self.changed.emit(selection)
 
     def step(self, dataset: "xr.Dataset | None", model: int = 0, layer: int = 0, head: int = 0) -> None:
-        """Move by so many models, layers and heads, and stay inside `dataset`."""
+        """Move by this many models, layers and heads, clamped to the extent of `dataset`."""
         if dataset is None:
             return
         infos = Header.of(dataset).models
-        now = self.current
-        at = min(max(now.model + model, 0), len(infos) - 1)
+        current = self.current
+        index = min(max(current.model + model, 0), len(infos) - 1)
         sites = [str(name) for name in dataset["site"].values] if "site" in dataset.dims else []
         self.set(
             replace(
-                now,
-                model=at,
-                layer=min(max(now.layer + layer, 0), infos[at].n_layers - 1),
-                head=now.head if sites else min(max(now.head + head, 0), infos[at].n_heads - 1),
-                site=_site(sites, now.site, head),
+                current,
+                model=index,
+                layer=min(max(current.layer + layer, 0), infos[index].n_layers - 1),
+                head=current.head if sites else min(max(current.head + head, 0), infos[index].n_heads - 1),
+                site=_site(sites, current.site, head),
             )
         )
 
     def clamp(self, dataset: "xr.Dataset | None") -> None:
-        """Bring the selection inside `dataset`."""
+        """Clamp the selection to the extent of `dataset`."""
         self.step(dataset)
 
     def restore(self, state: Mapping[str, int]) -> None:
-        """Select what was selected when the session was last open."""
+        """Restore the selection saved in a session."""
         names = {field.name for field in fields(Selection)}
         self.set(Selection(**{name: int(index) for name, index in state.items() if name in names}))
 
 
-def _site(sites: list[str], now: int, by: int) -> int:
-    """Where a result has sites, they are walked in the place of heads; −1 stays the one that is shown first."""
-    if not by or not sites:
-        return now if now < len(sites) else -1
+def _site(sites: list[str], current: int, step: int) -> int:
+    """Step through the sites, which take the place of heads in a result that has them; −1 is the default site."""
+    if not step or not sites:
+        return current if current < len(sites) else -1
     first = sites.index("block") if "block" in sites else 0
-    return min(max((now if now >= 0 else first) + by, 0), len(sites) - 1)
+    return min(max((current if current >= 0 else first) + step, 0), len(sites) - 1)

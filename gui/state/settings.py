@@ -1,4 +1,4 @@
-"""What the window remembers between two starts: its layout, the recent sessions, the theme."""
+"""Settings remembered between starts: layout, recent sessions and models, theme."""
 
 from pathlib import Path
 from typing import Any
@@ -27,24 +27,24 @@ class Settings:
 
     @property
     def recent(self) -> list[Path]:
-        """Sessions opened or saved, newest first; those that are gone are left out."""
+        """Sessions opened or saved, newest first, without those that no longer exist."""
         return [Path(p) for p in self._texts("recent") if Path(p).exists()]
 
     def remember_session(self, path: Path) -> None:
         path = path.absolute()
-        kept = [path, *(p for p in self.recent if p != path)][:RECENT]
-        self.store.setValue("recent", [str(p) for p in kept])
+        recent = [path, *(p for p in self.recent if p != path)][:RECENT]
+        self.store.setValue("recent", [str(p) for p in recent])
 
     @property
     def models(self) -> list[str]:
-        """Models the user ran that are not built in, newest first."""
+        """Models the user has run, other than the built-in ones, newest first."""
         return self._texts("models")
 
     def remember_model(self, source: str) -> None:
         self.store.setValue("models", [source, *(m for m in self.models if m != source)][:RECENT])
 
     def _texts(self, key: str) -> list[str]:
-        # An ini file gives a list of one back as text, and an empty one as None.
+        # An ini file returns a list of one as a string, and an empty list as None.
         value: Any = self.store.value(key, [])
         return [value] if isinstance(value, str) else list(value or [])
 

@@ -1,13 +1,13 @@
-"""A QObject in its own QThread, stopped in an orderly and bounded way."""
+"""Runs a QObject in its own QThread and stops it within a bounded time."""
 
 from PySide6.QtCore import QObject, QThread
 
-# Destroying a running QThread aborts the process: one that would not stop in time is kept here until the process ends.
+# Destroying a running QThread aborts the process: one that did not stop in time is kept here until the process ends.
 abandoned: list[tuple[QThread, QObject]] = []
 
 
 class WorkerThread:
-    """Starts `worker` in a thread of its own; talk to it only through signals connected to its decorated slots."""
+    """Starts `worker` in its own thread; reach it only through signals connected to its decorated slots."""
 
     def __init__(self, worker: QObject, name: str) -> None:
         self.worker = worker
@@ -18,7 +18,7 @@ class WorkerThread:
         self.thread.start()
 
     def stop(self, timeout_ms: int = 4000) -> bool:
-        """Ask the event loop to end and wait; False if what it is doing took longer than `timeout_ms`."""
+        """Ask the event loop to quit and wait; return False if it took longer than `timeout_ms`."""
         self.thread.quit()
         if self.thread.wait(timeout_ms):
             return True

@@ -249,7 +249,7 @@ def test_recent_sessions_are_offered(opened, study):
 def test_a_home_that_cannot_be_made_is_a_sentence(window, tmp_path):
     (tmp_path / "sessions").write_text("in the way")
     window.run_commands.run()
-    assert "No session can be made" in window.messages.text.text()
+    assert "Could not create a session" in window.messages.text.text()
     assert window.runs.rows == []
 
 

@@ -12,7 +12,7 @@ from engine.errors import UserError
 from engine.request import ModelSpec, Request
 from engine.runs.jobs.job import Job, Reply, State
 from gui.plots import theme
-from gui.state.compute_host import Host
+from gui.state.compute_host import ComputeHost
 from gui.state.settings import Settings
 from gui.window import MainWindow
 
@@ -68,14 +68,14 @@ def window_in(folder: Path, *, compute: bool = False) -> Iterator[MainWindow]:
     settings = Settings(QSettings(str(folder / "settings.ini"), QSettings.Format.IniFormat))
     with ExitStack() as silent:
         for name in () if compute else ("start", "ask", "cancel"):
-            silent.enter_context(patch.object(Host, name, lambda *_: None))
+            silent.enter_context(patch.object(ComputeHost, name, lambda *_: None))
         window = MainWindow(app, settings, folder / "sessions", theme.apply(app, "light"))
         window.show()
         try:
             yield window
         finally:
             window.runs.cancel_all()
-            window._leave = lambda: True  # type: ignore[method-assign]
+            window._confirm_close = lambda: True  # type: ignore[method-assign]
             window.close()
             window.deleteLater()
             QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
@@ -85,9 +85,9 @@ def answer_boxes(monkeypatch: object, button: QMessageBox.StandardButton) -> lis
     """Answer every question box with `button`; returns what they asked."""
     asked: list[str] = []
 
-    def question(*args: object, **_: object) -> QMessageBox.StandardButton:
-        asked.append(str(args[2]))
+    def answer(box: QMessageBox) -> QMessageBox.StandardButton:
+        asked.append(box.text())
         return button
 
-    monkeypatch.setattr(QMessageBox, "question", question)  # type: ignore[attr-defined]
+    monkeypatch.setattr(QMessageBox, "exec", answer)  # type: ignore[attr-defined]
     return asked

@@ -1,7 +1,6 @@
-"""Axes: the one boundary between data units and drawn coordinates, and the ticks.
+"""Axes: the conversion between data units and drawn coordinates, and the ticks.
 
-A logarithmic axis is drawn by plotting log₁₀ of the data. Everything that crosses goes through `to_drawn` and
-`from_drawn`.
+A logarithmic axis is drawn by plotting log₁₀ of the data. All conversion goes through `to_drawn` and `from_drawn`.
 """
 
 from dataclasses import dataclass
@@ -17,14 +16,14 @@ _SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 @dataclass(frozen=True)
 class Tick:
-    """`at` in drawn coordinates; a minor tick has no text."""
+    """A tick at `at` in drawn coordinates; a minor tick has no text."""
 
     at: float
     text: str
 
 
 def to_drawn(values: npt.ArrayLike, log: bool) -> npt.NDArray[np.float64]:
-    """Data units to drawn coordinates: log₁₀ on a log axis, NaN where that does not exist."""
+    """Convert data units to drawn coordinates: log₁₀ on a log axis, NaN where undefined."""
     data = np.asarray(values, dtype=float)
     if not log:
         return data
@@ -34,26 +33,26 @@ def to_drawn(values: npt.ArrayLike, log: bool) -> npt.NDArray[np.float64]:
 
 
 def from_drawn(value: float, log: bool) -> float:
-    """A drawn coordinate in data units; infinity beyond the largest double."""
+    """Convert a drawn coordinate to data units; infinity beyond the largest double."""
     if not log:
         return float(value)
     return 10.0**value if value < 308 else np.inf
 
 
 def number(value: float, digits: int = 4) -> str:
-    """A value for people: `digits` significant ones, with a real minus and ×10ⁿ."""
+    """Format a value with `digits` significant digits, a true minus sign and ×10ⁿ."""
     mantissa, _, exponent = f"{value:.{digits}g}".partition("e")
     text = mantissa.replace("-", "−")
     return text if not exponent else f"{text}×{power(int(exponent))}"
 
 
 def power(exponent: int) -> str:
-    """10ⁿ."""
+    """Format a power of ten as 10ⁿ."""
     return "10" + str(exponent).translate(_SUPERSCRIPT)
 
 
 def ticks(axis: Axis, low: float, high: float, room: int) -> list[Tick]:
-    """Ticks between two drawn coordinates, at most about `room` of them with text."""
+    """Return the ticks between two drawn coordinates, with text on at most about `room` of them."""
     if axis.bare or not (np.isfinite(low) and np.isfinite(high) and high > low):
         return []
     if axis.ticks:
@@ -66,14 +65,18 @@ def ticks(axis: Axis, low: float, high: float, room: int) -> list[Tick]:
 
 def _given(axis: Axis, low: float, high: float, room: int) -> list[Tick]:
     margin = 1e-9 * (high - low)
-    at = to_drawn([position for position, _ in axis.ticks], axis.log)
-    inside = [Tick(float(a), t) for a, (_, t) in zip(at, axis.ticks, strict=True) if low - margin <= a <= high + margin]
+    positions = to_drawn([position for position, _ in axis.ticks], axis.log)
+    inside = [
+        Tick(float(position), text)
+        for position, (_, text) in zip(positions, axis.ticks, strict=True)
+        if low - margin <= position <= high + margin
+    ]
     every = max(1, ceil(len(inside) / max(room, 1)))
     return [tick if i % every == 0 else Tick(tick.at, "") for i, tick in enumerate(inside)]
 
 
 def _even(low: float, high: float, room: int) -> list[tuple[float, str]]:
-    """Round values an equal step apart, with the digits that the step needs."""
+    """Return round values an equal step apart, with the digits that the step needs."""
     raw = (high - low) / room
     magnitude = 10.0 ** floor(log10(raw))
     step = next(m * magnitude for m in (1, 2, 5, 10) if m * magnitude >= raw * 0.999)
@@ -90,7 +93,7 @@ def _even(low: float, high: float, room: int) -> list[tuple[float, str]]:
 
 
 def _decades(low: float, high: float, room: int) -> list[Tick]:
-    """Decades with minor ticks; 1, 2, 5 with text when few decades fit; even values within less than one."""
+    """Return decades with minor ticks, labelled at 1, 2, 5 if few; below one decade, evenly spaced values."""
     if high - low < 1:
         even = _even(10.0**low, 10.0**high, min(room, 5))
         return [Tick(log10(value), text) for value, text in even if value > 0]
@@ -103,17 +106,17 @@ def _decades(low: float, high: float, room: int) -> list[Tick]:
         decades = range(ceil(low / step) * step, floor(high) + 1, step)
         return [Tick(float(d), _decade(d, plain) if d % every == 0 else "") for d in decades]
     full = 3 * (high - low) <= room
-    found = []
+    result = []
     for decade in range(first, last + 1):
         for multiple in range(1, 10):
-            at = decade + log10(multiple)
-            if not low - 1e-9 <= at <= high + 1e-9:
+            position = decade + log10(multiple)
+            if not low - 1e-9 <= position <= high + 1e-9:
                 continue
             text = ""
             if multiple == 1 or (full and multiple in (2, 5)):
                 text = _decade(decade, plain, multiple)
-            found.append(Tick(at, text))
-    return found
+            result.append(Tick(position, text))
+    return result
 
 
 def _decade(exponent: int, plain: bool, multiple: int = 1) -> str:

@@ -1,4 +1,4 @@
-"""Box plots on the screen."""
+"""The drawn form of box plots."""
 
 import numpy as np
 from PySide6.QtCore import QPointF, QRectF
@@ -16,14 +16,14 @@ from gui.plots.drawing.drawn import (
     make_brush,
     make_pen,
     named,
-    one_of,
+    per_point,
 )
 from gui.plots.drawing.items import PathItem
 from gui.plots.drawing.scale import Scale
 from gui.plots.figure import Boxes
 
 CAP = 0.5
-"""Width of a whisker's end, as a share of the box's."""
+"""Width of a whisker cap relative to the box."""
 
 
 class DrawnBoxes(Drawn):
@@ -31,8 +31,8 @@ class DrawnBoxes(Drawn):
     LAYER = 2
 
     def build(self) -> None:
-        self.boxes = self.own(PathItem())
-        self.medians = self.own(PathItem())
+        self.boxes = self.add_item(PathItem())
+        self.medians = self.add_item(PathItem())
 
     def place(self) -> None:
         mark: Boxes = self.mark
@@ -46,9 +46,9 @@ class DrawnBoxes(Drawn):
             outline.addRect(QRectF(left, q1, right - left, q3 - q1))
             _stroke(medians, left, median, right, median)
             middle, cap = (left + right) / 2, CAP * (right - left) / 2
-            for foot, end in ((q1, low), (q3, high)):
-                if np.isfinite(end) and end != foot:
-                    _stroke(outline, middle, foot, middle, end)
+            for start, end in ((q1, low), (q3, high)):
+                if np.isfinite(end) and end != start:
+                    _stroke(outline, middle, start, middle, end)
                     _stroke(outline, middle - cap, end, middle + cap, end)
         self.boxes.set_path(areas, outline)
         self.medians.set_path(QPainterPath(), medians)
@@ -69,10 +69,10 @@ class DrawnBoxes(Drawn):
         assert self.panel is not None
         low, q1, median, q3, high = (number(from_drawn(v, self._logs[1])) for v in self._heights[:, index])
         x, y = (self._left[index] + self._right[index]) / 2, self._heights[2, index]
-        text = one_of(self.mark.hover, index) or named(self.panel.x, x)
-        text += f"  ·  median {median}, half in {q1} … {q3}, whiskers {low} … {high}"
+        text = per_point(self.mark.hover, index) or named(self.panel.x, x)
+        text += f"  ·  median {median}, quartiles {q1} … {q3}, whiskers {low} … {high}"
         text = f"{self.mark.label}  ·  {text}" if self.mark.label else text
-        return Hit(REACH, x, y, text, one_of(self.mark.picks, index), point=False)
+        return Hit(REACH, x, y, text, per_point(self.mark.picks, index), point=False)
 
 
 def _stroke(path: QPainterPath, x0: float, y0: float, x1: float, y1: float) -> None:

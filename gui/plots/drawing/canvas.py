@@ -1,4 +1,4 @@
-"""The canvas: lays the panels of a figure out, shares their axes, and turns the mouse into picks and readings."""
+"""The canvas: lays out the panels of a figure, links equal axes, and turns mouse events into picks and readouts."""
 
 from collections.abc import Iterator
 from math import ceil
@@ -23,7 +23,7 @@ Place = tuple[int, int]
 
 
 class _Root(QGraphicsWidget):
-    """Fills the canvas; paints what belongs to no panel."""
+    """Fills the canvas and paints everything outside the panels."""
 
     def __init__(self, canvas: "Canvas") -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class _Root(QGraphicsWidget):
 
 
 class Canvas(pg.GraphicsView):
-    """Shows one `Figure`. Panels and their items are kept from one figure to the next."""
+    """Shows one `Figure`. Panels and their items are reused from one figure to the next."""
 
     picked = Signal(object)
     hovered = Signal(str)
@@ -54,7 +54,7 @@ class Canvas(pg.GraphicsView):
         self._bar_rect = QRectF()
         self._grid = QRectF()
         self._note = QRectF()
-        self._left: dict[int, float] = {}
+        self._left_margins: dict[int, float] = {}
         self._shared: dict[str, bool] = {"x": False, "y": False}
         self._set_fonts()
         self._root = _Root(self)
@@ -71,17 +71,17 @@ class Canvas(pg.GraphicsView):
     # Figures
 
     def show_figure(self, figure: Figure) -> None:
-        """Draw `figure`, reusing what is there; a zoom stays if the axes are the same as before."""
-        before = {place: (p.spec.x, p.spec.y) for place, p in self._panels.items() if p.spec}
+        """Draw `figure`, reusing the items drawn; the zoom stays if the axes are unchanged."""
+        previous = {place: (p.spec.x, p.spec.y) for place, p in self._panels.items() if p.spec}
         self.figure = figure
         self._legend = Legend(m for _, p in self._places() for m in p.marks) if figure.legend else Legend(())
         for place in [p for p in self._panels if p not in dict(self._places())]:
             self._remove(place)
         self._ring.hide()
         self._draw()
-        if {place: (p.x, p.y) for place, p in self._places()} != before:
+        if {place: (p.x, p.y) for place, p in self._places()} != previous:
             self.zoomed = False
-        self._left = {}
+        self._left_margins = {}
         self._fit(force=False)
         self.arrange()
 
@@ -93,7 +93,7 @@ class Canvas(pg.GraphicsView):
             self._root.update()
 
     def toggle(self, label: str) -> None:
-        """Hide or show all marks that carry `label`; kept for the figures to come."""
+        """Hide or show all marks labelled `label`, in later figures too."""
         self.hidden ^= {label}
         for item in self._panels.values():
             for drawn in item.marks:
@@ -102,14 +102,14 @@ class Canvas(pg.GraphicsView):
         self._root.update()
 
     def reset(self) -> None:
-        """Back to the range that shows everything."""
+        """Return to the range that shows everything."""
         self.zoomed = False
-        self._left = {}
+        self._left_margins = {}
         self._fit(force=True)
         self.arrange()
 
     def hide_ring(self) -> None:
-        """Take away the ring around the point under the mouse."""
+        """Hide the ring around the point under the mouse."""
         self._ring.hide()
 
     def _is_hidden(self, label: str) -> bool:
@@ -129,7 +129,7 @@ class Canvas(pg.GraphicsView):
         item.deleteLater()
 
     def _draw(self) -> None:
-        """Give every panel its marks, colours and labels."""
+        """Draw the marks, colours and labels of every panel."""
         places = dict(self._places())
         scales = scales_of(self.figure)
         first = {place: next((scales[id(m)] for m in coloured(p.marks)), None) for place, p in places.items()}
@@ -152,7 +152,7 @@ class Canvas(pg.GraphicsView):
             }
             self._groups.setdefault(("x", panel.x), []).append(item)
             self._groups.setdefault(("y", panel.y), []).append(item)
-        # Panels with equal axes share one range, and one label for the whole figure if all are equal.
+        # Panels with equal axes share one range; if all are equal, one label serves the whole figure.
         for side, across in (("x", 1), ("y", 0)):
             alike = len({getattr(p, side) for p in places.values()}) == 1
             self._shared[side] = alike and len({place[across] for place in places}) > 1
@@ -166,15 +166,15 @@ class Canvas(pg.GraphicsView):
             return
         ranges: dict[tuple[str, Axis], tuple[float, float]] = {}
         for (side, axis), items in self._groups.items():
-            wanted = np.array([item.wanted("x" if side == "x" else "y") for item in items])
-            known = np.isfinite(wanted).all(axis=1)
-            low, high = (wanted[known, 0].min(), wanted[known, 1].max()) if known.any() else (np.nan, np.nan)
+            extents = np.array([item.data_range("x" if side == "x" else "y") for item in items])
+            finite = np.isfinite(extents).all(axis=1)
+            low, high = (extents[finite, 0].min(), extents[finite, 1].max()) if finite.any() else (np.nan, np.nan)
             ranges[side, axis] = items[0].padded("x" if side == "x" else "y", float(low), float(high))
         for item in self._panels.values():
             item.set_home(ranges["x", item.axis("x")], ranges["y", item.axis("y")], force)
 
     def _panel_moved(self, moved: PanelItem) -> None:
-        """Panels that share an axis move together."""
+        """Move all panels that share an axis together."""
         self.zoomed = True
         self._ring.hide()
         for index, side in enumerate(("x", "y")):
@@ -187,7 +187,7 @@ class Canvas(pg.GraphicsView):
     # Layout
 
     def _set_fonts(self) -> None:
-        # Sizes in pixels: in points, text on a PDF would be scaled twice
+        # Sizes are in pixels: in points, the text of a PDF would be scaled twice
         size = max(11, QFontInfo(self.font()).pixelSize())
         self._small, self._title = QFont(self.font()), QFont(self.font())
         self._small.setPixelSize(size)
@@ -195,8 +195,8 @@ class Canvas(pg.GraphicsView):
         self._title.setWeight(QFont.Weight.DemiBold)
 
     def arrange(self) -> None:
-        """Put title, legend, panels, colour bar and note in their places."""
-        for _ in range(3):  # margins depend on the ticks, which depend on the size that the margins leave
+        """Lay out title, legend, panels, colour bar and note."""
+        for _ in range(3):  # margins depend on the ticks, and the ticks on the size that the margins leave
             if not self._arrange():
                 break
         self._root.update()
@@ -229,13 +229,13 @@ class Canvas(pg.GraphicsView):
             rights[c] = max(rights[c], item.right_margin(max(item.plot.height(), 50)))
             tops[r] = max(tops[r], item.top_margin())
             bottoms[r] = max(bottoms[r], item.bottom_margin())
-        for c in range(columns):  # margins only grow while the user pans, so that the plot does not shake
-            lefts[c] = self._left[c] = max(self._left.get(c, 0.0), 4 * ceil(lefts[c] / 4))
+        for c in range(columns):  # margins only grow while panning, so that the plot does not jitter
+            lefts[c] = self._left_margins[c] = max(self._left_margins.get(c, 0.0), 4 * ceil(lefts[c] / 4))
         if self._bar:
             bar = self._bar.width(max(self._grid.height(), 50), small)
             area.setRight(area.right() - bar)
         if not rights[-1]:
-            rights[-1] = 8.0  # half of the last tick's text
+            rights[-1] = 8.0  # half the width of the last tick label
         width = (area.width() - lefts.sum() - rights.sum() - COLUMN_GAP * (columns - 1)) / columns
         height = (area.height() - tops.sum() - bottoms.sum() - ROW_GAP * (rows - 1)) / rows
         width, height = max(width, 4.0), max(height, 4.0)
@@ -255,7 +255,7 @@ class Canvas(pg.GraphicsView):
         return changed
 
     def heading_height(self) -> int:
-        """What title and note take where there are no panels, in pixels."""
+        """Return the height of title and note without panels, in pixels."""
         small, title = QFontMetricsF(self._small), QFontMetricsF(self._title)
         room = QRectF(0, 0, self.width() - 2 * MARGIN, 1000)
         note = small.boundingRect(room, int(WRAP), self._note_text()).height() if self._note_text() else 0
@@ -263,8 +263,8 @@ class Canvas(pg.GraphicsView):
 
     def _note_text(self) -> str:
         dense = any(isinstance(d, DrawnPoints) and d.dense for p in self._panels.values() for d in p.marks)
-        added = f"Clouds of more than {DENSE:,} points are drawn as an image of their counts." if dense else ""
-        return "  ·  ".join(filter(None, (self.figure.note, added)))
+        dense_note = f"More than {DENSE:,} points are drawn as an image of their counts." if dense else ""
+        return "  ·  ".join(filter(None, (self.figure.note, dense_note)))
 
     # Painting
 
@@ -273,7 +273,7 @@ class Canvas(pg.GraphicsView):
         self._ring.setPen(QPen(QColor(theme.resolve("ink", self.look.dark)), 1.6))
 
     def paint_frame(self, painter: QPainter) -> None:
-        """Title, legend, shared labels, shared colour bar, note; or the text of an empty figure."""
+        """Paint title, legend, shared labels, shared colour bar and note, or the text of an empty figure."""
         ink = QColor(theme.resolve("ink", self.look.dark))
         small, title = QFontMetricsF(self._small), QFontMetricsF(self._title)
         wide = QRectF(MARGIN, MARGIN - 2, self.width() - 2 * MARGIN, title.height() + 2)
@@ -309,7 +309,7 @@ class Canvas(pg.GraphicsView):
     def resizeEvent(self, event: QResizeEvent | None) -> None:
         super().resizeEvent(event)
         if hasattr(self, "_ring"):
-            self._left = {}
+            self._left_margins = {}
             self.arrange()
 
     def changeEvent(self, event: QEvent) -> None:
@@ -321,7 +321,7 @@ class Canvas(pg.GraphicsView):
             self.arrange()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Keys belong to the window: arrows walk layers and heads."""
+        """Leave all keys to the window, whose arrow keys step through layers and heads."""
         event.ignore()
 
     def leaveEvent(self, event: QEvent) -> None:
@@ -330,7 +330,7 @@ class Canvas(pg.GraphicsView):
         self.hovered.emit("")
 
     def _mouse_moved(self, place: QPointF) -> None:
-        if label := self._legend.at(place):
+        if label := self._legend.label_at(place):
             self.setCursor(Qt.CursorShape.PointingHandCursor)
             self._ring.hide()
             self.hovered.emit(f"{label}: click to {'show' if label in self.hidden else 'hide'}")
@@ -364,7 +364,7 @@ class Canvas(pg.GraphicsView):
             self.menu_requested.emit(event.screenPos().toPoint())
         elif event.button() != Qt.MouseButton.LeftButton:
             return
-        elif label := self._legend.at(place):
+        elif label := self._legend.label_at(place):
             self.toggle(label)
         elif event.double():
             self.reset()

@@ -1,4 +1,4 @@
-"""What all marks on the screen have in common: their items, when to draw again, and how the mouse finds them."""
+"""Base of the drawn marks: their graphics items, when to redraw them, and how the mouse hits them."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -19,12 +19,12 @@ Drawn1d = npt.NDArray[np.float64]
 Bounds = tuple[float, float, float, float]
 
 REACH = 12.0
-"""How far from a mark, in pixels, the mouse still touches it."""
+"""Distance from a mark within which the mouse hits it, in pixels."""
 
 
 @dataclass(frozen=True)
 class Hit:
-    """What is under the mouse; `x` and `y` are drawn coordinates, `distance` is in pixels."""
+    """A mark under the mouse; `x` and `y` are drawn coordinates, `distance` is in pixels."""
 
     distance: float
     x: float
@@ -37,7 +37,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class Look:
-    """Light or dark; `stroke` widens lines on a device of more pixels than the screen, as their pens are cosmetic."""
+    """Light or dark; `stroke` widens lines on a device of higher resolution, because their pens are cosmetic."""
 
     dark: bool = False
     stroke: float = 1.0
@@ -45,7 +45,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Mouse:
-    """A place in drawn coordinates, and the size of a pixel there."""
+    """A position in drawn coordinates, and the size of a pixel there."""
 
     x: float
     y: float
@@ -54,7 +54,7 @@ class Mouse:
 
 
 class Drawn:
-    """A mark on the screen. Subclasses name the arrays to watch and do the drawing."""
+    """A mark on the screen. Subclasses name the arrays that trigger a redraw, and draw."""
 
     ARRAYS: ClassVar[tuple[str, ...]] = ()
     LAYER: ClassVar[float] = 0.0
@@ -70,15 +70,15 @@ class Drawn:
         self._logs = (False, False)
         self.build()
 
-    def own(self, item: Any) -> Any:
-        """Add `item` to the view; the bounds are ours, pyqtgraph need not look."""
+    def add_item(self, item: Any) -> Any:
+        """Add `item` to the view, without pyqtgraph's own computation of bounds."""
         item.setZValue(self.LAYER + 0.01 * self.order)
         self.view.addItem(item, ignoreBounds=True)
         self.items.append(item)
         return item
 
     def show(self, mark: Mark, panel: Panel, look: Look, scale: Scale | None) -> None:
-        """Draw `mark`, or only what differs from what is drawn already."""
+        """Draw `mark`, updating only what has changed."""
         logs = (panel.x.log, panel.y.log)
         arrays = tuple(getattr(mark, name) for name in self.ARRAYS)
         style = self.style(mark, look, scale)
@@ -90,8 +90,8 @@ class Drawn:
             self._style = style
             self.paint(look, scale)
 
-    def move_to(self, order: int) -> None:
-        """Lie over the marks that now stand before it."""
+    def set_order(self, order: int) -> None:
+        """Move to `order` in the stack of marks."""
         for item in self.items:
             item.setZValue(item.zValue() + 0.01 * (order - self.order))
         self.order = order
@@ -111,7 +111,7 @@ class Drawn:
         return to_drawn(values, self._logs[1])
 
     def describe(self, x: float, y: float, hover: str = "") -> str:
-        """The mark's label and its hover text, or the values at a drawn place."""
+        """Return the mark's label with its hover text, or with the values at a drawn position."""
         assert self.panel is not None
         text = hover or f"{named(self.panel.x, x)}  ·  {named(self.panel.y, y)}"
         return f"{self.mark.label}  ·  {text}" if self.mark.label else text
@@ -129,16 +129,16 @@ class Drawn:
         raise NotImplementedError
 
     def bounds(self) -> Bounds:
-        """Smallest and largest x, then y, in drawn coordinates; NaN where there is nothing to see."""
+        """Return the smallest and largest x, then y, in drawn coordinates; NaN where nothing is drawn."""
         raise NotImplementedError
 
     def hit(self, mouse: Mouse) -> Hit | None:
-        """What of this mark is within reach of the mouse."""
+        """Return the part of this mark within reach of the mouse."""
         return None
 
 
 def _same(new: Any, old: Any) -> bool:
-    """Whether an array is drawn already: comparing is a hundred times quicker than drawing again."""
+    """Whether an array is unchanged; comparing is a hundred times faster than drawing again."""
     if isinstance(new, str):
         return bool(new == old)
     if new is old or new is None or old is None:
@@ -147,9 +147,9 @@ def _same(new: Any, old: Any) -> bool:
 
 
 def named(axis: Axis, drawn: float) -> str:
-    """``label = value`` at a drawn coordinate, with the text of a given tick that stands there."""
+    """Return ``label = value`` at a drawn coordinate, with the text of an explicit tick in place of its value."""
     value = from_drawn(drawn, axis.log)
-    text = next((t for at, t in axis.ticks if np.isclose(at, value)), "") or number(value)
+    text = next((t for position, t in axis.ticks if np.isclose(position, value)), "") or number(value)
     return f"{axis.label} = {text}" if axis.label else text
 
 
@@ -162,15 +162,15 @@ def _span(values: Drawn1d) -> tuple[float, float]:
     return (float(finite.min()), float(finite.max())) if finite.size else (np.nan, np.nan)
 
 
-def one_of(values: tuple[Any, ...], index: int) -> Any:
-    """Entry `index` of one for each point, or the one for all; None without any."""
+def per_point(values: tuple[Any, ...], index: int) -> Any:
+    """Return entry `index` of a tuple with one entry per point, or the only one; None if it is empty."""
     if not values:
         return None
     return values[0] if len(values) == 1 else values[index]
 
 
 def nearest(x: Drawn1d, y: Drawn1d, mouse: Mouse) -> tuple[int, float] | None:
-    """Index of the point closest to the mouse and its distance in pixels, within reach."""
+    """Return index and distance, in pixels, of the point closest to the mouse; None if out of reach."""
     if not x.size:
         return None
     squared = ((x - mouse.x) / mouse.pixel_x) ** 2 + ((y - mouse.y) / mouse.pixel_y) ** 2
@@ -181,7 +181,7 @@ def nearest(x: Drawn1d, y: Drawn1d, mouse: Mouse) -> tuple[int, float] | None:
 
 
 def distance_to_segments(x: Drawn1d, y: Drawn1d, mouse: Mouse) -> float:
-    """Pixels from the mouse to a polyline."""
+    """Return the distance from the mouse to a polyline, in pixels."""
     if x.size < 2:
         return np.inf
     px, py = (x - mouse.x) / mouse.pixel_x, (y - mouse.y) / mouse.pixel_y
@@ -203,6 +203,6 @@ def make_pen(color: str, look: Look, width: float = 1.0, dash: bool = False) -> 
 
 
 def make_brush(color: str, look: Look, alpha: int = 255) -> QBrush:
-    filled = QColor(theme.resolve(color, look.dark))
-    filled.setAlpha(alpha)
-    return QBrush(filled)
+    translucent = QColor(theme.resolve(color, look.dark))
+    translucent.setAlpha(alpha)
+    return QBrush(translucent)

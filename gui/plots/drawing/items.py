@@ -1,4 +1,4 @@
-"""The two graphics items that pyqtgraph has no lean form of: a filled path, and a heatmap with any edges."""
+"""Two graphics items for which pyqtgraph has no lean equivalent: a filled path, and a heatmap with any edges."""
 
 from collections.abc import Sequence
 from math import isfinite
@@ -10,7 +10,7 @@ from PySide6.QtCore import QRectF
 from PySide6.QtGui import QBrush, QColor, QImage, QPainter, QPainterPath, QPen
 
 EXPORT_PIXELS = 2000
-"""An exported heatmap is enlarged up to about this many pixels, because viewers blur small images."""
+"""Exported heatmaps are enlarged to about this many pixels, because viewers blur small images."""
 
 
 class PathItem(pg.GraphicsObject):
@@ -24,7 +24,7 @@ class PathItem(pg.GraphicsObject):
         self.outline = QPainterPath()
 
     def set_path(self, fill: QPainterPath, outline: QPainterPath | None = None) -> None:
-        """`fill` takes the brush; `outline`, when it is given, the pen."""
+        """Set the path filled by the brush and, if given, the one stroked by the pen."""
         self.prepareGeometryChange()
         self.path, self.outline = fill, outline or QPainterPath()
         self.update()
@@ -56,7 +56,7 @@ class HeatItem(pg.GraphicsObject):
         self._image: QImage | None = None
 
     def set_steps(self, steps: npt.NDArray[np.uint8], x_edges: np.ndarray, y_edges: np.ndarray) -> None:
-        """`steps` (rows, columns) with the edges of columns and rows."""
+        """Set the colour steps (rows, columns) with the edges of columns and rows."""
         self.prepareGeometryChange()
         self._steps, self._x, self._y = np.ascontiguousarray(steps), x_edges, y_edges
         self._tiles = [(rows, columns) for rows in _even_runs(y_edges) for columns in _even_runs(x_edges)]
@@ -64,7 +64,7 @@ class HeatItem(pg.GraphicsObject):
         self.update()
 
     def set_colors(self, colors: Sequence[QColor]) -> None:
-        """The colours of steps 0 … 255."""
+        """Set the colours of steps 0 … 255."""
         self._colors = [color.rgba() for color in colors]
         self._image = None
         self.update()
@@ -98,7 +98,7 @@ class HeatItem(pg.GraphicsObject):
             x0, x1 = self._x[columns.start], self._x[columns.stop]
             y0, y1 = self._y[rows.start], self._y[rows.stop]
             image = self._image
-            if len(self._tiles) > 1:  # a copy, because the SVG generator draws the whole image whatever the source
+            if len(self._tiles) > 1:  # a copy, because the SVG generator ignores the source rectangle
                 image = image.copy(
                     enlarge * columns.start,
                     enlarge * rows.start,
@@ -111,7 +111,7 @@ class HeatItem(pg.GraphicsObject):
 
 
 def _even_runs(edges: np.ndarray) -> list[slice]:
-    """Cells in runs of equal size, so that each run is one image."""
+    """Return runs of cells of equal size, each drawn as one image."""
     size = np.diff(edges).tolist()
     runs: list[slice] = []
     start = 0

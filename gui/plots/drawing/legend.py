@@ -1,4 +1,4 @@
-"""The legend: one strip of entries above the panels; a click on an entry hides or shows its marks."""
+"""The legend: a strip of entries above the panels; clicking an entry hides or shows its marks."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -20,19 +20,19 @@ class Entry:
 
 
 class Legend:
-    """Entries in the order in which the marks first appear."""
+    """Entries in the order of the marks."""
 
     def __init__(self, marks: Iterable[Mark]) -> None:
-        found: dict[str, Entry] = {}
+        entries: dict[str, Entry] = {}
         for mark in marks:
             if mark.label and not isinstance(mark, Image):
-                entry = found.setdefault(mark.label, Entry(mark.label, []))
+                entry = entries.setdefault(mark.label, Entry(mark.label, []))
                 if type(mark) not in map(type, entry.marks):
                     entry.marks.append(mark)
-        self.entries = list(found.values())
+        self.entries = list(entries.values())
 
     def arrange(self, place: QRectF, metrics: QFontMetricsF) -> float:
-        """Lay the entries out in lines from the top left of `place`; returns the height they take."""
+        """Lay out the entries in lines from the top left of `place`; return their total height."""
         line = metrics.height() + 4
         x, y = place.left(), place.top()
         for entry in self.entries:
@@ -43,8 +43,8 @@ class Legend:
             x += width + BETWEEN
         return y + line - place.top() if self.entries else 0.0
 
-    def at(self, point: QPointF) -> str | None:
-        """The label of the entry under `point`."""
+    def label_at(self, point: QPointF) -> str | None:
+        """Return the label of the entry under `point`."""
         return next((e.label for e in self.entries if e.rect.contains(point)), None)
 
     def paint(self, painter: QPainter, dark: bool, hidden: set[str]) -> None:

@@ -1,7 +1,7 @@
-"""One class for each mark of a figure: it owns the graphics items, updates only what changed, and answers the mouse.
+"""The drawn forms of lines, points and heatmaps, and the table of the drawn form of every mark.
 
-An item has one pen and one brush (colour classes of a value-coloured cloud share their brushes): pens for each point
-cost seconds.
+Each owns its graphics items, updates only what has changed, and finds what the mouse hits. An item has one pen and one
+brush (points coloured by value share brushes by colour class), because a pen per point takes seconds to draw.
 """
 
 from typing import Any
@@ -30,7 +30,7 @@ from gui.plots.drawing.drawn import (
     make_pen,
     named,
     nearest,
-    one_of,
+    per_point,
 )
 from gui.plots.drawing.items import HeatItem, PathItem
 from gui.plots.drawing.scale import STEPS, Scale
@@ -38,7 +38,7 @@ from gui.plots.drawing.segments import DrawnSegments
 from gui.plots.figure import Band, Boxes, Image, Line, Points, Rule, Segments, Span, Steps
 
 DENSE = 20_000
-"""Clouds of more points than this are drawn as an image of counts: as a scatter they pan at 44 ms for 10⁵ points."""
+"""Above this number of points a scatter is drawn as an image of counts: 10⁵ separate points take 44 ms per frame."""
 
 
 class DrawnLine(Drawn):
@@ -46,7 +46,7 @@ class DrawnLine(Drawn):
     LAYER = 3
 
     def build(self) -> None:
-        self.curve = self.own(pg.PlotCurveItem(connect="finite", antialias=True))
+        self.curve = self.add_item(pg.PlotCurveItem(connect="finite", antialias=True))
         self.dots: Any = None
 
     def style(self, mark: Line, look: Look, scale: Scale | None) -> tuple[object, ...]:
@@ -61,7 +61,7 @@ class DrawnLine(Drawn):
         self.curve.setPen(make_pen(mark.color, look, mark.width, mark.dash))
         if mark.markers:
             if self.dots is None:
-                self.dots = self.own(pg.ScatterPlotItem(pxMode=True))
+                self.dots = self.add_item(pg.ScatterPlotItem(pxMode=True))
                 self.dots.setVisible(self.curve.isVisible())
             shown = np.isfinite(self._x) & np.isfinite(self._y)
             size = 3 + mark.width if self._x.size > 40 else 4 + mark.width
@@ -76,11 +76,11 @@ class DrawnLine(Drawn):
 
     def hit(self, mouse: Mouse) -> Hit | None:
         mark: Line = self.mark
-        if found := nearest(self._x, self._y, mouse):
-            index, distance = found
+        if neighbour := nearest(self._x, self._y, mouse):
+            index, distance = neighbour
             x, y = float(self._x[index]), float(self._y[index])
-            text = self.describe(x, y, one_of(mark.hover, index) or "")
-            return Hit(distance, x, y, text, one_of(mark.picks, index))
+            text = self.describe(x, y, per_point(mark.hover, index) or "")
+            return Hit(distance, x, y, text, per_point(mark.picks, index))
         if len(mark.picks) == 1 and (distance := distance_to_segments(self._x, self._y, mouse)) <= REACH / 2:
             return Hit(distance, mouse.x, mouse.y, self.describe(mouse.x, mouse.y), mark.picks[0], point=False)
         return None
@@ -91,7 +91,7 @@ class DrawnPoints(Drawn):
     LAYER = 4
 
     def build(self) -> None:
-        self.dots = self.own(pg.ScatterPlotItem(pxMode=True))
+        self.dots = self.add_item(pg.ScatterPlotItem(pxMode=True))
         self.counts: HeatItem | None = None
 
     def style(self, mark: Points, look: Look, scale: Scale | None) -> tuple[object, ...]:
@@ -114,7 +114,7 @@ class DrawnPoints(Drawn):
         if self.counts is not None:
             self.counts.set_steps(np.zeros((0, 0), np.uint8), np.zeros(0), np.zeros(0))
         x, y = self._x[self._shown], self._y[self._shown]
-        # Each size is a picture of its own: of half pixels there are few
+        # Every size is rendered as a picture of its own: rounding to half pixels keeps them few
         size = mark.size if np.ndim(mark.size) == 0 else np.round(2 * np.asarray(mark.size)[self._shown]) / 2
         if not mark.filled:
             self.dots.setData(x, y, pen=make_pen(mark.color, look, 1.6), brush=None, size=size, symbol=mark.symbol)
@@ -127,14 +127,14 @@ class DrawnPoints(Drawn):
             brushes = {
                 s: QBrush(QColor(codes[max(0, 4 * s - 2)] if s else codes[0])) for s in np.unique(steps).tolist()
             }
-            # A rim, so that the dark end of the map is seen on a dark ground and the bright end on a white one
+            # A rim keeps the dark end of the map visible on a dark background and the bright end on a white one
             pen = make_pen("axis", look, 0.7)
             self.dots.setData(x, y, pen=pen, brush=[brushes[s] for s in steps.tolist()], size=size, symbol=mark.symbol)
 
     def _paint_counts(self, look: Look) -> None:
-        """Counts on a fine grid, log-scaled into the opacity of the mark's own colour."""
+        """Paint counts on a fine grid, log-scaled into the opacity of the mark's colour."""
         if self.counts is None:
-            self.counts = self.own(HeatItem())
+            self.counts = self.add_item(HeatItem())
             self.counts.setZValue(0.5)
             self.counts.setVisible(self.dots.isVisible())
         x_edges, column = _cells(self._x[self._shown], 256)
@@ -154,14 +154,14 @@ class DrawnPoints(Drawn):
 
     def hit(self, mouse: Mouse) -> Hit | None:
         mark: Points = self.mark
-        if not (found := nearest(self._x, self._y, mouse)):
+        if not (neighbour := nearest(self._x, self._y, mouse)):
             return None
-        index, distance = found
+        index, distance = neighbour
         x, y = float(self._x[index]), float(self._y[index])
-        text = self.describe(x, y, one_of(mark.hover, index) or "")
+        text = self.describe(x, y, per_point(mark.hover, index) or "")
         if mark.values is not None:
             text += f"  ·  {mark.values_label} = {number(float(mark.values[index]))}"
-        return Hit(distance, x, y, text, one_of(mark.picks, index))
+        return Hit(distance, x, y, text, per_point(mark.picks, index))
 
 
 class DrawnImage(Drawn):
@@ -169,9 +169,9 @@ class DrawnImage(Drawn):
     LAYER = 0
 
     def build(self) -> None:
-        self.heat = self.own(HeatItem())
-        self.under = self.own(PathItem())
-        self.frames = self.own(PathItem())
+        self.heat = self.add_item(HeatItem())
+        self.under = self.add_item(PathItem())
+        self.frames = self.add_item(PathItem())
 
     def style(self, mark: Image, look: Look, scale: Scale | None) -> tuple[object, ...]:
         return (mark.marked, look, scale)
@@ -188,7 +188,7 @@ class DrawnImage(Drawn):
         for row, column in mark.marked:
             x0, x1, y0, y1 = self._x[column], self._x[column + 1], self._y[row], self._y[row + 1]
             frames.addRect(x0, y0, x1 - x0, y1 - y0)
-        # Black between white is seen on every colour of the maps
+        # Black edged with white stands out against every colour of the maps
         for item, color, width in ((self.under, "#ffffff", 4.0), (self.frames, "#000000", 2.0)):
             pen = QPen(QColor(color), width * look.stroke)
             pen.setCosmetic(True)
@@ -210,14 +210,14 @@ class DrawnImage(Drawn):
         x = float(self._x[column] + self._x[column + 1]) / 2
         y = float(self._y[row] + self._y[row + 1]) / 2
         value = float(mark.z[row, column])
-        shown = "no value" if np.isnan(value) else number(value)
-        text = f"{named(self.panel.x, x)}  ·  {named(self.panel.y, y)}  ·  {mark.label or 'value'} = {shown}"
+        value_text = "no value" if np.isnan(value) else number(value)
+        text = f"{named(self.panel.x, x)}  ·  {named(self.panel.y, y)}  ·  {mark.label or 'value'} = {value_text}"
         pick = mark.picks[row][column] if mark.picks else None
         return Hit(REACH, x, y, text, pick, point=False)
 
 
 def _cells(values: Drawn1d, count: int) -> tuple[Drawn1d, npt.NDArray[np.int64]]:
-    """The edges of `count` even cells over all values, and the cell of each (ten times faster than histogram2d)."""
+    """Return the edges of `count` equal cells and the cell of each value (ten times faster than histogram2d)."""
     low, high = float(values.min()), float(values.max())
     high = high if high > low else low + 1.0
     cell = ((values - low) * (count / (high - low))).astype(np.int64)

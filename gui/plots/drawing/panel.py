@@ -1,4 +1,4 @@
-"""One panel: a pyqtgraph ViewBox with our own axes painted around it, and its marks."""
+"""One panel: a pyqtgraph ViewBox with its marks, and axes painted around it."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -22,16 +22,16 @@ Side = Literal["x", "y"]
 TICK, MINOR = 4.0, 2.0
 PAD = 0.04
 UPRIGHT = 70.0
-"""Pixels that an upright text of the x axis may take."""
+"""Largest height of an upright tick text of the x axis, in pixels."""
 
 
 class PanelItem(QGraphicsWidget):
-    """Draws one `Panel`; the canvas says where, and which of its labels are shown."""
+    """Draws one `Panel`; the canvas places it and decides which of its labels are shown."""
 
     moved = Signal(object)
-    """The user panned or zoomed this panel; carries the panel itself."""
+    """The user panned or zoomed the panel; carries this item."""
     dragged = Signal(object)
-    """The user drags a window; carries the `Setting`."""
+    """A window in the panel is being dragged; carries an `OptionChange`."""
 
     def __init__(self, parent: QGraphicsWidget, font: QFont) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class PanelItem(QGraphicsWidget):
         self._ticks: dict[Side, tuple[object, list[Tick]]] = {}
         self._home: tuple[float, float, float, float] | None = None
         self.set_font(font)
-        self.setParentItem(parent)  # last: the ViewBox must see itself arrive in the scene to be told of paints
+        self.setParentItem(parent)  # last: the ViewBox learns of paints only if it exists when it enters the scene
 
     def set_font(self, font: QFont) -> None:
         self.setFont(font)
@@ -63,20 +63,20 @@ class PanelItem(QGraphicsWidget):
     def show_panel(
         self, panel: Panel, look: Look, scales: dict[int, Scale], bar: Scale | None, hidden: Sequence[str]
     ) -> None:
-        """Draw `panel`; `scales` are those of its coloured marks, by id; `bar` the one shown beside it."""
+        """Draw `panel`; `scales` are the colour scales of its marks by id, `bar` the one shown beside it."""
         if [KINDS[type(m)] for m in panel.marks] != [type(d) for d in self.marks]:
-            # What is there serves again, as making items is slow; and the mouse may be holding a window
-            left = list(self.marks)
+            # Items are reused, because creating them is slow and a window may be in the middle of a drag
+            unused = list(self.marks)
             self.marks = []
             for order, kind in enumerate(KINDS[type(m)] for m in panel.marks):
-                known = next((drawn for drawn in left if type(drawn) is kind), None)
-                if known is None:
+                reusable = next((drawn for drawn in unused if type(drawn) is kind), None)
+                if reusable is None:
                     self.marks.append(kind(self.view, order))
                 else:
-                    left.remove(known)
-                    known.move_to(order)
-                    self.marks.append(known)
-            for drawn in left:
+                    unused.remove(reusable)
+                    reusable.set_order(order)
+                    self.marks.append(reusable)
+            for drawn in unused:
                 drawn.remove()
         for drawn, mark in zip(self.marks, panel.marks, strict=True):
             if isinstance(drawn, DrawnSpan):
@@ -98,19 +98,22 @@ class PanelItem(QGraphicsWidget):
 
     # Ranges, in drawn coordinates
 
-    def wanted(self, side: Side) -> tuple[float, float]:
-        """The range that shows everything visible, or the axis's own limits; NaN if there is nothing."""
+    def data_range(self, side: Side) -> tuple[float, float]:
+        """Return the range of the visible marks, or the limits of the axis; NaN if nothing is visible."""
         axis = self.axis(side)
         if axis.limits is not None:
             low, high = (float(v) for v in to_drawn(sorted(axis.limits), axis.log))
             return low, high
         first = 0 if side == "x" else 2
-        found = [d.bounds()[first : first + 2] for d in self.marks if d.items[0].isVisible()]
-        lows, highs = [v[0] for v in found if np.isfinite(v[0])], [v[1] for v in found if np.isfinite(v[1])]
+        extents = [d.bounds()[first : first + 2] for d in self.marks if d.items[0].isVisible()]
+        lows, highs = (
+            [low for low, _ in extents if np.isfinite(low)],
+            [high for _, high in extents if np.isfinite(high)],
+        )
         return (min(lows), max(highs)) if lows and highs else (np.nan, np.nan)
 
     def padded(self, side: Side, low: float, high: float) -> tuple[float, float]:
-        """Room around the data; none around a heatmap or under bars that stand on zero."""
+        """Add a margin around the data, but none around a heatmap or below bars that start at zero."""
         axis = self.axis(side)
         if not (np.isfinite(low) and np.isfinite(high)):
             return 0.0, 1.0
@@ -123,11 +126,11 @@ class PanelItem(QGraphicsWidget):
         if any(isinstance(m, Image) for m in self.spec.marks):
             return low, high
         pad = PAD * (high - low)
-        standing = side == "y" and not axis.log and low == 0.0
-        return (low if standing else low - pad), high + pad
+        from_zero = side == "y" and not axis.log and low == 0.0
+        return (low if from_zero else low - pad), high + pad
 
     def set_home(self, x: tuple[float, float], y: tuple[float, float], force: bool) -> None:
-        """Show a range, unless it is the one already set."""
+        """Show a range, unless it was the last one set."""
         if force or self._home != (*x, *y):
             self._home = (*x, *y)
             self.view.setRange(xRange=x, yRange=y, padding=0)
@@ -141,15 +144,15 @@ class PanelItem(QGraphicsWidget):
     def _range_changed(self) -> None:
         self.update()
 
-    # Sizes that the canvas asks for
+    # Sizes, for the canvas
 
     def ticks(self, side: Side) -> list[Tick]:
-        """Ticks of an axis, no denser than their text can be read."""
+        """Return the ticks of an axis, spaced so that their texts are readable."""
         low, high = self.view.viewRange()[0 if side == "x" else 1]
         axis = self.axis(side)
-        wanted = (axis, low, high, self.plot.width() if side == "x" else self.plot.height(), self.metrics.height())
-        if self._ticks.get(side, (None, []))[0] != wanted:
-            self._ticks[side] = (wanted, self._make_ticks(side, axis, low, high))
+        key = (axis, low, high, self.plot.width() if side == "x" else self.plot.height(), self.metrics.height())
+        if self._ticks.get(side, (None, []))[0] != key:
+            self._ticks[side] = (key, self._make_ticks(side, axis, low, high))
         return self._ticks[side][1]
 
     def _make_ticks(self, side: Side, axis: Axis, low: float, high: float) -> list[Tick]:
@@ -159,16 +162,16 @@ class PanelItem(QGraphicsWidget):
         if axis.upright:
             return ticks(axis, low, high, int(self.plot.width() / (1.1 * self.metrics.height())))
         room = len(axis.ticks) or int(self.plot.width() / 42)
-        while (found := ticks(axis, low, high, room)) and room > 2 and self._crowded(found):
+        while (candidates := ticks(axis, low, high, room)) and room > 2 and self._crowded(candidates):
             room -= 1 + room // 8
-        return found
+        return candidates
 
-    def _crowded(self, found: list[Tick]) -> bool:
-        texts = [(self.to_pixels("x", t.at), self.metrics.horizontalAdvance(t.text)) for t in found if t.text]
+    def _crowded(self, candidates: list[Tick]) -> bool:
+        texts = [(self.to_pixels("x", t.at), self.metrics.horizontalAdvance(t.text)) for t in candidates if t.text]
         return any(abs(b - a) < (v + w) / 2 + 9 for (a, v), (b, w) in pairwise(texts))
 
     def left_margin(self) -> float:
-        """Room for ticks and label of the y axis."""
+        """Return the width of the ticks and the label of the y axis."""
         text = 0.0
         if self.tick_labels["y"]:
             text = max((self.metrics.horizontalAdvance(t.text) for t in self.ticks("y")), default=0.0) + 4
@@ -178,7 +181,7 @@ class PanelItem(QGraphicsWidget):
         return TICK + 2 + self._tick_height() + int(self.labels["x"]) * (self.metrics.height() + 1)
 
     def _tick_height(self) -> float:
-        """Room for the texts of the x axis."""
+        """Return the height of the tick texts of the x axis."""
         if not self.tick_labels["x"]:
             return 0.0
         if not self.axis("x").upright:
@@ -194,7 +197,7 @@ class PanelItem(QGraphicsWidget):
         return self.metrics.height() + 5 if self.spec.title else 0.0
 
     def place(self, outer: QRectF, plot: QRectF) -> None:
-        """Take `outer` of the canvas, with the axes around `plot`; both in canvas coordinates."""
+        """Occupy `outer`, with the axes around `plot`; both are in canvas coordinates."""
         if self.geometry() != outer:
             self.setGeometry(outer)
         inner = plot.translated(-outer.topLeft())
@@ -280,17 +283,17 @@ class PanelItem(QGraphicsWidget):
                 painter.drawText(place, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, tick.text)
 
     def _paint_upright(self, painter: QPainter, x: float, text: str) -> None:
-        """A tick's text below the axis, read from bottom to top."""
+        """Paint a tick text below the axis, reading from bottom to top."""
         painter.save()
         painter.translate(x - self.metrics.height() / 2, self.plot.bottom() + TICK + 2 + UPRIGHT)
         painter.rotate(-90)
-        shown = self.metrics.elidedText(text, Qt.TextElideMode.ElideRight, UPRIGHT)
+        elided = self.metrics.elidedText(text, Qt.TextElideMode.ElideRight, UPRIGHT)
         place = QRectF(0, 0, UPRIGHT, self.metrics.height())
-        painter.drawText(place, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, shown)
+        painter.drawText(place, Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter, elided)
         painter.restore()
 
     def _fits(self, x: float, width: float) -> bool:
-        """Whether a tick's text stays near its own panel, clear of the neighbour's."""
+        """Whether a tick text stays near its own panel, clear of the neighbouring one."""
         return x - width / 2 > self.plot.left() - 12 and x + width / 2 < self.plot.right() + 12
 
     def _paint_labels(self, painter: QPainter) -> None:
@@ -306,26 +309,26 @@ class PanelItem(QGraphicsWidget):
     # The mouse
 
     def mouse(self, place: QPointF) -> Mouse | None:
-        """Where the mouse is in the view, from a point on the canvas; None outside the axes."""
+        """Convert a point on the canvas to a position in the view; None outside the axes."""
         inside = place - self.pos()
         if self.spec is None or not self.isVisible() or not self.plot.contains(inside):
             return None
-        at = self.view.mapToView(inside - self.plot.topLeft())
+        position = self.view.mapToView(inside - self.plot.topLeft())
         (x0, x1), (y0, y1) = self.view.viewRange()
-        return Mouse(at.x(), at.y(), (x1 - x0) / self.plot.width(), (y1 - y0) / self.plot.height())
+        return Mouse(position.x(), position.y(), (x1 - x0) / self.plot.width(), (y1 - y0) / self.plot.height())
 
     def hit(self, mouse: Mouse, to_pick: bool = False) -> Hit | None:
-        """The closest mark within reach: points before areas, of points as near those that can be clicked.
+        """Return the closest hit: points before areas and, at equal distance, clickable points first.
 
-        With `to_pick` only what can be clicked counts.
+        With `to_pick`, only clickable marks count.
         """
-        found = [h for d in reversed(self.marks) if d.items[0].isVisible() and (h := d.hit(mouse))]
+        hits = [h for d in reversed(self.marks) if d.items[0].isVisible() and (h := d.hit(mouse))]
         if to_pick:
-            found = [h for h in found if h.pick is not None]
-        return min(found, key=lambda h: (not h.point, h.distance // 3, h.pick is None, h.distance), default=None)
+            hits = [h for h in hits if h.pick is not None]
+        return min(hits, key=lambda h: (not h.point, h.distance // 3, h.pick is None, h.distance), default=None)
 
     def wheelEvent(self, event: QGraphicsSceneWheelEvent) -> None:
-        """The wheel over an axis zooms that axis alone."""
+        """Zoom one axis when the wheel turns over it."""
         below = event.pos().y() > self.plot.bottom()
         beside = event.pos().x() < self.plot.left()
         if below == beside:
@@ -339,7 +342,7 @@ class PanelItem(QGraphicsWidget):
 
 
 def paint_label(painter: QPainter, text: str, rect: QRectF, upright: bool = False) -> None:
-    """A label centred in `rect`, shortened if it does not fit; `upright` ones read from bottom to top."""
+    """Paint a label centred in `rect`, elided to fit; an `upright` one reads from bottom to top."""
     painter.save()
     length = rect.height() if upright else rect.width()
     if upright:
@@ -347,6 +350,6 @@ def paint_label(painter: QPainter, text: str, rect: QRectF, upright: bool = Fals
         painter.rotate(-90)
         rect = QRectF(0, 0, rect.height(), rect.width())
     metrics = QFontMetricsF(painter.font())
-    shown = metrics.elidedText(text, Qt.TextElideMode.ElideRight, length)
-    painter.drawText(rect, Qt.AlignmentFlag.AlignCenter, shown)
+    elided = metrics.elidedText(text, Qt.TextElideMode.ElideRight, length)
+    painter.drawText(rect, Qt.AlignmentFlag.AlignCenter, elided)
     painter.restore()

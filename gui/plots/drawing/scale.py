@@ -1,4 +1,4 @@
-"""Colour scales: values to colours, and the bar that says which is which."""
+"""Colour scales from values to colours, and the colour bar."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ STEPS = 255
 
 @dataclass(frozen=True)
 class Scale:
-    """From values to colours; `low` and `high` are drawn coordinates (log₁₀ under `log`)."""
+    """A mapping from values to colours; `low` and `high` are drawn coordinates (log₁₀ with `log`)."""
 
     label: str
     low: float
@@ -26,13 +26,14 @@ class Scale:
     log: bool = False
 
     def steps(self, values: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-        """Colour steps 1 … 255 for values in data units; 0, the neutral colour, where there is none to show."""
-        at = (to_drawn(values, self.log) - self.low) / ((self.high - self.low) or 1.0)
-        shown = np.isfinite(at)
-        return np.where(shown, 1 + np.round(np.clip(np.where(shown, at, 0), 0, 1) * (STEPS - 1)), 0).astype(np.uint8)
+        """Return colour steps 1 … 255 of values in data units; 0, the neutral colour, where undefined."""
+        share = (to_drawn(values, self.log) - self.low) / ((self.high - self.low) or 1.0)
+        finite = np.isfinite(share)
+        steps = 1 + np.round(np.clip(np.where(finite, share, 0), 0, 1) * (STEPS - 1))
+        return np.where(finite, steps, 0).astype(np.uint8)
 
     def colors(self, dark: bool) -> list[str]:
-        """The 256 colours of the steps; the neutral one first."""
+        """Return the 256 colours of the steps, the neutral one first."""
         rgb = theme.table(self.colormap, STEPS)
         return [theme.resolve("neutral", dark), *(f"#{r:02x}{g:02x}{b:02x}" for r, g, b in rgb.tolist())]
 
@@ -49,15 +50,15 @@ def _range(values: npt.NDArray[np.float64], diverging: bool) -> tuple[float, flo
 
 
 def coloured(marks: Sequence[Mark]) -> list[Image | Points]:
-    """The marks that need a colour scale."""
+    """Return the marks that need a colour scale."""
     return [m for m in marks if isinstance(m, Image) or (isinstance(m, Points) and m.values is not None)]
 
 
 def scales_of(figure: Figure) -> dict[int, Scale]:
-    """The scale of every coloured mark, by its id.
+    """Return the colour scale of every coloured mark, by its id.
 
-    A heatmap's is its limits or the range of its values, symmetric about zero if diverging; points that are coloured
-    by the same quantity share one across the figure.
+    That of a heatmap spans its limits or the range of its values, symmetric about zero if diverging; points coloured by
+    the same quantity share one across the figure.
     """
     scales: dict[int, Scale] = {}
     clouds: dict[str, list[Points]] = {}
@@ -77,7 +78,7 @@ def scales_of(figure: Figure) -> dict[int, Scale]:
 
 
 class ColorBar:
-    """A vertical bar with ticks at its right and the label along them."""
+    """A vertical bar with ticks and the label on its right."""
 
     GAP, WIDTH = 12.0, 12.0
 
@@ -94,7 +95,7 @@ class ColorBar:
         return self.GAP + self.WIDTH + 6 + text + label
 
     def paint(self, painter: QPainter, rect: QRectF, dark: bool) -> None:
-        """Paint into `rect`, which is as high as the panel and `width` wide."""
+        """Paint into `rect`, which has the height of the panel and the width returned by `width`."""
         bar = QRectF(rect.left() + self.GAP, rect.top(), self.WIDTH, rect.height())
         colors = self.scale.colors(dark)[:0:-1]
         strip = QImage(1, STEPS, QImage.Format.Format_RGB32)

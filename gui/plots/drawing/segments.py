@@ -1,4 +1,4 @@
-"""Many straight pieces with one pen, such as the edges of a graph: one item, however many there are."""
+"""The drawn form of many straight lines, such as the edges of a graph: a single item with one pen."""
 
 import numpy as np
 import pyqtgraph as pg
@@ -14,16 +14,16 @@ class DrawnSegments(Drawn):
     LAYER = 1
 
     def build(self) -> None:
-        # Not smoothed: 40,000 smooth lines take ten times as long, and a pan would stutter
-        self.curve = self.own(pg.PlotCurveItem(connect="pairs", antialias=False, skipFiniteCheck=True))
+        # Not antialiased: 40,000 antialiased lines take ten times as long, and panning would stutter
+        self.curve = self.add_item(pg.PlotCurveItem(connect="pairs", antialias=False, skipFiniteCheck=True))
 
     def style(self, mark: Segments, look: Look, scale: Scale | None) -> tuple[object, ...]:
         return (mark.color, mark.opacity, look)
 
     def place(self) -> None:
         x, y = self.x(self.mark.x), self.y(self.mark.y)
-        there = np.isfinite(x).all(1) & np.isfinite(y).all(1)
-        self._x, self._y = x[there].ravel(), y[there].ravel()
+        finite = np.isfinite(x).all(1) & np.isfinite(y).all(1)
+        self._x, self._y = x[finite].ravel(), y[finite].ravel()
         self.curve.setData(self._x, self._y)
 
     def paint(self, look: Look, scale: Scale | None) -> None:

@@ -1,4 +1,4 @@
-"""Save the numbers of a figure: CSV for a spreadsheet, NPZ for a notebook; exactly the arrays that are drawn."""
+"""Save the numbers of a figure, exactly as drawn: CSV for a spreadsheet, NPZ for a notebook."""
 
 import csv
 import io
@@ -14,21 +14,21 @@ from gui.plots.export.writing import write
 from gui.plots.figure import Band, Boxes, Figure, Image, Line, Mark, Panel, Points, Rule, Segments, Span, Steps, Table
 
 COLUMNS = ("panel", "title", "mark", "kind", "label", "x", "x_end", "y", "y_end", "low", "high", "z", "q1", "q3")
-"""Of the CSV. Histogram bars and heatmap cells reach from `x` to `x_end`; so do boxes, with the median in
-`y` and whiskers from `low` to `high`; `z` is a heatmap's or a colour's value."""
+"""Columns of the CSV. Histogram bars, heatmap cells and boxes span `x` to `x_end`; boxes have the median in `y` and
+whiskers from `low` to `high`; `z` is the value of a heatmap cell or of a coloured point."""
 
 Row = tuple[object, ...]
 
 
 def panels(figure: Figure) -> Iterator[tuple[str, Panel]]:
-    """The panels with their names: ``r0c2`` is in the first row, third column."""
+    """Yield the panels with their names: ``r0c2`` is in the first row, third column."""
     for r, row in enumerate(figure.rows):
         for c, panel in enumerate(row):
             yield f"r{r}c{c}", panel
 
 
 def mark_arrays(mark: Mark) -> dict[str, npt.NDArray[np.floating]]:
-    """The arrays that a mark draws, by the names of its fields."""
+    """Return the arrays that a mark draws, by field name."""
     names = {
         Line: ("x", "y"),
         Points: ("x", "y", "values", "size"),
@@ -44,12 +44,12 @@ def mark_arrays(mark: Mark) -> dict[str, npt.NDArray[np.floating]]:
 
 
 def key(panel: str, index: int, mark: Mark) -> str:
-    """The first part of a mark's names in an NPZ: ``r0c2_1_line``."""
+    """Return the prefix of a mark's array names in an NPZ: ``r0c2_1_line``."""
     return f"{panel}_{index}_{type(mark).__name__.lower()}"
 
 
 def arrays(figure: Figure) -> dict[str, npt.NDArray[np.floating]]:
-    """Every array of a figure, named ``r0c2_1_line_x``: panel, number of the mark, its kind, what it is."""
+    """Return every array of a figure, named by panel, index of the mark, its kind and its field: ``r0c2_1_line_x``."""
     return {
         f"{key(name, i, mark)}_{field}": array
         for name, panel in panels(figure)
@@ -59,12 +59,12 @@ def arrays(figure: Figure) -> dict[str, npt.NDArray[np.floating]]:
 
 
 def table_arrays(table: Table) -> dict[str, npt.NDArray[Any]]:
-    """Every column of a table as ``table_0``, ``table_1`` …: numbers, or texts."""
+    """Return every column of a table, of numbers or texts, as ``table_0``, ``table_1`` …."""
     return {f"table_{i}": np.array([row[i] for row in table.rows]) for i in range(len(table.columns))}
 
 
 def write_npz(figure: Figure, path: Path) -> None:
-    """Write `arrays`, the table's columns and, under ``about``, JSON with titles, labels, units and provenance."""
+    """Write `arrays`, the columns of the table and, under ``about``, JSON with titles, labels and provenance."""
     about: dict[str, Any] = {
         "title": figure.title,
         "note": figure.note,
@@ -90,9 +90,9 @@ def write_npz(figure: Figure, path: Path) -> None:
 
 
 def write_csv(figure: Figure, path: Path) -> None:
-    """Write one tidy table with a row for each point, bar or cell; the header's comments say where it comes from.
+    """Write a tidy table with a row for each point, bar or cell; leading comments give the provenance.
 
-    A figure's own table is all of the file if there are no panels; else it stands beside it, in ``NAME-table.csv``.
+    The figure's own table is the file if there are no panels, else a second file ``NAME-table.csv``.
     """
     if figure.table is not None:
         beside = path.with_name(f"{path.stem}-table{path.suffix}") if figure.rows else path
@@ -131,36 +131,38 @@ def _padded(row: Row) -> Row:
 
 
 def _rows(mark: Mark) -> Iterable[Row]:
-    """x, x_end, y, y_end, low, high, z (and q1, q3) of every element; Python floats, which are written in full."""
+    """Yield x, x_end, y, y_end, low, high, z (and q1, q3) of every element as Python floats, which print in full."""
     a = {name: array.tolist() for name, array in mark_arrays(mark).items()}
-    none = ""
+    blank = ""
     match mark:
         case Line():
-            return ((x, none, y, none, none, none, none) for x, y in zip(a["x"], a["y"], strict=True))
+            return ((x, blank, y, blank, blank, blank, blank) for x, y in zip(a["x"], a["y"], strict=True))
         case Points():
-            z = a.get("values") or [none] * len(a["x"])
-            return ((x, none, y, none, none, none, v) for x, y, v in zip(a["x"], a["y"], z, strict=True))
+            z = a.get("values") or [blank] * len(a["x"])
+            return ((x, blank, y, blank, blank, blank, v) for x, y, v in zip(a["x"], a["y"], z, strict=True))
         case Segments():
             ends = zip(a["x"], a["y"], strict=True)
-            return ((x[0], x[1], y[0], y[1], none, none, none) for x, y in ends)
+            return ((x[0], x[1], y[0], y[1], blank, blank, blank) for x, y in ends)
         case Band():
-            return ((x, none, none, none, lo, hi, none) for x, lo, hi in zip(*a.values(), strict=True))
+            return ((x, blank, blank, blank, lo, hi, blank) for x, lo, hi in zip(*a.values(), strict=True))
         case Steps():
             edges = zip(a["edges"], a["edges"][1:], a["height"], strict=False)
-            return ((left, right, y, none, none, none, none) for left, right, y in edges)
+            return ((left, right, y, blank, blank, blank, blank) for left, right, y in edges)
         case Boxes():
             half = mark.width / 2
             groups = zip(*(a[name] for name in ("x", "median", "low", "high", "q1", "q3")), strict=True)
-            return ((x - half, x + half, y, none, low, high, none, q1, q3) for x, y, low, high, q1, q3 in groups)
+            return ((x - half, x + half, y, blank, low, high, blank, q1, q3) for x, y, low, high, q1, q3 in groups)
         case Image():
             x, y = a["x_edges"], a["y_edges"]
             return (
-                (x[j], x[j + 1], y[i], y[i + 1], none, none, z)
+                (x[j], x[j + 1], y[i], y[i + 1], blank, blank, z)
                 for i, row in enumerate(a["z"])
                 for j, z in enumerate(row)
             )
         case Rule():
             at = a["at"]
-            return [(at, none, none, none, none, none, none) if mark.axis == "x" else (none, none, at, *[none] * 4)]
+            if mark.axis == "x":
+                return [(at, *[blank] * 6)]
+            return [(blank, blank, at, *[blank] * 4)]
         case Span():
-            return [(a["low"], a["high"], none, none, none, none, none)]
+            return [(a["low"], a["high"], *[blank] * 5)]

@@ -1,8 +1,8 @@
-"""Save a figure: PDF and SVG as vectors, PNG at a chosen scale, the clipboard; CSV, NPZ and matplotlib by name.
+"""Save a figure in the format that the file name says, or copy its image.
 
 Pictures are the canvas itself, painted by its scene in pyqtgraph's export mode (symbols as shapes instead of cached
-images), always in the light theme on white. Every file is written beside its place and then moved there, so that a
-failure leaves what was there before.
+images), always in the light theme on white. Every file is written under a temporary name and then moved into place, so
+that a failure leaves any earlier file intact.
 """
 
 from collections.abc import Iterator
@@ -34,31 +34,31 @@ _XMP = """<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <?xpacket end="w"?>"""
 
 
-class Shown(Protocol):
-    """What a picture is taken of: the figure widget."""
+class FigureSource(Protocol):
+    """The widget whose figure is exported."""
 
     @property
     def canvas(self) -> Canvas: ...
 
     def shown_figure(self) -> Figure:
-        """The figure without the marks that are hidden."""
+        """Return the figure without hidden marks."""
 
 
-def save(widget: Shown, path: Path, scale: float = 2.0) -> None:
-    """Save what `widget` shows in the format that the name says.
+def save(widget: FigureSource, path: Path, scale: float = 2.0) -> None:
+    """Save the figure of `widget` in the format of the file name.
 
     Parameters
     ----------
-    widget : Shown
+    widget : FigureSource
     path : Path
         Ends in ``.pdf``, ``.svg``, ``.png``, ``.csv``, ``.npz`` or ``.py`` (a matplotlib script).
     scale : float
-        Pixels of a PNG for each pixel on the screen.
+        Pixels of a PNG per pixel on the screen.
 
     Raises
     ------
     UserError
-        The format is unknown, or the file cannot be written.
+        If the format is unknown or the file cannot be written.
     """
     match path.suffix.lower():
         case ".pdf":
@@ -74,11 +74,11 @@ def save(widget: Shown, path: Path, scale: float = 2.0) -> None:
         case ".py":
             script.write_script(widget.shown_figure(), path)
         case other:
-            raise UserError(f"A figure cannot be saved as “{other}”: choose pdf, svg, png, csv, npz or py.")
+            raise UserError(f"Figures cannot be saved as “{other}”: choose pdf, svg, png, csv, npz or py.")
 
 
-def save_pdf(widget: Shown, path: Path) -> None:
-    """One page of the figure's own size, in vectors, with its text as text."""
+def save_pdf(widget: FigureSource, path: Path) -> None:
+    """Save one page of the figure's own size as vectors, with text as text."""
     figure, size = widget.canvas.figure, _size(widget)
     buffer = _buffer()
     writer = QPdfWriter(buffer)
@@ -94,13 +94,13 @@ def save_pdf(widget: Shown, path: Path) -> None:
     write(path, bytes(buffer.data().data()))
 
 
-def save_svg(widget: Shown, path: Path) -> None:
-    """The figure in vectors, with its text as text."""
+def save_svg(widget: FigureSource, path: Path) -> None:
+    """Save the figure as vectors, with text as text."""
     from PySide6.QtSvg import QSvgGenerator
 
     figure, size = widget.canvas.figure, _size(widget)
     buffer = _buffer()
-    generator = QSvgGenerator(QSvgGenerator.SvgVersion.Svg11)  # the older one cannot clip
+    generator = QSvgGenerator(QSvgGenerator.SvgVersion.Svg11)  # SVG Tiny 1.2, the default, cannot clip
     generator.setOutputDevice(buffer)
     generator.setResolution(96)
     generator.setSize(size)
@@ -111,8 +111,8 @@ def save_svg(widget: Shown, path: Path) -> None:
     write(path, bytes(buffer.data().data()))
 
 
-def save_png(widget: Shown, path: Path, scale: float = 2.0) -> None:
-    """`scale` times as many pixels, in each direction, as on the screen."""
+def save_png(widget: FigureSource, path: Path, scale: float = 2.0) -> None:
+    """Save `scale` pixels per screen pixel in each direction."""
     figure, image = widget.canvas.figure, render(widget, scale)
     image.setText("Title", figure.title)
     image.setText("Software", PROGRAM)
@@ -123,13 +123,13 @@ def save_png(widget: Shown, path: Path, scale: float = 2.0) -> None:
     write(path, bytes(buffer.data().data()))
 
 
-def copy_image(widget: Shown) -> None:
-    """Put the figure on the clipboard, at twice the screen's resolution."""
+def copy_image(widget: FigureSource) -> None:
+    """Copy the figure to the clipboard at twice the screen's resolution."""
     QGuiApplication.clipboard().setImage(render(widget, 2.0))
 
 
-def render(widget: Shown, scale: float) -> QImage:
-    """The figure as an image of `scale` times its size on the screen."""
+def render(widget: FigureSource, scale: float) -> QImage:
+    """Return the figure as an image `scale` times its size on the screen."""
     size = _size(widget)
     pixels = QSize(round(size.width() * scale), round(size.height() * scale))
     image = QImage(pixels, QImage.Format.Format_RGB32)
@@ -149,19 +149,19 @@ def _description(figure: Figure) -> str:
     return "\n".join([*filter(None, (figure.note,)), *(f"{k}: {v}" for k, v in figure.provenance.items())])
 
 
-def _paper_table(widget: Shown) -> PaperTable | None:
+def _paper_table(widget: FigureSource) -> PaperTable | None:
     table = widget.shown_figure().table
     return PaperTable(table, widget.canvas.width() - 2 * MARGIN, widget.canvas.font()) if table else None
 
 
-def _size(widget: Shown) -> QSize:
-    """The size of a picture: the canvas, and under it as much as the whole table takes."""
+def _size(widget: FigureSource) -> QSize:
+    """Return the size of a picture: the canvas with the whole table below it."""
     paper = _paper_table(widget)
     return widget.canvas.size() + QSize(0, round(paper.height + MARGIN) if paper else 0)
 
 
-def _paint(widget: Shown, device: QPaintDevice, stroke: float = 1.0) -> None:
-    """Paint the scene, and the table under it, on a device whose logical size is `_size`."""
+def _paint(widget: FigureSource, device: QPaintDevice, stroke: float = 1.0) -> None:
+    """Paint the scene and the table below it on a device whose logical size is `_size`."""
     place = QRectF(0, 0, widget.canvas.width(), widget.canvas.height())
     with _for_paper(widget, stroke):
         painter = QPainter(device)
@@ -175,8 +175,8 @@ def _paint(widget: Shown, device: QPaintDevice, stroke: float = 1.0) -> None:
 
 
 @contextmanager
-def _for_paper(widget: Shown, stroke: float) -> Iterator[None]:
-    """The canvas in the light theme and in pyqtgraph's export mode; the screen sees nothing of it."""
+def _for_paper(widget: FigureSource, stroke: float) -> Iterator[None]:
+    """Switch the canvas to the light theme and pyqtgraph's export mode, without updating the screen."""
     canvas = widget.canvas
     look = canvas.look
     canvas.setUpdatesEnabled(False)

@@ -1,4 +1,4 @@
-"""Save a figure as a matplotlib script that anyone can run and edit: the data is in it, and every mark is one line."""
+"""Save a figure as a self-contained matplotlib script to run and edit: one line per mark, with the data included."""
 
 import base64
 import io
@@ -66,7 +66,7 @@ if __name__ == "__main__":
 
 
 def write_script(figure: Figure, path: Path) -> None:
-    """Write a self-contained script; its colours, scales and arrays are those on the screen."""
+    """Write a self-contained script with the colours, scales and arrays shown on the screen."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **arrays(figure))
     data = "\n".join(textwrap.wrap(base64.b64encode(buffer.getvalue()).decode(), 100))
@@ -97,7 +97,7 @@ def _body(figure: Figure, rows: int, columns: int) -> Iterator[str]:
     scales = scales_of(figure)
     bars = {scales[id(m)] for panel in places.values() for m in coloured(panel.marks)}
     owners: dict[tuple[str, Axis], tuple[int, int]] = {}
-    for (r, c), panel in places.items():  # sharing comes first: it would not bring a log scale along
+    for (r, c), panel in places.items():  # share first: sharing does not copy a log scale set earlier
         for side, axis in (("x", panel.x), ("y", panel.y)):
             owner = owners.setdefault((side, axis), (r, c))
             if owner != (r, c):
@@ -135,7 +135,7 @@ def _body(figure: Figure, rows: int, columns: int) -> Iterator[str]:
 
 
 def _size(rows: int, columns: int) -> tuple[float, float]:
-    """Width and height in inches."""
+    """Return width and height in inches."""
     return round(max(7.5, 2.0 * columns), 1), round(max(5.0, 1.7 * rows), 1)
 
 
@@ -233,7 +233,7 @@ def _norm(scale: Scale) -> str:
 
 def _image(image: Image, z: str, x: str, y: str, panel: Panel, scale: Scale | None) -> Iterator[str]:
     assert scale is not None
-    # A cell that reaches down to zero has no place on a log axis
+    # A cell that reaches zero cannot be drawn on a log axis
     skip_x = int((np.asarray(image.x_edges) <= 0).sum()) if panel.x.log else 0
     skip_y = int((np.asarray(image.y_edges) <= 0).sum()) if panel.y.log else 0
     if skip_x or skip_y:

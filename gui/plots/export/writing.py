@@ -7,12 +7,12 @@ from engine.sessions.files import replace_file
 
 
 def write(path: Path, content: bytes) -> None:
-    """Put `content` in place in one step, in a folder that exists.
+    """Write `content` to `path` in one step, in a folder that exists.
 
     Raises
     ------
     UserError
-        It could not be written; a file that was there before is untouched.
+        If it could not be written; any earlier file is untouched.
     """
     try:
         if not path.parent.is_dir():

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QKeySequence
-from window_parts import window_in
+from window_parts import request_for, window_in
 
 from engine.resources import RESOURCES
+from engine.runs.jobs.job import Reply, State
 from gui.commands.actions import COMMANDS, WindowState
 from gui.panes.palette import Palette, matches
 
@@ -22,7 +23,7 @@ def window(qtbot, tmp_path):
 def test_ids_and_shortcuts_are_unique(window):
     assert max(Counter(c.id for c in COMMANDS).values()) == 1
     # Of all actions of the window, the views' number keys included, not only of the table.
-    keys = Counter(action.shortcut().toString() for _, action in window.actions_.listed)
+    keys = Counter(action.shortcut().toString() for _, action in window.actions_.entries)
     del keys[""]
     assert max(keys.values()) == 1, keys.most_common(2)
 
@@ -55,8 +56,21 @@ def test_actions_are_enabled_when_they_make_sense(window):
     assert not any(by_id[i].isEnabled() for i in ("save_as", "new", "open", "pack"))
 
 
+def test_cancel_all_stops_the_run_in_progress_and_clears_the_queue(window, tmp_path):
+    cancel_all = window.actions_.by_id["cancel_all"]
+    assert not cancel_all.isEnabled()
+    first, *_ = [window.runs.add(tmp_path, request_for(tmp_path)) for _ in range(3)]
+    assert [row.state for row in window.runs.rows] == ["running", "queued", "queued"]
+    cancel_all.trigger()
+    assert [(row.key, row.state) for row in window.runs.rows] == [(first.key, "cancelling")]
+    window.host.replied.emit(Reply(window.runs.active.job, State.STOPPED))
+    assert [row.state for row in window.runs.rows] == ["stopped"]
+    assert not cancel_all.isEnabled()
+
+
 @pytest.mark.parametrize(
-    ("query", "text", "found"), [("zip col", "File Zip for a colleague…", True), ("", "x", True), ("zap", "Zip", False)]
+    ("query", "text", "found"),
+    [("zip exp", "File Export session as ZIP…", True), ("", "x", True), ("zap", "Zip", False)],
 )
 def test_matching(query, text, found):
     assert matches(query, text) is found

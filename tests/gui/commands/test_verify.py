@@ -13,7 +13,7 @@ START_MS = 60_000
 
 def ask(window, model, data) -> None:
     window.model_pane.source.setCurrentText(str(model))
-    window.model_pane.data.set_value(DataSpec(source=str(data), length=8))
+    window.model_pane.text.form.set_value(DataSpec(source=str(data), length=8))
     window.model_pane.device.write("cpu")
     window.actions_.by_id["verify_closed"].trigger()
 

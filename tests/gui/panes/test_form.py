@@ -9,7 +9,7 @@ from PySide6.QtWidgets import QCheckBox, QComboBox, QLineEdit, QSpinBox
 from engine.analyses.registry import ANALYSES, get_analysis
 from engine.errors import UserError
 from engine.request import DataSpec
-from gui.panes.form import Form, Several, Slide
+from gui.panes.form import CheckBoxes, Form, ValueSlider
 from gui.views.attention import views as attention
 from gui.views.weights import views as weights
 
@@ -82,12 +82,12 @@ def test_every_declared_model_makes_a_form(qtbot, model):
             case QComboBox() as box:
                 box.setCurrentIndex(box.count() - 1)
                 expected[name] = box.itemData(box.count() - 1)
-            case Several() as several:
+            case CheckBoxes() as several:
                 last, box = list(several.boxes.items())[-1]
                 box.toggle()
                 ticked = {*expected[name]} ^ {last}
                 expected[name] = tuple(value for value in several.boxes if value in ticked)
-            case Slide() as slide:
+            case ValueSlider() as slide:
                 slide.slider.setValue(slide.slider.value() + 1)
                 expected[name] = slide.read()
                 assert expected[name] > model().model_dump()[name]
@@ -156,11 +156,11 @@ def test_a_slider_walks_between_its_bounds_and_says_its_value(qtbot):
     heard = []
     form.changed.connect(lambda: heard.append(form.value().slope))
     slide = form.editors["slope"].widget
-    assert isinstance(slide, Slide)
+    assert isinstance(slide, ValueSlider)
     found = []
     for at in (0, 1, slide.slider.maximum()):
         slide.slider.setValue(at)
-        found.append((form.value().slope, slide.shown.text()))
+        found.append((form.value().slope, slide.value_label.text()))
     assert found == [(0.3, "0.3"), (0.35, "0.35"), (2.0, "2")]
     assert heard == [0.3, 0.35, 2.0]
     assert form.editors["size"].widget.slider.maximum() == 63

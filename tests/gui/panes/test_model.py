@@ -71,7 +71,7 @@ def test_facts_are_asked_for_when_typing_has_stopped(qtbot, model_pane):
 
 
 def test_the_facts_are_shown(model_pane):
-    model_pane.follow(answered(ask(model_pane), INFO))
+    model_pane.handle_reply(answered(ask(model_pane), INFO))
     text = model_pane.facts.text()
     assert "3 layers × 4 heads (2 key/value), d = 32, d_h = 8" in text
     assert "12.3 M parameters, stored as bfloat16" in text
@@ -79,8 +79,8 @@ def test_the_facts_are_shown(model_pane):
 
 
 def test_a_refusal_is_shown_and_leaves_no_facts(model_pane):
-    model_pane.follow(answered(ask(model_pane), INFO))
-    model_pane.follow(refused(ask(model_pane), "It holds a NaN in wte."))
+    model_pane.handle_reply(answered(ask(model_pane), INFO))
+    model_pane.handle_reply(refused(ask(model_pane), "It holds a NaN in wte."))
     assert model_pane.facts.text() == "It holds a NaN in wte."
     assert model_pane.info is None
     assert model_pane.notices.isHidden()
@@ -89,10 +89,10 @@ def test_a_refusal_is_shown_and_leaves_no_facts(model_pane):
 def test_an_answer_about_another_model_is_dropped(model_pane):
     job = ask(model_pane)
     model_pane.source.setCurrentText("other")
-    model_pane.follow(answered(job, INFO))
+    model_pane.handle_reply(answered(job, INFO))
     assert model_pane.info is None
     ask(model_pane)
-    model_pane.follow(answered(job, INFO))
+    model_pane.handle_reply(answered(job, INFO))
     assert model_pane.info is None
 
 
@@ -111,7 +111,7 @@ def test_checkpoints_are_chosen_from_a_list(model_pane, monkeypatch):
 
 
 def test_models_of_the_user_are_offered_after_the_built_in_ones(model_pane):
-    model_pane.set_known(["gpt2", "builtin", "/data/mine"])
+    model_pane.set_recent_models(["gpt2", "builtin", "/data/mine"])
     offered = [model_pane.source.itemText(i) for i in range(model_pane.source.count())]
     assert offered == ["builtin", "builtin-encoder", "gpt2", "/data/mine"]
     assert model_pane.source.currentText() == "tiny"

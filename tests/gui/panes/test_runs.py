@@ -16,7 +16,7 @@ REQUEST = Request(analysis="weights", models=(ModelSpec(),))
 
 
 class Ledger(QObject):
-    """Stands where the Host stands; the tests speak for the compute process."""
+    """Stands where the ComputeHost stands; the tests speak for the compute process."""
 
     replied = Signal(object)
 
@@ -66,7 +66,7 @@ def test_a_run_from_queue_to_done(host, runs, tmp_path):
     host.tell(Started("r1", "weights", "Weights · builtin", 0, 6))
     host.tell(Progress("r1", 2, 6, "Layer 2", 100.0))
     row = runs.find("r1")
-    assert (row.key, row.done, row.total, row.remaining, row.doing) == (key, 2, 6, 100.0, "Layer 2")
+    assert (row.key, row.done, row.total, row.remaining, row.activity) == (key, 2, 6, 100.0, "Layer 2")
     host.finish("r1", 3.0)
     assert runs.row(key).state == "done"
     assert runs.row(key).done == 6
@@ -118,12 +118,12 @@ def test_a_run_that_is_killed_or_never_began_is_stopped_with_what_is_known(host,
     host.tell(Started("r1", "weights", "", 0, 6))
     host.tell(Progress("r1", 2, 6, "Layer 2", None))
     host.replied.emit(Reply(host.jobs[-1].id, State.STOPPED))
-    assert runs.row(killed).message == "2 of 6 units are kept; it can be resumed."
+    assert runs.row(killed).message == "2 of 6 units are kept; resume to compute the rest."
     waiting = runs.add(tmp_path, REQUEST).key
     host.replied.emit(Reply(host.jobs[-1].id, State.STOPPED))
     row = runs.row(waiting)
     assert (row.state, row.resumable) == ("stopped", True)
-    assert "before it began" in row.message
+    assert "before it started" in row.message
 
 
 def test_a_run_whose_process_died_has_failed_and_keeps_what_it_had(host, runs, tmp_path):

@@ -46,7 +46,7 @@ def window(qtbot, tmp_path, monkeypatch):
         made.asked = []
         monkeypatch.setattr(made.host, "ask", made.asked.append)
         made.model_pane.device.write("cpu")
-        made.workspace.turn_to("attention")
+        made.workspace.show_analysis("attention")
         yield made
 
 
@@ -62,7 +62,7 @@ def reply(window, dataset):
 def test_the_compute_process_answers_and_the_views_draw_it(qtbot, tmp_path):
     with window_in(tmp_path, compute=True) as window:
         window.model_pane.device.write("cpu")
-        window.workspace.turn_to("attention")
+        window.workspace.show_analysis("attention")
         panel, bar = window.workspace.panel, window.sentence
         panel.set_view("matrix")
         qtbot.keyClicks(bar.line, "The cat sat on the mat.")
@@ -73,7 +73,7 @@ def test_the_compute_process_answers_and_the_views_draw_it(qtbot, tmp_path):
         assert "".join(live.token.values[0, 0].tolist()) == "The cat sat on the mat."
         assert len(texts) == live.sizes["query"]
         assert "".join(texts) == "Thecatsatonthemat."
-        assert f"{len(texts)} tokens" in bar.said.text()
+        assert f"{len(texts)} tokens" in bar.status.text()
         assert window.inspector.inspection.title == "Layer 0, head 0"
         assert window.document.session is None
         bar.line.clear()
@@ -126,20 +126,20 @@ def test_typing_asks_once_it_rests_and_the_latest_text_wins(qtbot, window, answe
     assert [job.text for job in questions(window)] == ["one", "one two three"]
     reply(window, answer("one two three"))
     assert window.results.live.sample_text.item() == "one two three"
-    assert bar.said.text().startswith("builtin, ")
+    assert bar.status.text().startswith("builtin, ")
     bar.ask()
     window.host.replied.emit(refused(questions(window)[-1], "It cannot be read."))
-    assert bar.said.text() == "It cannot be read."
-    assert bar.said.property("role") == "problem"
+    assert bar.status.text() == "It cannot be read."
+    assert bar.status.property("role") == "problem"
 
 
 def test_while_a_run_goes_on_it_says_so_and_asks_after(qtbot, window, tmp_path):
     row = window.runs.add(tmp_path, Request(analysis="weights", models=(ModelSpec(source="builtin"),)))
     assert window.runs.busy
-    window.workspace.turn_to("attention")
+    window.workspace.show_analysis("attention")
     window.sentence.line.setText("a sentence")
     window.sentence.ask()
-    assert window.sentence.said.text() == BUSY
+    assert window.sentence.status.text() == BUSY
     assert not questions(window)
     (run,) = [job for job in window.asked if isinstance(job, CarryOut)]
     assert run.id == row.job
@@ -152,20 +152,20 @@ def test_another_analysis_or_run_takes_the_place_of_the_sentence(window, answer)
     window.sentence.ask()
     reply(window, answer("The cat sat."))
     assert window.results.live is not None
-    window.workspace.turn_to("weights")
+    window.workspace.show_analysis("weights")
     assert window.results.live is None
     assert window.workspace.analysis == "weights"
     assert window.sentence.line.text() == ""
     reply(window, answer("The cat sat."))  # one that comes late does not take the window back
     assert window.results.live is None
-    window.workspace.turn_to("attention")
+    window.workspace.show_analysis("attention")
     window.sentence.line.setText("The dog sat.")
     window.sentence.ask()
-    window.workspace.turn_to("weights")
+    window.workspace.show_analysis("weights")
     reply(window, answer("The dog sat."))
     assert window.results.live is None
     window.model_pane.source.setCurrentText("")
-    window.workspace.turn_to("attention")
+    window.workspace.show_analysis("attention")
     window.sentence.line.setText("The cat")
     window.sentence.ask()
-    assert "No model is named" in window.sentence.said.text()
+    assert "No model is named" in window.sentence.status.text()

@@ -13,7 +13,7 @@ from engine.request import DataSpec, Tuning
 from engine.runs.jobs.tune import Tune, TuneProgress
 from gui.panes.form import Form
 from gui.panes.model import ModelPane
-from gui.state.compute_host import Host
+from gui.state.compute_host import ComputeHost
 
 START_MS = 60_000
 
@@ -26,7 +26,7 @@ def model_pane(qtbot):
 
 
 def test_conditions_appear_once_for_each_seed(model_pane):
-    model_pane.set_needs_data(True)
+    model_pane.set_reads_text(True)
     model_pane.twin.setChecked(True)
     model_pane.tuned.setChecked(True)
     assert [spec.label for spec in model_pane.specs()] == ["builtin", "builtin (fine-tuned)", "builtin (random twin)"]
@@ -34,12 +34,12 @@ def test_conditions_appear_once_for_each_seed(model_pane):
     specs = model_pane.specs()
     assert [spec.seed for spec in specs] == [0, 1, 2] * 3
     assert [spec.condition for spec in specs[::3]] == ["builtin", "builtin (fine-tuned)", "builtin (random twin)"]
-    model_pane.set_needs_data(False)
+    model_pane.set_reads_text(False)
     assert [spec.seed for spec in model_pane.specs()] == [None, 0, 1, 2, 0, 1, 2]
 
 
 def test_how_it_is_tuned_is_a_dialog_and_the_text_is_shown_for_it(model_pane, monkeypatch):
-    assert model_pane.data_spec() is None
+    assert model_pane.text.spec() is None
     assert model_pane.text.isHidden()
 
     def fill(dialog: QDialog) -> int:
@@ -52,7 +52,7 @@ def test_how_it_is_tuned_is_a_dialog_and_the_text_is_shown_for_it(model_pane, mo
     assert model_pane.tuned.isChecked()
     assert model_pane.specs()[-1].tuning == Tuning(epochs=3, length=32)
     assert not model_pane.text.isHidden()
-    assert model_pane.data_spec() is not None
+    assert model_pane.text.spec() is not None
 
 
 def test_a_request_with_conditions_is_recalled(qtbot, tmp_path):
@@ -79,13 +79,13 @@ def test_the_memory_line_counts_fine_tuning_and_the_samples_asked_for(qtbot, tmp
         model_pane.info = model_info("builtin", False, 6)
 
         def needed() -> float:
-            window.run_commands.tell_needs()
-            return float(model_pane.needs.text().split()[2])
+            window.run_commands.update_memory()
+            return float(model_pane.memory.text().split()[2])
 
         window.parameters.show_analysis("jacobians")
-        model_pane.set_needs_data(True)
+        model_pane.set_reads_text(True)
         few = needed()
-        model_pane.data.set_value(DataSpec(samples=100_000))
+        model_pane.text.form.set_value(DataSpec(samples=100_000))
         many = needed()
         assert many > few
         model_pane.tuning = Tuning(batch=100_000)
@@ -95,32 +95,32 @@ def test_the_memory_line_counts_fine_tuning_and_the_samples_asked_for(qtbot, tmp
 
 def test_the_dialog_follows_and_offers_what_was_made(qtbot, tmp_path, monkeypatch):
     asked = []
-    with window_in(tmp_path) as window, patch.object(Host, "ask", lambda _, job: asked.append(job)):
+    with window_in(tmp_path) as window, patch.object(ComputeHost, "ask", lambda _, job: asked.append(job)):
         qtbot.waitSignal(window.ready, timeout=20_000).wait()
         window.actions_.by_id["tune"].trigger()
         dialog = window.run_commands.tuner.dialog
-        assert "builtin, on the training part of the text “builtin”" in dialog.what.text()
+        assert "builtin, on the training part of the text “builtin”" in dialog.subject.text()
         assert dialog.curve.figure().empty
         dialog.form.editors["epochs"].write("0")
-        assert not dialog.go.isEnabled()
+        assert not dialog.start_button.isEnabled()
         dialog.form.set_value(Tuning(epochs=1))
         dialog.seed.write(5)
-        qtbot.mouseClick(dialog.go, Qt.MouseButton.LeftButton)
+        qtbot.mouseClick(dialog.start_button, Qt.MouseButton.LeftButton)
         (job,) = [job for job in asked if isinstance(job, Tune)]
         assert job.spec.tuning == Tuning(epochs=1)
         assert job.seed == 5
         assert job.out == tmp_path / "sessions" / "fine-tuned-1"
-        assert not dialog.go.isEnabled()
+        assert not dialog.start_button.isEnabled()
         boxes = answer_boxes(monkeypatch, QMessageBox.StandardButton.Cancel)
         assert not window.close()
-        assert "Fine-tuning is going on" in boxes[0]
+        assert "Fine-tuning is in progress" in boxes[0]
         for step, loss, held in ((0, float("nan"), 5.0), (1, 4.5, None), (2, 4.0, 3.0)):
             window.host.replied.emit(told(job, TuneProgress(step, 2, loss, held)))
         training, held_out, _ = dialog.curve.figure().rows[0][0].marks
         assert training.y.tolist() == [4.5, 4.0]
         assert (held_out.x.tolist(), held_out.y.tolist()) == ([0, 2], [5.0, 3.0])
         window.host.replied.emit(answered(job, ("step0", "step2")))
-        assert "from 5.0000 to 3.0000" in dialog.said.text()
+        assert "from 5.0000 to 3.0000" in dialog.status.text()
         assert window.model_pane.source.currentText() == str(job.out)
         assert window.model_pane.revisions.text() == "step0, step2"
         assert str(job.out) in window.settings.models
@@ -129,7 +129,7 @@ def test_the_dialog_follows_and_offers_what_was_made(qtbot, tmp_path, monkeypatc
         window.help.hide()
         dialog._start()
         window.host.replied.emit(refused(asked[-1], "The text is too short."))
-        assert dialog.said.text() == "The text is too short."
+        assert dialog.status.text() == "The text is too short."
         dialog.close()
 
 
@@ -155,18 +155,18 @@ def test_a_model_is_really_tuned_stopped_and_resumed(qtbot, tmp_path):
     (tmp_path / "text.txt").write_text(words)
     with window_in(tmp_path, compute=True) as window:
         qtbot.waitSignal(window.ready, timeout=20_000).wait()
-        window.model_pane.data.editors["source"].write(str(tmp_path / "text.txt"))
+        window.model_pane.text.form.editors["source"].write(str(tmp_path / "text.txt"))
         window.run_commands.tune()
         dialog = window.run_commands.tuner.dialog
         dialog.form.set_value(Tuning(epochs=4, length=32, batch=8))
         dialog._start()
-        qtbot.waitUntil(lambda: dialog.bar.value() >= 1, timeout=START_MS)
+        qtbot.waitUntil(lambda: dialog.progress_bar.value() >= 1, timeout=START_MS)
         dialog._stop()
         qtbot.waitUntil(lambda: not dialog.running, timeout=START_MS)
-        assert "stopped" in dialog.said.text()
+        assert "stopped" in dialog.status.text()
         dialog._start()
         qtbot.waitUntil(lambda: not dialog.running, timeout=START_MS)
-        assert "Done" in dialog.said.text()
+        assert "Done" in dialog.status.text()
         last = window.model_pane.revisions.text().split(", ")[-1]
         assert (tmp_path / "sessions" / "fine-tuned-1" / last / "model.safetensors").exists()
         held = list(dialog.curve.held_out.values())

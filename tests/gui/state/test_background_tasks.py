@@ -23,9 +23,9 @@ def test_tasks_answer_on_the_gui_thread_in_order_and_carry_errors(qtbot, qapp):
         raise ValueError("no")
 
     titles = []
-    tasks.doing.connect(titles.append)
-    tasks.do("first", work, keep, keep)
-    tasks.do("second", fail, keep, keep)
+    tasks.running_changed.connect(titles.append)
+    tasks.submit("first", work, keep, keep)
+    tasks.submit("second", fail, keep, keep)
     qtbot.waitUntil(lambda: len(answers) == 2, timeout=5000)
     assert answers[0] == 42
     assert isinstance(answers[1], ValueError)
@@ -36,7 +36,7 @@ def test_tasks_answer_on_the_gui_thread_in_order_and_carry_errors(qtbot, qapp):
 
 def test_closed_tasks_are_forgotten(qtbot):
     tasks, answers = BackgroundTasks(), []
-    tasks.do("", lambda: time.sleep(0.1), answers.append, answers.append)
+    tasks.submit("", lambda: time.sleep(0.1), answers.append, answers.append)
     tasks.close()
     qtbot.wait(50)
     assert answers == []

@@ -12,7 +12,7 @@ from engine.runs.jobs.inspect import Inspect
 from engine.runs.jobs.job import State
 from engine.runs.jobs.run import CarryOut
 from engine.sessions.store import Session
-from gui.state.compute_host import Host
+from gui.state.compute_host import ComputeHost
 
 START_MS = 60_000
 """The compute process imports torch first; on a busy machine that takes a while."""
@@ -46,7 +46,7 @@ def model(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def host(qapp):
-    host = Host()
+    host = ComputeHost()
     yield host
     assert host.close()
 
