@@ -142,7 +142,7 @@ def compare(dataset: "xr.Dataset", selection: Selection, options: CompareOptions
         marks: list[Mark] = _baseline(chosen, name)
         for model, color in zip(chosen.every, colors(chosen.infos), strict=True):
             marks += _curve(model, name, options.component, color)
-        label = variable.label if options.show == "operators" else f"mean {variable.label}"
+        label = variable.label if options.show == "operators" else f"mean {variable.symbol}"
         panels.append(Panel(Axis("relative depth"), Axis(label, log=variable.log), tuple(marks)))
     what = "per-sample means" if options.show == "samples" else "mean Jacobians"
     context = chosen.context
