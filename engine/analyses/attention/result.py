@@ -77,7 +77,7 @@ def result(
         blank("matrices", *head, "shown", "query", "key", dtype=np.float32)
         blank("token", "model", "shown", "query", dtype=object, fill="")
     blank("sample_text", "model", "sample", dtype=object, fill="")
-    blank("tokens", "model", "sample", dtype=np.int64, fill=0)
+    blank("tokens", "model", "sample", dtype=np.int64, fill=-1)
     for m, (found, _, _) in enumerate(of):
         for chunk, unit in found.items():
             for name, (dims, array) in made.items():
