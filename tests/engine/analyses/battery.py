@@ -153,6 +153,7 @@ def check_threads(subject: Subject) -> None:
 
 def check_declared(subject: Subject) -> None:
     """Every declared variable is there with its dims and attributes, and no other, whatever the parameters."""
+    seen = set[str]()
     for toggle in subject.toggled():
         result = subject.computed(**toggle)
         expected = declared(subject.analysis.variables, subject.params(**toggle))
@@ -162,6 +163,8 @@ def check_declared(subject: Subject) -> None:
         for name, variable in expected.items():
             assert result[name].attrs["long_name"] == variable.long_name
             assert result[name].attrs.get("units", "") == variable.unit
+        seen |= expected.keys()
+    assert seen == {variable.name for variable in subject.analysis.variables}
 
 
 def check_absent(subject: Subject) -> None:
@@ -283,20 +286,34 @@ def check_viewed(subject: Subject, folder: Path) -> None:
     Also where the selection is at the end of everything, so that the smaller model has nothing there.
     """
     views = import_module(f"gui.views.{subject.name}.views")
-    whole, drawn = subject.result(), set[str]()
-    for dataset in (whole, *(subject.partial(units) for units in (1, len(subject.run().plan) // 2))):
+    every = (*views.VIEWS, views.NAVIGATOR, *trajectory_views(subject.name))
+    whole, drawn = (subject.result(), training(subject.result())), set[str]()
+    for dataset in (*whole, *(subject.partial(units) for units in (1, len(subject.run().plan) // 2))):
         last = {dim: dataset.sizes[dim] - 1 for dim in ("layer", "head", "sample", "unit") if dim in dataset.sizes}
         for selection in (Selection(), Selection(**last), Selection(model=1, **last)):
-            for view in (*views.VIEWS, views.NAVIGATOR, *trajectory_views(subject.name)):
+            for view in every:
                 options = (view.options if view.options_of is None else view.options_of(dataset))()
                 figure = view.draw(dataset, selection, options)
                 assert isinstance(figure, Figure)
                 assert figure.rows or figure.table or figure.empty, view.name
-                if dataset is whole and (figure.rows or figure.table):
+                if any(dataset is one for one in whole) and (figure.rows or figure.table):
                     drawn.add(view.name)
                     write_csv(figure, folder / f"{view.name}.csv")
             assert isinstance(views.INSPECT(dataset, selection), Inspection)
-    assert {view.name for view in views.VIEWS} - drawn == subject.entry.undrawn
+    assert {view.name for view in every} - drawn == subject.entry.undrawn
+
+
+def training(result: xr.Dataset) -> xr.Dataset:
+    """The second model of a result, as if it were four checkpoints of a training."""
+    info = Header.of(result).models[1]
+    steps = (0, 10, 20, 40)
+    infos = [info.model_copy(update={"label": f"m@step{n}", "revision": f"step{n}", "step": n}) for n in steps]
+    checkpoints = result.isel(model=[1] * len(steps)).assign_coords(
+        model=[one.label for one in infos],
+        step=("model", np.array(steps, float)),
+        held_out_loss=("model", np.linspace(4, 2, len(steps))),
+    )
+    return checkpoints.assign_attrs(models=json.dumps([one.model_dump(mode="json") for one in infos]))
 
 
 OF_EACH_FAMILY: tuple[Check, ...] = (check_runs,)

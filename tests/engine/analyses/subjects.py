@@ -63,7 +63,7 @@ class Entry:
     shared : tuple of str
         Variables of one model that depend on the models beside it.
     undrawn : frozenset of str
-        Views that need other parameters.
+        Views that need other parameters, or a spectrum where there is none.
     rounding : tuple of str
         Variables that rounding decides where a value is on the edge, such as an eigenvalue that is exactly 1.
     """
@@ -109,6 +109,7 @@ ENTRIES = {
     "communities": Entry(
         {"top_k": 4, "restarts": 2, "permutations": 99, "partitions": 10, "k": 6},
         constants={"engine.analyses.communities.result.RATE_PERMUTATIONS": 99},
+        undrawn=frozenset({"training_spectrum", "training_relaxation"}),
     ),
 }
 
