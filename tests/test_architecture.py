@@ -39,6 +39,62 @@ def python(code: str) -> str:
     return done.stdout
 
 
+def imports() -> dict[str, set[str]]:
+    """Which modules of `engine` and `gui` each of them names in its imports, wherever in the file these stand.
+
+    Imports for type checking and inside functions count; ``from package import submodule`` is the submodule. That a
+    package is imported on the way to what lies in it does not count.
+    """
+    files = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in tracked(".py")
+        if path.relative_to(ROOT).parts[0] in ("engine", "gui")
+    }
+
+    def named(module: str) -> set[str]:
+        names = set()
+        for node in ast.walk(ast.parse(files[module].read_text("utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{module} has an import that does not say where from"
+                below = {alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+                names |= {name if name in files else str(node.module) for name in below.values()}
+        return names & files.keys() - {module}
+
+    return {module: named(module) for module in files}
+
+
+def circle(edges: dict[str, set[str]]) -> list[str]:
+    """The modules of one circle of imports, the first of them again at the end; none where there is no circle."""
+    clear: set[str] = set()
+
+    def follow(path: list[str]) -> list[str]:
+        for module in sorted(edges[path[-1]] - clear):
+            if module in path:
+                return [*path[path.index(module) :], module]
+            if way := follow([*path, module]):
+                return way
+        clear.add(path[-1])
+        return []
+
+    return next(filter(None, (follow([module]) for module in sorted(edges))), [])
+
+
+def test_circles_are_found_and_named() -> None:
+    assert circle({"a": {"b"}, "b": {"c", "d"}, "c": set(), "d": {"b", "c"}}) == ["b", "d", "b"]
+    assert circle({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    edges = imports()
+    assert "engine.analyses.base" in edges["engine.analyses.header"]  # at the top
+    assert "engine.sessions.store" in edges["engine.sessions.models"]  # for type checking
+    assert "engine.spectra.cost" in edges["engine.analyses.jacobians.plan"]  # inside a function
+    assert "gui.views.claims" in edges["gui.views.attention.views"]  # a module from its package
+    assert " -> ".join(circle(edges)) == ""
+
+
 def test_the_import_contracts_hold() -> None:
     linter = Path(sys.executable).with_name("lint-imports")
     done = subprocess.run([linter, "--no-cache"], cwd=ROOT, capture_output=True, text=True, timeout=120)

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.sessions.files import digest, make_folder, put_in_place, replace_file, seal, sync, writing
-from engine.sessions.manifest import MANIFEST, DamagedUnit, check, read_manifest
+from engine.sessions.manifest import MANIFEST, DamagedUnit, check
+from engine.sessions.tree import MODELS
 
 if TYPE_CHECKING:
     from engine.sessions.store import Session
-
-MODELS = "models"
 
 
 def unfinished_model(session: "Session", key: str) -> Path:
@@ -64,11 +63,3 @@ def set_model_aside(session: "Session", key: str) -> None:
     with writing(folder):
         os.rename(folder, folder.with_name(f"{key}.damaged{len(taken) or ''}"))
         sync(folder.parent)
-
-
-def tuned_record(session: "Session", key: str) -> dict[str, Any]:
-    """How a committed model was made, as it was written down with it."""
-    try:
-        return dict(read_manifest(session.tree, f"{MODELS}/{key}")["meta"])
-    except DamagedUnit as damage:
-        return {"unreadable": damage.message}

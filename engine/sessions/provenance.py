@@ -1,19 +1,15 @@
 """What a result carries about how it came to be."""
 
-import json
 import os
 import platform
 import tomllib
-from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from engine.sessions.models import tuned_record
-
-if TYPE_CHECKING:
-    from engine.sessions.store import Run
+from engine.sessions.manifest import DamagedUnit, read_manifest
+from engine.sessions.tree import MODELS, Tree
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy", "xarray", "zarr", "numcodecs")
 
@@ -43,28 +39,12 @@ def versions() -> dict[str, str]:
     return versions
 
 
-def result_attrs(run: "Run", units: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Attributes of a finished Dataset (methods §0): what was asked, of which weights, with what, how long it took.
-
-    Mappings are JSON text, so that every file format can hold them. `units` has the ``meta`` of each committed unit;
-    ``tuned`` is there when weights were fine-tuned for the run: how, by the key of each.
-    """
-    request = run.request
-    keys = sorted({meta["tuned"] for meta in units.values() if meta.get("tuned")})
-    tuned = {"tuned": json.dumps({key: tuned_record(run.session, key) for key in keys})} if keys else {}
-    return tuned | {
-        "run": run.id,
-        "created": run.created,
-        "analysis": request.analysis,
-        "request": request.model_dump_json(),
-        "models": json.dumps([model.model_dump(mode="json") for model in run.models]),
-        "seed": request.seed,
-        "versions": json.dumps(run.provenance.get("versions", {})),
-        "provenance": json.dumps(run.provenance),
-        "units": json.dumps(units),
-        "seconds": float(sum(meta.get("seconds", 0.0) for meta in units.values())),
-        "peak_bytes": int(max((meta.get("peak_bytes", 0) for meta in units.values()), default=0)),
-    }
+def tuned_record(tree: Tree, key: str) -> dict[str, Any]:
+    """How a committed fine-tuned model was made, as it was written down with it."""
+    try:
+        return dict(read_manifest(tree, f"{MODELS}/{key}")["meta"])
+    except DamagedUnit as damage:
+        return {"unreadable": damage.message}
 
 
 @cache

@@ -1,5 +1,6 @@
 """The session on disk: runs, committed units, results, settings of views. All state is read from the files."""
 
+import json
 import os
 import re
 import shutil
@@ -19,7 +20,7 @@ from engine.sessions.files import DENIED, commit_folder, replace_file, seal, syn
 from engine.sessions.lock import LOCK, OWNER, SessionLock
 from engine.sessions.manifest import DamagedUnit, read_files, read_manifest, with_manifest
 from engine.sessions.migrate import FORMAT, HEAD, SCHEMA, migrate, read_schema
-from engine.sessions.provenance import result_attrs
+from engine.sessions.provenance import tuned_record
 from engine.sessions.tree import FolderTree, Tree, open_tree
 
 if TYPE_CHECKING:
@@ -290,7 +291,7 @@ class Run:
         for key in self.plan:
             with suppress(DamagedUnit):
                 metas[key] = self.unit_meta(key)
-        self._commit(None, ds.assign_attrs(result_attrs(self, metas) | ds.attrs), {})
+        self._commit(None, ds.assign_attrs(self._attrs(metas) | ds.attrs), {})
 
     def result(self) -> "xr.Dataset | None":
         """The finished Dataset, checked; None until there is one; DamagedUnit if it has changed since."""
@@ -300,6 +301,28 @@ class Run:
 
     def _folder(self, key: str | None) -> str:
         return f"runs/{self.id}/{RESULT}" if key is None else f"runs/{self.id}/units/{key}"
+
+    def _attrs(self, units: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+        """Attributes of a finished Dataset (methods §0): what was asked, of which weights, with what, how long it took.
+
+        Mappings are JSON text, so that every file format can hold them. `units` has the ``meta`` of each committed
+        unit; ``tuned`` is there when weights were fine-tuned for the run: how, by the key of each.
+        """
+        keys = sorted({meta["tuned"] for meta in units.values() if meta.get("tuned")})
+        tuned = {"tuned": json.dumps({key: tuned_record(self.session.tree, key) for key in keys})} if keys else {}
+        return tuned | {
+            "run": self.id,
+            "created": self.created,
+            "analysis": self.request.analysis,
+            "request": self.request.model_dump_json(),
+            "models": json.dumps([model.model_dump(mode="json") for model in self.models]),
+            "seed": self.request.seed,
+            "versions": json.dumps(self.provenance.get("versions", {})),
+            "provenance": json.dumps(self.provenance),
+            "units": json.dumps(units),
+            "seconds": float(sum(meta.get("seconds", 0.0) for meta in units.values())),
+            "peak_bytes": int(max((meta.get("peak_bytes", 0) for meta in units.values()), default=0)),
+        }
 
     def _commit(self, key: str | None, ds: "xr.Dataset", meta: Mapping[str, Any]) -> None:
         self.session.require_writable()

@@ -11,6 +11,8 @@ from typing import Protocol
 
 from engine.errors import UserError
 
+MODELS = "models"
+"""The folder of a session in which models lie that were fine-tuned for it."""
 LITTER = {".DS_Store", "Thumbs.db", "desktop.ini"}
 # Arrays are compressed before they are zipped and the rest is small JSON, so an honest zip stays far below this.
 MOST_INFLATION = 100

@@ -8,9 +8,8 @@ from engine.errors import UserError
 from engine.sessions.files import unseal
 from engine.sessions.manifest import DamagedUnit, check
 from engine.sessions.migrate import HEAD, read_schema
-from engine.sessions.models import MODELS
 from engine.sessions.store import RESULT
-from engine.sessions.tree import Tree, open_tree
+from engine.sessions.tree import MODELS, Tree, open_tree
 from engine.sessions.units import check_metadata
 
 

@@ -75,7 +75,7 @@ def result(
         blank("matrices", *head, "shown", "query", "key", dtype=np.float32)
         blank("token", "model", "shown", "query", dtype=object, fill="")
     blank("sample_text", "model", "sample", dtype=object, fill="")
-    blank("tokens", "model", "sample", dtype=np.int64, fill=0)
+    blank("tokens", "model", "sample", dtype=np.int64, fill=-1)
     for m, (samples, _, _) in enumerate(arrived):
         for chunk, unit in samples.items():
             for name, (dims, array) in arrays.items():

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.analyses.base import Computation, Unit
 from engine.analyses.communities.packing import NUMBERS, SITES, pack
@@ -30,11 +31,13 @@ from engine.graphs.partitions import proper
 from engine.jacobians.means import JacobianSum, sum_jacobians, sum_operator
 from engine.jacobians.mlp_half import mlp_half
 from engine.jacobians.reference import reference_operators
+from engine.models.memory import halve_on_oom
 from engine.models.sites import sites
 from engine.request import DataSpec, Request
 from engine.spectra.nonnormal import forward_alignment
 
 if TYPE_CHECKING:
+    from engine.jacobians.state import State
     from engine.jacobians.stream import ResidualStream
     from engine.models.adapters import Block
     from engine.models.opening import OpenModel
@@ -118,19 +121,26 @@ def _snapshots(stream: "ResidualStream", model: "OpenModel") -> tuple[Tensor, Te
     caught: list[Tensor] = []
     dtype = next(module.parameters()).dtype
     for samples, state in stream.states(dtype):
-        rows = torch.arange(len(samples), device=state.hidden.device)
         entered.append(state.chosen)
-        if not mlp:
-            continue
-        seen: list[Tensor] = []
-        handle = module.get_submodule(mlp[0].path).register_forward_pre_hook(lambda _, args, s=seen: s.append(args[0]))
-        try:
-            stream.blocks.call(layer, stream.inputs(samples))[1](state.hidden)
-        finally:
-            handle.remove()
-        # Some of the library's blocks (OPT) run their MLP on a flattened batch.
-        caught.append(seen[0].reshape(state.hidden.shape)[rows, state.positions])
+        if mlp:
+            entrance = module.get_submodule(mlp[0].path)
+            parts = halve_on_oom(partial(_chosen_at, entrance, stream, samples, state), range(len(samples)))
+            caught += [chosen for _, chosen in parts]
     return torch.cat(entered), torch.cat(caught) if caught else None
+
+
+def _chosen_at(entrance: nn.Module, stream: "ResidualStream", samples: Tensor, state: "State", part: range) -> Tensor:
+    """What a module in the stream's block is given at the chosen tokens of some of the samples, (n, d)."""
+    inside = slice(part.start, part.stop)
+    hidden, positions = state.hidden[inside], state.positions[inside]
+    seen: list[Tensor] = []
+    handle = entrance.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    try:
+        stream.blocks.call(stream.layer, stream.inputs(samples[inside]))[1](hidden)
+    finally:
+        handle.remove()
+    # Some of the library's blocks (OPT) run their MLP on a flattened batch.
+    return seen[0].reshape(hidden.shape)[torch.arange(len(part), device=hidden.device), positions]
 
 
 def _mean_jacobian(

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from functools import partial
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -79,7 +80,8 @@ def result(
         },
     )
     ds = ds.assign(_compared(values))
-    ds = ds.assign(_tests(ds, [info.n_layers for info in models], request.seed))
+    depths = {m: models[m].n_layers for m, _ in snapshots}
+    ds = ds.assign(_tests(ds, depths, request.seed))
     ds = ds.assign(_table(ds))
     ds = ds.assign(_resolutions(models, units, params))
     data = request.data or DataSpec()
@@ -155,8 +157,11 @@ def _proper(membership: NDArray[np.float64]) -> NDArray[np.int64] | None:
     return labels
 
 
-def _tests(ds: "xr.Dataset", depths: list[int], seed: int) -> dict[str, Any]:
-    """False discovery rates over layers, and correlations through the layers of each model and site."""
+def _tests(ds: "xr.Dataset", depths: Mapping[int, int], seed: int) -> dict[str, Any]:
+    """False discovery rates over layers, and correlations through the layers of each model and site.
+
+    `depths` has the number of layers of each model of which anything is there.
+    """
     from engine.graphs.coupling import spearman
     from engine.spectra.p_values import benjamini_hochberg
 
@@ -166,11 +171,12 @@ def _tests(ds: "xr.Dataset", depths: list[int], seed: int) -> dict[str, Any]:
         adjusted = np.full(p.shape, np.nan)
         for at in np.ndindex(*p.shape[:-1]):
             # Layers that only a deeper model has are no tests of this one.
-            adjusted[at][: depths[at[0]]] = benjamini_hochberg(p[at][: depths[at[0]]])
+            depth = depths.get(at[0], 0)
+            adjusted[at][:depth] = benjamini_hochberg(p[at][:depth])
         tests[q] = ds[name].dims, np.moveaxis(adjusted, -1, 2)
     rates = {name: np.full((ds.sizes["model"], len(SITES), len(RATES)), np.nan) for name in SPEARMAN}
     couplings = {name: np.full((ds.sizes["model"], len(SITES)), np.nan) for name in SPEARMAN}
-    for m, s in np.ndindex(ds.sizes["model"], len(SITES)):
+    for m, s in product(depths, range(len(SITES))):
         series = {name: ds[name].values[m, s] for name in (*COMPARED, "self_alignment", "cohens_d")}
         rng = np.random.default_rng([seed, m, s])
         for r, rate in enumerate(RATES):

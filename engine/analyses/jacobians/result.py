@@ -99,12 +99,14 @@ def _intervals(samples: np.ndarray, seed: int) -> np.ndarray:
 def _add_depth(
     ds: "xr.Dataset", models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"], n_layers: int
 ) -> None:
-    """What the products of all layers gave, padded to the deepest model."""
+    """What the products of all layers gave, padded to the deepest and the widest model."""
     import xarray as xr
 
     products = {m: units[depth_key(m)] for m in range(len(models)) if depth_key(m) in units}
     if not products:
         return
+    widest = max(unit.sizes["mode"] for unit in products.values())
+    products = {m: unit.pad({"mode": (0, widest - unit.sizes["mode"])}) for m, unit in products.items()}
     blank = next(iter(products.values()))
     parts = [products.get(m, xr.full_like(blank, np.nan)) for m in range(len(models))]
     joined = xr.concat(parts, dim="model", join="outer", combine_attrs="drop").reindex(layer=np.arange(n_layers))

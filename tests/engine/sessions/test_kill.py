@@ -31,7 +31,7 @@ from engine.sessions.manifest import DamagedUnit
 from engine.sessions.store import Run, Session
 from engine.sessions.verify import verify
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 KILLS = """
 import os, random, select, signal, sys, time
@@ -198,7 +198,7 @@ def test_a_disk_that_is_really_full_and_one_that_is_really_read_only(tmp_path: P
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}"},
+        env=os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parents[1]}"},
     )
     assert done.stderr == ""
     full, kept, notice, refused, none = done.stdout.splitlines()

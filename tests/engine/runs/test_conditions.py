@@ -18,7 +18,7 @@ from engine.runs.loop import execute, start
 from engine.sessions.store import Run, Session
 from engine.training import job
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 PATIENCE = 90.0
 
 

@@ -1,4 +1,4 @@
-"""The communities analysis against numpy and autograd on a small model: plan, gaps, resume, bad input, GraphML."""
+"""The communities analysis against numpy and autograd on a small model: odd graphs, bad input, GraphML."""
 
 import json
 from pathlib import Path
@@ -10,15 +10,14 @@ import torch
 import transformers as hf
 import xarray as xr
 from opening_models import tokenizer_of
+from run_parts import carried_out, request_of
 
-from engine import events
 from engine.analyses.communities import compute as communities_compute
 from engine.analyses.communities import packing
 from engine.analyses.communities.analysis import COMMUNITIES
 from engine.analyses.communities.claims import claims
 from engine.analyses.communities.plan import CommunitiesParams
 from engine.analyses.header import Header, assemble
-from engine.analyses.registry import get_analysis
 from engine.errors import UserError
 from engine.graphs.partitions import ari as adjusted_rand
 from engine.graphs.partitions import nmi, proper
@@ -27,9 +26,8 @@ from engine.jacobians.mlp_half import mlp_half
 from engine.jacobians.stream import ResidualStream
 from engine.models.opening import OpenModel, open_model
 from engine.request import DataSpec, ModelSpec, Request
-from engine.runs.loop import execute, start
+from engine.runs.loop import start
 from engine.sessions.export import export
-from engine.sessions.store import Run, Session
 
 torch.set_num_threads(1)
 
@@ -61,29 +59,7 @@ def text_of(model: Path, samples: int = SAMPLES, length: int = 9) -> DataSpec:
 
 
 def request_for(model: Path, *, twin: bool = False, data: DataSpec | None = None, **params: object) -> Request:
-    specs = [ModelSpec(source=str(model), dtype="float64")]
-    specs += [specs[0].model_copy(update={"twin": True})] if twin else []
-    return Request(
-        analysis="communities",
-        params={**QUICK, **params},
-        models=tuple(specs),
-        data=data or text_of(model),
-        device="cpu",
-    )
-
-
-def carried_out(session: Session, request: Request, stop_after: int = 10**6) -> Run:
-    run = start(session, request)
-    seen: list[events.Event] = []
-    execute(session, run, seen.append, lambda: len(run.committed()) >= stop_after)
-    assert not isinstance(seen[-1], events.Failed), seen[-1]
-    return run
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory):
-    with Session.create(tmp_path_factory.mktemp("s") / "s.eigenscope") as session:
-        yield session
+    return request_of("communities", model, data=data or text_of(model), twin=twin, **QUICK | params)
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +135,8 @@ def test_the_operator_is_that_of_automatic_differentiation(result, states, model
 
 @pytest.mark.parametrize("context", ["in_context", "isolated"])
 def test_the_operator_is_the_jacobian_analysis_own(session, model, context):
-    found = carried_out(session, request_for(model, context=context)).result()
+    quick = {"detector": ["cpm"], "gamma_positive": 0.1, "restarts": 1, "permutations": 99, "partitions": 10}
+    found = carried_out(session, request_for(model, context=context, **quick)).result()
     of = Request(
         analysis="jacobians",
         params={"samples": "windows", "context": context, "kappa": False, "verify": False, "k": 6},
@@ -267,28 +244,6 @@ def test_growth_over_training_needs_more_than_a_difference():
     ds.q_value.values[:] = 0.5
     ds.q_value.values[6, 0, 0] = 0.01
     assert verdicts() == ("cannot say", "cannot say", "cannot say")
-
-
-def test_resume_gives_the_same_bytes(session, model, result):
-    run = carried_out(session, request_for(model, twin=True), stop_after=3)
-    assert len(run.committed()) == 3
-    params, units = CommunitiesParams(**run.request.params), {k: run.read_unit(k) for k in run.committed()}
-    part = assemble(COMMUNITIES, run.request, params, run.models, units)
-    assert np.isfinite(part.cohens_d.values[0, :, :2]).all()
-    assert np.isnan(part.cohens_d.values[0, :, 2:]).all()
-    assert np.isnan(part.membership.values[1]).all()
-    assert (part.edge_source.values[1] == -1).all()
-    seen: list[events.Event] = []
-    execute(session, run, seen.append, lambda: False)
-    again = run.result()
-    xr.testing.assert_equal(again.drop_attrs(), result.drop_attrs())
-
-
-def test_nothing_yet_is_a_dataset_too(session, model):
-    run = start(session, request_for(model))
-    ds = assemble(get_analysis("communities"), run.request, CommunitiesParams(**QUICK), run.models, {})
-    assert np.isnan(ds.n_communities.values).all()
-    assert json.loads(ds.attrs["claims"]) == []
 
 
 def measured(x: np.ndarray, jacobian: torch.Tensor | None, **params: object) -> xr.Dataset:

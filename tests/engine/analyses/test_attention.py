@@ -1,4 +1,4 @@
-"""The attention analysis against the library's own attention, and its plan, gaps, refusals and resume."""
+"""The attention analysis against the library's own attention, and its lengths, notes and refusals."""
 
 import json
 from pathlib import Path
@@ -8,20 +8,15 @@ import pytest
 import torch
 import transformers as hf
 from opening_models import tokenizer_of
+from run_parts import carried_out, failure, request_of
 
-from engine import events
-from engine.analyses.attention import compute as attention_compute
-from engine.analyses.attention.claims import claims
 from engine.analyses.attention.plan import AttentionParams, planned_lengths
 from engine.analyses.attention.sentence import attend
-from engine.analyses.header import Header, assemble
-from engine.analyses.registry import get_analysis
+from engine.analyses.header import Header
 from engine.data.tokens import tokens as windows
 from engine.errors import UserError
 from engine.models.opening import describe, open_model
 from engine.request import DataSpec, ModelSpec, Request
-from engine.runs.loop import execute, start
-from engine.sessions.store import Run, Session
 
 torch.set_num_threads(1)
 
@@ -66,26 +61,8 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory):
-    with Session.create(tmp_path_factory.mktemp("s") / "s.eigenscope") as session:
-        yield session
-
-
 def request_for(*models: Path, data: DataSpec | None = None, twin: bool = False, **params: object) -> Request:
-    specs = [ModelSpec(source=str(model), dtype="float64") for model in models]
-    specs += [specs[0].model_copy(update={"twin": True})] if twin else []
-    return Request(
-        analysis="attention", params=SMALL | params, models=tuple(specs), data=data or data_for(models[0]), device="cpu"
-    )
-
-
-def carried_out(session: Session, request: Request, stop_after: int = 10**6) -> Run:
-    run = start(session, request)
-    seen: list[events.Event] = []
-    execute(session, run, seen.append, lambda: len(run.committed()) >= stop_after)
-    assert not isinstance(seen[-1], events.Failed), seen[-1]
-    return run
+    return request_of("attention", *models, data=data or data_for(models[0]), twin=twin, **SMALL | params)
 
 
 @pytest.fixture(scope="module")
@@ -231,27 +208,6 @@ def test_thinning_on_the_model_itself(result, causal):
     assert (np.diff(error[..., [0, 5, 9]]) > 0).all()
 
 
-def test_a_stopped_run_resumes_to_the_same_bits(session, causal, result):
-    run = carried_out(session, request_for(causal, twin=True), stop_after=2)
-    assert not run.finished
-    execute(session, run, lambda event: None, lambda: False)
-    assert run.result().drop_attrs().identical(result.drop_attrs())
-
-
-def test_what_has_not_arrived_is_nan(session, causal):
-    request = request_for(causal)
-    run = carried_out(session, request, stop_after=1)
-    units = {key: run.read_unit(key) for key in run.committed()}
-    analysis = get_analysis("attention")
-    params = AttentionParams(**SMALL)
-    for known in (units, {}):
-        partial = assemble(analysis, request, params, run.models, known)
-        assert np.isfinite(partial.entropy.values[..., :32]).all() == bool(known)
-        assert np.isnan(partial.entropy.values[..., 32:]).all()
-        assert "norm_spectral" not in partial
-        assert claims(partial, run.models) == [] or known
-
-
 def test_without_singular_values(session, causal, result):
     ds = carried_out(session, request_for(causal, singular_values=False, sweep_samples=0, length_samples=0)).result()
     assert "singular_values" not in ds
@@ -283,34 +239,13 @@ def test_a_text_too_short_for_long_windows(session, causal, tmp_path):
     assert any("lengths go up to" in note for note in json.loads(ds.attrs["notes"]))
 
 
-def test_out_of_memory_halves_the_batch(session, causal, result, monkeypatch):
-    real = attention_compute.spectra.eigenvalues
-
-    def small_device(matrices, kind):
-        if len(matrices) > 20:
-            raise torch.OutOfMemoryError("CUDA out of memory")
-        return real(matrices, kind)
-
-    monkeypatch.setattr(attention_compute.spectra, "eigenvalues", small_device)
-    ds = carried_out(session, request_for(causal, sweep_samples=0, length_samples=0)).result()
-    np.testing.assert_allclose(ds.entropy.values, result.entropy.isel(model=[0]).values, rtol=1e-12)
-
-
 def test_a_model_without_attention_is_refused(tmp_path, session):
     torch.manual_seed(0)
     config = hf.MambaConfig(hidden_size=16, num_hidden_layers=2, vocab_size=60, state_size=4, intermediate_size=32)
     hf.MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
     tokenizer_of(60).save_pretrained(tmp_path / "mamba")
-    run_request = request_for(tmp_path / "mamba", data=data_for(tmp_path / "mamba", 2, 8))
-    try:
-        run = start(session, run_request)
-    except UserError as refused:
-        assert "attention" in refused.message  # noqa: PT017
-        return
-    seen: list[events.Event] = []
-    execute(session, run, seen.append, lambda: False)
-    assert isinstance(seen[-1], events.Failed)
-    assert "returns no attention matrices" in seen[-1].message
+    refused = failure(session, request_for(tmp_path / "mamba", data=data_for(tmp_path / "mamba", 2, 8)))
+    assert "returns no attention matrices" in refused
 
 
 def test_lengths_are_those_that_the_model_can_read(causal):

@@ -145,7 +145,7 @@ def test_a_second_writer_is_told_who_has_it_and_may_read(tmp_path: Path) -> None
         "with Session.open(sys.argv[1], lock=False) as s:\n"
         "    import xarray\n    s.runs()[0].commit_unit('m0-l1', xarray.Dataset({'x': 3}), {})\n"
     )
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     with session:
         with pytest.raises(SessionLocked, match=f"already open in process {os.getpid()} on .*read-only"):
             Session.open(path)
@@ -307,7 +307,7 @@ def test_the_store_costs_the_window_no_heavy_import() -> None:
         "import sys, engine.sessions.store, engine.sessions.archive, engine.sessions.export, engine.sessions.verify; "
         "print(sorted({'xarray', 'zarr', 'pandas', 'torch', 'transformers', 'numcodecs'} & set(sys.modules)))"
     )
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root)
     assert done.stdout.strip() == "[]"
 

@@ -1,4 +1,4 @@
-"""The gradient analysis against a loop with one sequence at a time, and its plan, gaps, failures and resume."""
+"""The gradient analysis against a loop with one sequence at a time, and its routes, failures and refusals."""
 
 import json
 from pathlib import Path
@@ -8,18 +8,14 @@ import pytest
 import torch
 import transformers as hf
 from opening_models import tokenizer_of
+from run_parts import carried_out, failure, request_of
 
-from engine import events
 from engine.analyses.gradients import compute as gradients_compute
-from engine.analyses.gradients.plan import GradientsParams
-from engine.analyses.header import assemble
-from engine.analyses.registry import get_analysis
 from engine.data.tokens import tokens
 from engine.errors import UserError
 from engine.models.opening import open_model
 from engine.request import DataSpec, ModelSpec, Request
-from engine.runs.loop import execute, start
-from engine.sessions.store import Run, Session
+from engine.runs.loop import start
 
 torch.set_num_threads(1)
 
@@ -51,32 +47,8 @@ def text_of(model: Path, data: DataSpec = DATA) -> DataSpec:
 
 
 def request_for(model: Path, *, twin: bool = False, data: DataSpec = DATA, **params: object) -> Request:
-    spec = ModelSpec(source=str(model), dtype="float64")
-    specs = (spec, spec.model_copy(update={"twin": True})) if twin else (spec,)
-    params = {"fit_start": 3, "fit_stop": 30, **params}
-    return Request(analysis="gradients", params=params, models=specs, data=text_of(model, data), device="cpu")
-
-
-def carried_out(session: Session, request: Request, stop_after: int = 10**6) -> Run:
-    run = start(session, request)
-    seen: list[events.Event] = []
-    execute(session, run, seen.append, lambda: len(run.committed()) >= stop_after)
-    assert not isinstance(seen[-1], events.Failed), seen[-1]
-    return run
-
-
-def failure(session: Session, request: Request) -> str:
-    run = start(session, request)
-    seen: list[events.Event] = []
-    execute(session, run, seen.append, lambda: False)
-    assert isinstance(seen[-1], events.Failed), seen[-1]
-    return seen[-1].message
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory):
-    with Session.create(tmp_path_factory.mktemp("s") / "s.eigenscope") as session:
-        yield session
+    window = {"fit_start": 3, "fit_stop": 30}
+    return request_of("gradients", model, data=text_of(model, data), twin=twin, **window | params)
 
 
 @pytest.fixture(scope="module")
@@ -161,47 +133,6 @@ def test_a_tied_weight(session, model):
     assert of.weight.values.tolist() == ["transformer.wte.weight", "", ""]
 
 
-@pytest.mark.parametrize("stop_after", [1, 8])
-def test_a_stopped_run_resumes_to_the_same_bits(session, model, result, stop_after):
-    run = carried_out(session, request_for(model, twin=True, splits=["train", "test"]), stop_after)
-    assert not run.finished
-    assert len(run.committed()) == stop_after
-    execute(session, run, lambda event: None, lambda: False)
-    assert run.result().drop_attrs().identical(result.drop_attrs())
-
-
-def test_missing_units_are_nan(session, model):
-    request = request_for(model)
-    run = carried_out(session, request, stop_after=3)
-    done = {key: run.read_unit(key) for key in run.committed()}
-    partial = assemble(get_analysis("gradients"), request, GradientsParams(fit_start=3, fit_stop=30), run.models, done)
-    assert np.isfinite(partial.loss.values).all()
-    assert np.isfinite(partial.alpha_rank.values[0, 0, 0])
-    assert np.isnan(partial.alpha_rank.values[0, 0, 1:]).all()
-
-
-EXHAUSTED = (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory"))
-
-
-@pytest.mark.parametrize("error", EXHAUSTED, ids=["gpu", "cpu"])
-def test_out_of_memory_halves_the_batch_and_counts_every_sequence_once(session, model, monkeypatch, error):
-    whole = carried_out(session, request_for(model)).result()
-    real = gradients_compute.per_sample
-    sizes = []
-
-    def small_device(module, weights, batch):
-        sizes.append(len(batch.targets))
-        if sizes[-1] > 10:
-            raise error
-        return real(module, weights, batch)
-
-    monkeypatch.setattr(gradients_compute, "per_sample", small_device)
-    halved = carried_out(session, request_for(model)).result()
-    assert sum(size for size in sizes if size <= 10) == SAMPLES
-    np.testing.assert_allclose(halved.singular_values, whole.singular_values, rtol=1e-7, atol=1e-9)
-    np.testing.assert_allclose(halved.loss, whole.loss, rtol=1e-12)
-
-
 def test_a_sequence_that_is_not_finite_is_named_left_out_and_counted(session, model, monkeypatch):
     real = gradients_compute.per_sample
 
@@ -264,7 +195,6 @@ def test_a_full_disk_is_foreseen(session, model, monkeypatch):
         ({"fit_start": 38}, DATA, "at least 5 ranks"),
         ({}, DataSpec(samples=SAMPLES, length=33), r"longer than .* can read, which is 32"),
         ({"splits": ["test", "test"]}, DATA, "each part of the text once"),
-        ({"splits": []}, DATA, "splits"),
         (
             {"weight": "transformer.h.{layer}.attn.c_prj.weight"},
             DATA,

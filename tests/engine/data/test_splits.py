@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_data_tokens import numbers
+from numbered_words import numbers
 
 from engine.data.builtin import builtin_documents
 from engine.data.splits import Split, divide, part

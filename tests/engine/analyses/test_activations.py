@@ -1,4 +1,4 @@
-"""The activation analysis against numpy on the library's own hidden states, and its gaps, losses and resume."""
+"""The activation analysis against numpy on the library's own hidden states, and its losses and gaps in the text."""
 
 import json
 from pathlib import Path
@@ -9,18 +9,16 @@ import pytest
 import torch
 import transformers as hf
 from opening_models import tokenizer_of
+from run_parts import carried_out, failure
 
-from engine import events
-from engine.analyses.activations import compute as activations_compute
 from engine.analyses.activations import plan as activations
 from engine.analyses.activations.analysis import ACTIVATIONS
-from engine.analyses.header import assemble
 from engine.data.tokens import tokens
 from engine.errors import UserError
 from engine.models.opening import open_model
 from engine.request import DataSpec, ModelSpec, Request
-from engine.runs.loop import execute, start
-from engine.sessions.store import Run, Session
+from engine.runs.loop import start
+from engine.sessions.store import Session
 
 torch.set_num_threads(1)
 
@@ -43,36 +41,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory):
-    with Session.create(tmp_path_factory.mktemp("s") / "s.eigenscope") as session:
-        yield session
-
-
 def request_for(*specs: ModelSpec, data: DataSpec = DATA, **params: Any) -> Request:
     params = {"density": False, **WINDOW, **params}
     return Request(analysis="activations", params=params, models=specs, data=data, device="cpu")
-
-
-def carried_out(session: Session, request: Request, stop_after: int = 10**6) -> Run:
-    run = start(session, request)
-    seen: list[events.Event] = []
-    execute(session, run, seen.append, lambda: len(run.committed()) >= stop_after)
-    assert not isinstance(seen[-1], events.Failed), seen[-1]
-    return run
 
 
 def result_of(session: Session, request: Request) -> Any:
     result = carried_out(session, request).result()
     assert result is not None
     return result
-
-
-def failure(session: Session, request: Request) -> str:
-    run, seen = start(session, request), []
-    execute(session, run, seen.append, lambda: False)
-    assert isinstance(seen[-1], events.Failed)
-    return seen[-1].message
 
 
 def slope(lambdas: np.ndarray, low: int, high: int) -> float:
@@ -158,50 +135,15 @@ def test_splits_apart_and_a_twin_on_the_last_alone(session, model) -> None:
     assert float(result.loss[0, 0]) != float(result.loss[2, 0])  # its own samples
 
 
-def test_a_killed_run_resumes_to_the_same_bits(session, model, monkeypatch) -> None:
-    monkeypatch.setattr(activations, "PART_OPERATIONS", 1e6)
-    request = request_for(ModelSpec(source=str(model)), sites="sublayers", density=True, bootstrap=5)
-    whole = carried_out(session, request)
-    assert len(whole.plan) > 3
-    run = carried_out(session, request, stop_after=2)
-    assert len(run.committed()) == 2
-    assert not run.finished
-    with Session.open(session.path, lock=False) as other:  # another process would see what is on the disk
-        again = other.run(run.id)
-        execute(other, again, lambda event: None, lambda: False)
-        assert again.result().drop_attrs().identical(whole.result().drop_attrs())
-    # Parts and one pass differ in rounding alone.
-    monkeypatch.setattr(activations, "PART_OPERATIONS", 1e12)
+def test_parts_and_one_pass_differ_in_rounding_alone(session, model, monkeypatch) -> None:
+    request = request_for(ModelSpec(source=str(model)), sites="sublayers")
     once = carried_out(session, request)
     assert len(once.plan) == 1
-    np.testing.assert_allclose(once.result().trace, whole.result().trace, rtol=1e-6)
-    assert once.result().positions.item() == whole.result().positions.item()
-
-
-EXHAUSTED = (torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory"))
-
-
-@pytest.mark.parametrize("error", EXHAUSTED, ids=["gpu", "cpu"])
-def test_out_of_memory_halves_the_batch_and_counts_every_position_once(session, model, monkeypatch, error) -> None:
-    expected = result_of(session, request_for(ModelSpec(source=str(model), dtype="float64")))
-    real, sizes = activations_compute.observe, []
-
-    def scarce(module, chosen, inputs, take):
-        sizes.append(len(inputs["input_ids"]))
-
-        def late(site, hidden):
-            if len(hidden) > 5 and site.layer == 1:  # some sites of the batch are measured already
-                raise error
-            take(site, hidden)
-
-        return real(module, chosen, inputs, late)
-
-    monkeypatch.setattr(activations_compute, "observe", scarce)
-    halved = result_of(session, request_for(ModelSpec(source=str(model), dtype="float64")))
-    assert sizes[:2] == [24, 12]
-    assert halved.positions.item() == expected.positions.item() == SAMPLES * 12
-    np.testing.assert_allclose(halved.eigenvalues, expected.eigenvalues, rtol=1e-9)
-    np.testing.assert_allclose(halved.loss, expected.loss, rtol=1e-9)
+    monkeypatch.setattr(activations, "PART_OPERATIONS", 1e6)
+    parts = carried_out(session, request)
+    assert len(parts.plan) > 3
+    np.testing.assert_allclose(parts.result().trace, once.result().trace, rtol=1e-6)
+    assert parts.result().positions.item() == once.result().positions.item()
 
 
 @pytest.fixture
@@ -285,7 +227,6 @@ def _notes(result: Any) -> list[str]:
         ({"fit_start": 2, "fit_stop": 12}, DataSpec(samples=1, length=5), "spectrum of 4 values"),
         ({}, DataSpec(samples=4, length=65), "longer than .* can read, which is 64"),
         ({"splits": ["train", "train"]}, DATA, "name each part of the text once"),
-        ({"splits": ["best"]}, DATA, "splits"),
     ],
 )
 def test_what_cannot_be_measured_is_refused_before_the_run(session, model, params, data, match) -> None:
@@ -353,19 +294,6 @@ def test_models_of_different_shape_side_by_side(session, model, masked) -> None:
     assert np.isnan(result.eigenvalues.sel(site="ln1").values[1]).all()
     assert np.isfinite(result.alpha_rank.sel(site="block").values[1, 0, :2]).all()
     assert np.isnan(result.alpha_rank.sel(site="block").values[1, 0, 2:]).all()
-
-
-def test_an_unfinished_run_has_gaps(session, model) -> None:
-    spec = ModelSpec(source=str(model))
-    request = request_for(spec, spec.model_copy(update={"twin": True}))
-    run = carried_out(session, request, stop_after=1)
-    params = activations.ActivationsParams(density=False, **WINDOW)
-    partial = assemble(ACTIVATIONS, request, params, run.models, {key: run.read_unit(key) for key in run.committed()})
-    assert np.isfinite(partial.alpha_rank.values[0]).all()
-    assert np.isnan(partial.alpha_rank.values[1]).all()
-    empty = assemble(ACTIVATIONS, request, params, run.models, {})
-    assert np.isnan(empty.eigenvalues).all()
-    assert empty.sizes["mode"] == D
 
 
 def test_memory_grows_with_the_sites_and_parts_stay_within_their_share(session, model) -> None:

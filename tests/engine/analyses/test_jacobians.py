@@ -1,4 +1,4 @@
-"""The Jacobian analysis against Jacobians formed by automatic differentiation, and its plan, gaps and resume."""
+"""The Jacobian analysis against Jacobians formed by automatic differentiation, and its choices and refusals."""
 
 import json
 from pathlib import Path
@@ -8,19 +8,15 @@ import pytest
 import torch
 import transformers as hf
 from opening_models import tokenizer_of
+from run_parts import carried_out, failure, request_of
 
-from engine import events
-from engine.analyses.header import assemble
-from engine.analyses.jacobians import compute as jacobians_compute
-from engine.analyses.jacobians.plan import JacobiansParams
-from engine.analyses.registry import get_analysis
 from engine.errors import UserError
 from engine.jacobians.reference import reference_operators
 from engine.jacobians.stream import ResidualStream
 from engine.models.opening import open_model
 from engine.request import DataSpec, ModelSpec, Request
-from engine.runs.loop import execute, start
-from engine.sessions.store import Run, Session
+from engine.runs.loop import start
+from engine.sessions.store import Session
 
 torch.set_num_threads(1)
 
@@ -46,25 +42,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def request_for(model: Path, *, twin: bool = False, **params: object) -> Request:
-    specs = [ModelSpec(source=str(model), dtype="float64")]
-    specs += [specs[0].model_copy(update={"twin": True})] if twin else []
-    params = {"samples": "windows", **params}
-    return Request(analysis="jacobians", params=params, models=tuple(specs), data=DATA, device="cpu")
-
-
-def carried_out(session: Session, request: Request, stop_after: int = 10**6) -> Run:
-    run = start(session, request)
-    seen: list[events.Event] = []
-    execute(session, run, seen.append, lambda: len(run.committed()) >= stop_after)
-    assert not isinstance(seen[-1], events.Failed), seen[-1]
-    return run
-
-
-@pytest.fixture(scope="module")
-def session(tmp_path_factory: pytest.TempPathFactory):
-    with Session.create(tmp_path_factory.mktemp("s") / "s.eigenscope") as session:
-        yield session
+def request_for(model: Path, *, data: DataSpec = DATA, twin: bool = False, **params: object) -> Request:
+    return request_of("jacobians", model, data=data, twin=twin, **{"samples": "windows"} | params)
 
 
 @pytest.fixture(scope="module")
@@ -169,24 +148,6 @@ def test_surgery_at_dose_one_changes_nothing(result):
     np.testing.assert_allclose(at_one, result.cumulative_effective_rank, rtol=1e-6)
 
 
-def test_a_stopped_run_resumes_to_the_same_bits(session, model, result):
-    run = carried_out(session, request_for(model, twin=True, surgery=True, spectra=True), stop_after=2)
-    assert not run.finished
-    execute(session, run, lambda event: None, lambda: False)
-    assert run.result().drop_attrs().identical(result.drop_attrs())
-
-
-def test_missing_layers_are_nan(session, model):
-    request = request_for(model)
-    run = carried_out(session, request, stop_after=1)
-    analysis = get_analysis("jacobians")
-    params = JacobiansParams(samples="windows")
-    partial = assemble(analysis, request, params, run.models, {key: run.read_unit(key) for key in run.committed()})
-    assert np.isfinite(partial.rho.values[0, :, 0]).all()
-    assert np.isnan(partial.rho.values[0, :, 1:]).all()
-    assert "cumulative_effective_rank" not in partial
-
-
 def test_some_layers_only(session, model, result):
     some = carried_out(session, request_for(model, layers="0, -1")).result()
     assert np.isnan(some.rho.isel(layer=1)).all()
@@ -225,34 +186,11 @@ def test_a_token_from_the_front_and_the_context_can_be_chosen(session, model):
 
 
 def test_a_token_that_samples_do_not_reach(session, model):
-    run = start(session, request_for(model, position=50))
-    seen: list[events.Event] = []
-    execute(session, run, seen.append, lambda: False)
-    assert isinstance(seen[-1], events.Failed)
-    assert "does not reach the chosen token" in seen[-1].message
-
-
-@pytest.mark.parametrize(
-    "failure",
-    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("DefaultCPUAllocator: can't allocate memory")],
-    ids=["GPU", "CPU"],
-)
-def test_out_of_memory_halves_the_chunk_and_counts_every_sample_once(session, model, result, monkeypatch, failure):
-    real = jacobians_compute.sample_statistics
-
-    def small_device(operator, names):
-        if operator.shape[0] > 3:
-            raise failure
-        return real(operator, names)
-
-    monkeypatch.setattr(jacobians_compute, "sample_statistics", small_device)
-    halved = carried_out(session, request_for(model)).result().isel(model=0)
-    np.testing.assert_allclose(halved.rho, result.rho.isel(model=0), rtol=1e-9)
-    np.testing.assert_allclose(halved.mean_singular_values, result.mean_singular_values.isel(model=0), atol=1e-12)
+    assert "does not reach the chosen token" in failure(session, request_for(model, position=50))
 
 
 def test_samples_longer_than_the_context(session, model):
-    request = request_for(model).model_copy(update={"data": DataSpec(samples=4, length=65)})
+    request = request_for(model, data=DataSpec(samples=4, length=65))
     with pytest.raises(UserError, match=r"longer than .* can read, which is 64"):
         start(session, request)
 
@@ -260,11 +198,7 @@ def test_samples_longer_than_the_context(session, model):
 def test_a_text_with_too_few_sentences(session, model, tmp_path):
     (tmp_path / "short.txt").write_text("One sentence stands here alone in all of it.")
     data = DataSpec(source=str(tmp_path / "short.txt"), samples=4, length=16)
-    run = start(session, request_for(model, samples="sentences").model_copy(update={"data": data}))
-    seen: list[events.Event] = []
-    execute(session, run, seen.append, lambda: False)
-    assert isinstance(seen[-1], events.Failed)
-    assert "different sentences" in seen[-1].message
+    assert "different sentences" in failure(session, request_for(model, samples="sentences", data=data))
 
 
 def test_a_model_that_does_not_read_text(tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from test_jacobians_cumulative import stack
+from operator_stacks import stack
 from torch import Tensor
 
 from engine.jacobians import surgery

@@ -3,18 +3,13 @@
 import numpy as np
 import pytest
 import torch
+from operator_stacks import stack
 from torch import Tensor
 
 from engine.jacobians.cumulative import Rows, compose
 from engine.spectra.summaries import participation_ratio
 
 torch.set_num_threads(1)
-
-
-def stack(d: int, layers: int, gain: float = 0.6, seed: int = 0) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(layers, d, d, generator=generator, dtype=torch.float64) / d**0.5
-    return [torch.eye(d, dtype=torch.float64) + gain * part for part in noise]
 
 
 def product(jacobians: list[Tensor], layer: int) -> Tensor:
