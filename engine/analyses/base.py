@@ -64,9 +64,10 @@ class Computation(ABC, Generic[P]):
         rng: np.random.Generator,
         done: Mapping[str, "xr.Dataset"],
     ) -> "xr.Dataset":
-        """Compute one unit. Everything random comes from `rng`, so that a resumed run is the same run.
+        """Compute one unit, as a dataset of any form that the analysis's `result` can put together.
 
-        `done` holds what is committed of the run: at least all units that stand before this one in the plan.
+        Everything random comes from `rng`, so that a resumed run is the same run. `done` holds what is committed of the
+        run: at least all units that stand before this one in the plan.
         """
 
 
@@ -74,7 +75,8 @@ class Computation(ABC, Generic[P]):
 class Result:
     """What an analysis makes of the committed units of a run.
 
-    `dataset` has variables and coordinates, absent values NaN. `settings` are further attributes of it, such as the
+    `dataset` has the declared variables, as large as the largest model, absent values NaN, and coordinates along its
+    dimensions: `model` holds the models' labels. `settings` are further attributes of it, such as the
     window of a fit. `claims` judges published statements on the dataset once its header is written; None where the
     analysis has none, or not yet.
     """
@@ -96,20 +98,21 @@ class Analysis(Generic[P]):
     Parameters
     ----------
     name, title, summary : str
-        As the command line, the tabs and the help call it.
+        As the command line, the tabs and the help call it; `name` is also the folder of the engine and of the views.
     definition : str
         What its main quantities are, in one line that is kept with every result.
     params : type
     variables : tuple of Variable
         Every variable that a result can have.
     units : callable
-        Plans the run of a request: its units, in the order in which results should appear.
+        Plans the run of a request: its units, in the order in which results should appear. Raises UserError where the
+        facts of a model say that it cannot succeed.
     estimate_bytes : callable
         Peak memory in bytes that one unit of a model needs beyond the program itself.
     compute : callable
         Makes a `Computation` for one run.
     result : callable
-        Puts all or some committed units together; sees no model.
+        Puts all, some or none of the committed units together; sees no model.
     needs_data : bool
         Whether it reads a text.
     check : callable

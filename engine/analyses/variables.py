@@ -37,8 +37,8 @@ class Variable:
     samples, heads, models : str
         How it is reduced over samples, over heads, and over the models of one condition.
     summary : str, optional
-        How the short table of a finished run takes it over heads and samples: their mean, median or sum, or how many
-        are below 0.05; None leaves it out.
+        How the short table of a finished run, a row for each layer, takes it over heads and samples: their mean, median
+        or sum, or how many are below 0.05; None leaves it out.
     reading : str
         How to read its values, for a tooltip: “1 when all are equal”.
     when : callable, optional

@@ -1,7 +1,5 @@
 """Passes the dataset on display and the selection to everything that shows them."""
 
-from importlib import import_module
-
 from PySide6.QtCore import QObject, Slot
 
 from engine.analyses.header import Header
@@ -9,6 +7,7 @@ from gui.panes.inspector import Inspector
 from gui.panes.workspace import ViewPanel, Workspace
 from gui.state.results import Results
 from gui.state.selection import SelectionModel
+from gui.views.lookup import declared_views
 
 
 class ViewSync(QObject):
@@ -49,5 +48,5 @@ class ViewSync(QObject):
         if (dataset := self._results.dataset) is None:
             self._inspector.show_inspection(None)
             return
-        views = import_module(f"gui.views.{Header.of(dataset).analysis}.views")
+        views = declared_views(Header.of(dataset).analysis)
         self._inspector.show_inspection(views.INSPECT(dataset, self._selection.current))

@@ -1,7 +1,6 @@
 """The centre of the window: one tab for each analysis, with one or two panels of linked views."""
 
 from dataclasses import replace
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QSize, Qt, QTimer, Signal, Slot
@@ -15,6 +14,7 @@ from gui.plots.figure import Figure, OptionChange
 from gui.plots.selection import Pick, Selection
 from gui.state.selection import SelectionModel
 from gui.views.base import Options, View
+from gui.views.lookup import declared_views
 from gui.views.trajectories.views import trajectory_views
 
 if TYPE_CHECKING:
@@ -31,13 +31,12 @@ DRAG_MS = 40
 
 def navigators() -> tuple[View, ...]:
     """Return the navigator of every analysis, named after its analysis."""
-    return tuple(replace(import_module(f"gui.views.{name}.views").NAVIGATOR, name=name) for name in ANALYSES)
+    return tuple(replace(declared_views(name).NAVIGATOR, name=name) for name in ANALYSES)
 
 
 def views_of(analysis: str) -> tuple[View, ...]:
     """Return the views of `analysis` in the order of their tabs; those over training come last."""
-    views: tuple[View, ...] = import_module(f"gui.views.{analysis}.views").VIEWS
-    return views + trajectory_views(analysis)
+    return declared_views(analysis).VIEWS + trajectory_views(analysis)
 
 
 class FigureArea(QWidget):

@@ -148,6 +148,7 @@ CASES: dict[str, Case] = {
         biases=("q_proj", "k_proj", "v_proj", "out_proj"),
         scales_query=True,
     ),
+    "starcoder2": Case(hf.Starcoder2Config(**GQA, norm_epsilon=1e-4, sliding_window=4)),
     "bert": Case(
         hf.BertConfig(**SMALL, intermediate_size=32, layer_norm_eps=1e-4),
         "encoder.layer",
@@ -247,6 +248,7 @@ BLOCKS: dict[str, Case] = CASES | {
             **SMALL, ffn_dim=20, word_embed_proj_dim=24, do_layer_norm_before=False, layer_norm_elementwise_affine=False
         )
     ),
+    "starcoder2-unbiased": Case(hf.Starcoder2Config(**GQA, use_bias=False, sliding_window=None, norm_epsilon=1e-3)),
     "roberta-relu": Case(hf.RobertaConfig(**BARE, hidden_act="relu", layer_norm_eps=1e-3), "encoder.layer"),
     "vit-unbiased": Case(
         hf.ViTConfig(

@@ -11,6 +11,7 @@ from engine.models.adapters.gpt_neox import GPTNeoX
 from engine.models.adapters.llama import Llama, Mistral, Qwen2, Qwen3
 from engine.models.adapters.olmo import Olmo, Olmo2, Olmo3
 from engine.models.adapters.opt import OPT
+from engine.models.adapters.starcoder2 import Starcoder2
 from engine.models.adapters.vit import ViT
 
 __all__ = [
@@ -43,6 +44,7 @@ ADAPTERS: dict[str, Adapter] = {
     "gemma4_text": Gemma4(),
     "gemma4": Gemma4(),
     "opt": OPT(),
+    "starcoder2": Starcoder2(),
     "bert": Bert(),
     "roberta": Roberta(),
     "vit": ViT(),

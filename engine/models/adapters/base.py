@@ -42,7 +42,8 @@ class Adapter:
     layer_path : str
         Path of a block, with ``{layer}``; `linears` and `norm_paths` are under it.
     linears : mapping
-        Paths of the linears q, k, v, o of attention and in, gate, out of the MLP.
+        Paths of the linears q, k, v, o of attention and in, out of the MLP, and of its gate where it has one. A fused
+        ``qkv`` stands for the first three where `heads` takes it apart.
     norm : ``layernorm`` or ``rmsnorm``
     norm_paths : mapping
         Paths of the norms by their place, as `Block` names it, and of ``q_norm`` and ``k_norm``.

@@ -25,19 +25,23 @@ Dims = tuple[tuple[str, tuple[str, ...]], ...]
 def trajectory_views(analysis: str) -> tuple[View, ...]:
     """The views of `analysis` over training."""
     views = (
-        ("training", "Training", curves, curve_options),
-        ("training_spectrum", "Evolution", evolution, evolution_options),
-        ("training_relaxation", "Relaxation", relaxation, relaxation_options),
-        ("training_loss", "Against loss", against_loss, loss_options),
+        ("training", "Training", curves, curve_options, several),
+        ("training_spectrum", "Evolution", evolution, evolution_options, several_spectra),
+        ("training_relaxation", "Relaxation", relaxation, relaxation_options, several_spectra),
+        ("training_loss", "Against loss", against_loss, loss_options, several),
     )
     return tuple(
-        View(name, title, analysis, HELP, Options, draw, offered=several, options_of=options_of)
-        for name, title, draw, options_of in views
+        View(name, title, analysis, HELP, Options, draw, offered=offered, options_of=options_of)
+        for name, title, draw, options_of, offered in views
     )
 
 
 def several(dataset: "xr.Dataset") -> bool:
     return bool(dataset.sizes.get("model", 1) > 1)
+
+
+def several_spectra(dataset: "xr.Dataset") -> bool:
+    return several(dataset) and bool(spectra(dataset))
 
 
 def curve_options(dataset: "xr.Dataset") -> type[Options]:

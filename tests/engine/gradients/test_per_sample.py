@@ -66,8 +66,8 @@ def loop(model: nn.Module, names: list[str], batch: Batch) -> tuple[list[float],
 
 
 FAMILIES = [
-    "gpt2", "gpt_neox", "llama", "mistral", "qwen3", "olmo2", "gemma2", "gemma3_text", "opt", "opt-post-norm", "bert",
-    "bert-decoder", "roberta",
+    "gpt2", "gpt_neox", "llama", "mistral", "qwen3", "olmo2", "gemma2", "gemma3_text", "opt", "opt-post-norm",
+    "starcoder2", "bert", "bert-decoder", "roberta",
 ]  # fmt: skip
 
 

@@ -22,6 +22,7 @@ HEADED = {
     "olmo2": hf.Olmo2ForCausalLM,
     "gemma3_text": hf.Gemma3ForCausalLM,
     "gemma4_text": hf.Gemma4ForCausalLM,
+    "starcoder2": hf.Starcoder2ForCausalLM,
     "opt": hf.OPTForCausalLM,
     "bert": hf.BertForMaskedLM,
     "roberta": hf.RobertaForMaskedLM,

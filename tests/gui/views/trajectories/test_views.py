@@ -47,6 +47,8 @@ def test_what_can_be_followed_is_found_in_the_dataset_itself():
 def test_views_are_offered_for_several_models_and_have_their_help_page():
     assert all(view.offered(TRAINING) for view in VIEW.values())
     assert not any(view.offered(TRAINING.isel(model=[0])) for view in VIEW.values())
+    without = TRAINING.drop_vars(list(spectra(TRAINING)))
+    assert [name for name, view in VIEW.items() if view.offered(without)] == ["training", "training_loss"]
     assert {view.help for view in VIEW.values()} == {"trajectories"}
     assert (RESOURCES / "help" / "trajectories.md").is_file()
 
