@@ -53,10 +53,13 @@ def _compare(tree: Tree) -> Iterator[tuple[int, str]]:
             yield _sealed(tree, f"views/{name}")
     for run in _committed(tree, "runs"):
         yield _sealed(tree, f"{run}/run.json")
-        for unit in _committed(tree, f"{run}/units"):
-            yield from _folder(tree, unit)
-        if RESULT in tree.folders(run):
-            yield from _folder(tree, f"{run}/{RESULT}")
+        try:
+            for unit in _committed(tree, f"{run}/units"):
+                yield from _folder(tree, unit)
+            if RESULT in tree.folders(run):
+                yield from _folder(tree, f"{run}/{RESULT}")
+        except UserError as refused:  # a link in place of a folder
+            yield 0, refused.message
     for model in _committed(tree, MODELS):
         yield from _folder(tree, model, arrays=False)
 
