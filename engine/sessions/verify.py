@@ -7,11 +7,11 @@ from pathlib import Path
 from engine.errors import UserError
 from engine.sessions.files import unseal
 from engine.sessions.manifest import DamagedUnit, check
+from engine.sessions.metadata import check_metadata, is_metadata
 from engine.sessions.migrate import HEAD, read_schema
 from engine.sessions.models import MODELS
 from engine.sessions.store import RESULT
 from engine.sessions.tree import Tree, open_tree
-from engine.sessions.units import check_metadata
 
 
 @dataclass(frozen=True)
@@ -82,15 +82,16 @@ def _sealed(tree: Tree, name: str) -> tuple[int, str]:
 
 
 def _folder(tree: Tree, folder: str, *, arrays: bool = True) -> Iterator[tuple[int, str]]:
-    metadata, sound = {}, True
+    metadata, names, sound = {}, set(), True
     try:
         for file in check(tree, folder):
             yield len(file.data), file.problem and f"The file “{folder}/{file.name}” is damaged: {file.problem}."
             sound &= not file.problem
-            if file.name.rsplit("/", 1)[-1].startswith((".z", "zarr.json")):
+            names.add(file.name)
+            if is_metadata(file.name):
                 metadata[file.name] = file.data
         if sound and arrays:
-            check_metadata(metadata, folder)
+            check_metadata(metadata, names, folder)
         yield len(tree.read(f"{folder}/manifest.json")), ""
     except DamagedUnit as damage:
         yield 0, f"The file “{damage.file}” is damaged: {damage.why}."
