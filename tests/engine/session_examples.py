@@ -6,17 +6,20 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from engine.errors import UserError
 from engine.models.info import ModelInfo
 from engine.request import ModelSpec, Request
 from engine.sessions import archive, rooted
 from engine.sessions.lock import OWNER
 from engine.sessions.store import Run, Session
+from engine.sessions.verify import verify
 
 REQUEST = Request(analysis="weights", params={"offset": 0}, models=(ModelSpec(revision="step16"),), seed=7)
 INFO = ModelInfo(
@@ -96,6 +99,36 @@ def finished(path: Path) -> xr.Dataset:
 
 def leftovers(path: Path) -> list[Path]:
     return sorted(path.rglob("*.part"))
+
+
+def refusals(path: Path, *, readonly: bool = True) -> list[str]:
+    """Ask everything of a session that somebody else may have made up, and return each sentence that it answers.
+
+    Any other exception than a UserError goes through.
+    """
+    sentences: list[str] = []
+
+    def ask(question: Callable[[], object]) -> None:
+        try:
+            question()
+        except UserError as error:
+            sentences.append(error.message)
+
+    def look() -> None:
+        with Session.open(path, readonly) as session:
+            sentences.extend(session.notices)
+            ask(session.views)
+            for run in session.runs():
+                assert run.finished in (True, False)
+                ask(run.result)
+                for key in sorted(run.committed()):
+                    ask(partial(run.read_unit, key))
+                    ask(partial(run.unit_meta, key))
+
+    ask(look)
+    ask(lambda: sentences.extend(verify(path).problems))
+    assert not any("\n" in sentence for sentence in sentences)
+    return sentences
 
 
 class Killed(BaseException):

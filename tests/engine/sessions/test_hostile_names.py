@@ -156,8 +156,7 @@ def test_a_safe_name_stays_inside_whatever_it_is_joined_to(name: str) -> None:
 
     try:
         safe_name(name)
-    except ValueError as error:
-        assert str(error)
+    except ValueError:
         return
     assert Path("/root", name).resolve().is_relative_to("/root")
     assert Path("/root", name).as_posix() == f"/root/{name}"
