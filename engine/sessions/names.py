@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable
+from functools import lru_cache
 
 MOST_FOLDERS = 32
 MOST_BYTES = 255
@@ -23,18 +24,23 @@ def safe_name(name: str) -> str:
     if name.startswith("/") or "\\" in name or "\0" in name or any(part[1:2] == ":" for part in parts):
         raise ValueError("points outside the session")
     for part in parts:
-        # Windows drops dots and spaces at the end, so that ".. " is ".." there.
-        if not part.rstrip(" ."):
-            raise ValueError("points outside the session" if ".." in part else "has an empty part or a dot for one")
-        if _DEVICE.fullmatch(part.rstrip(" .")):
-            raise ValueError("is reserved by Windows for a device")
-        if _CONTROL.search(part):
-            raise ValueError("has characters that cannot be shown")
-        if len(part.encode()) > MOST_BYTES:
-            raise ValueError("is too long")
+        _require_safe(part)
     if len(parts) > MOST_FOLDERS:
         raise ValueError("lies too deep")
     return name
+
+
+@lru_cache(4096)  # the parts of a session's names are few
+def _require_safe(part: str) -> None:
+    # Windows drops dots and spaces at the end, so that ".. " is ".." there.
+    if not part.rstrip(" ."):
+        raise ValueError("points outside the session" if ".." in part else "has an empty part or a dot for one")
+    if _DEVICE.fullmatch(part.rstrip(" .")):
+        raise ValueError("is reserved by Windows for a device")
+    if _CONTROL.search(part):
+        raise ValueError("has characters that cannot be shown")
+    if len(part.encode()) > MOST_BYTES:
+        raise ValueError("is too long")
 
 
 def have_twins(names: Iterable[str]) -> bool:

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.sessions.names import safe_name
+from engine.sessions.names import MOST_FOLDERS, safe_name
 
 Kind = Literal["file", "folder", "link", "other"]
 
@@ -41,7 +41,7 @@ class Place:
     a folder that the user named (`own`) any name goes.
     """
 
-    def __init__(self, path: Path, handle: int | None, *, own: bool = False) -> None:
+    def __init__(self, path: str, handle: int | None, *, own: bool = False) -> None:
         self.path, self._handle, self._own = path, handle, own
 
     @property
@@ -53,7 +53,7 @@ class Place:
         """The arguments by which a function of ``os`` finds an entry of this folder."""
         if not self._own:
             _require_safe(name)
-        return (name, {key: self._handle}) if self._handle is not None else (str(self.path / name), {})
+        return (name, {key: self._handle}) if self._handle is not None else (os.path.join(self.path, name), {})
 
     def kind(self, name: str) -> Kind | None:
         """What an entry is; None if there is none."""
@@ -90,11 +90,18 @@ class Place:
 
     @contextmanager
     def _entered(self, part: str) -> Iterator["Place"]:
-        self._require(part, "folder")
+        handle = None
         path, at = self._at(part)
-        handle = os.open(path, _FOLDER | NO_LINK, **at) if RELATIVE else None
+        if RELATIVE:
+            try:
+                handle = os.open(path, _FOLDER | NO_LINK, **at)
+            except OSError:
+                self._require(part, "folder")  # which says what is wrong with it
+                raise
+        else:
+            self._require(part, "folder")
         try:
-            yield Place(self.path / part, handle)
+            yield Place(os.path.join(self.path, part), handle)
         finally:
             if handle is not None:
                 os.close(handle)
@@ -104,20 +111,18 @@ class Place:
         with os.scandir(self.path if self._handle is None else self._handle) as entries:
             return sorted((entry.name, _kind_of(entry)) for entry in entries)
 
-    def walk(self) -> Iterator[tuple[str, Kind]]:
+    def walk(self, above: str = "") -> Iterator[tuple[str, Kind]]:
         """Everything below, folders before what is in them; what cannot be entered counts as ``other``."""
-        waiting = [""]
-        while waiting:
-            under = waiting.pop()
+        entries = self.entries()
+        yield from ((above + name, kind) for name, kind in entries)
+        for name in [name for name, kind in entries if kind == "folder"]:
             try:
-                with self.folder(under) as place:
-                    entries = place.entries()
+                if above.count("/") >= MOST_FOLDERS:
+                    raise OSError(errno.EINVAL, "it lies too deep")
+                with self._entered(name) as folder:
+                    yield from folder.walk(f"{above}{name}/")
             except OSError:
-                yield under, "other"
-                continue
-            names = [(f"{under}/{name}" if under else name, kind) for name, kind in entries]
-            yield from names
-            waiting += [name for name, kind in names if kind == "folder"]
+                yield above + name, "other"
 
     def size(self, name: str) -> int:
         """Bytes of a regular file."""
@@ -233,7 +238,7 @@ def opened(path: Path, *, own: bool = True) -> Iterator[Place]:
     """Enter a folder that the user named: links on the way to it are followed."""
     handle = os.open(path, _FOLDER) if RELATIVE else None
     try:
-        yield Place(path, handle, own=own)
+        yield Place(str(path), handle, own=own)
     finally:
         if handle is not None:
             os.close(handle)
