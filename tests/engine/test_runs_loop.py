@@ -21,7 +21,7 @@ from engine.errors import UserError
 from engine.request import ModelSpec, Request
 from engine.runs import loop
 from engine.runs.loop import Opened, carry_out, execute, start
-from engine.sessions import files
+from engine.sessions import rooted
 from engine.sessions.store import Run, Session
 
 
@@ -189,7 +189,7 @@ def test_a_full_disk_fails_the_run_and_keeps_what_is_committed(
         real(handle)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.os, "fsync", full)
+        patch.setattr(rooted.os, "fsync", full)
         failed = run_through(session, run)[-1]
     assert isinstance(failed, events.Failed)
     assert "disk is full" in failed.message
