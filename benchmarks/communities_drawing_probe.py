@@ -13,6 +13,7 @@ import xarray as xr
 from PySide6.QtCore import QPointF
 from PySide6.QtWidgets import QApplication
 
+from engine.models.info import ModelInfo
 from gui.plots.figure_widget import FigureWidget
 from gui.plots.selection import Selection
 from gui.views.communities.graph import GraphOptions, graph
@@ -55,8 +56,14 @@ def snapshots(nodes: int, edges: int) -> xr.Dataset:
         for name, (dims, array) in own.items()
     }
     made["position"][1][:, :, 1] += 0.02 * rng.standard_normal((nodes, 2))
-    info = {"label": "wide", "source": "wide", "revision": None, "twin": False, "n_layers": LAYERS, "d_model": nodes}
-    return xr.Dataset(made, attrs={"models": json.dumps([info])}).assign(noise_correlation=("model", [0.03]))
+    info = ModelInfo(
+        label="wide", source="wide", revision=None, twin=False, architecture="GPT2LMHeadModel", family="gpt2",
+        causal=True, n_layers=LAYERS, d_model=nodes, n_heads=1, n_kv_heads=1, d_head=nodes, vocab_size=1, context=1,
+        n_parameters=1, storage_dtype="float32", norm="layernorm", rotary=False, qk_norm=False, identity="wide",
+        load_bytes=1,
+    )  # fmt: skip
+    attrs = {"analysis": "communities", "models": json.dumps([info.model_dump(mode="json")])}
+    return xr.Dataset(made, attrs=attrs).assign(noise_correlation=("model", [0.03]))
 
 
 def timed(function: Callable[[], object]) -> tuple[float, float]:

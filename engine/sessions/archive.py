@@ -6,8 +6,9 @@ import zipfile
 from pathlib import Path
 
 from engine.errors import UserError
-from engine.sessions.files import commit_folder, sync, writing
-from engine.sessions.store import committed_files
+from engine.sessions.content import committed_files
+from engine.sessions.files import commit_folder, writing
+from engine.sessions.rooted import opened
 from engine.sessions.tree import ZipTree, open_tree
 from engine.sessions.verify import Report, verify
 
@@ -29,16 +30,19 @@ def pack(session: Path | str, target: Path | str) -> Report:
     tree = open_tree(session)
     with writing(target):
         try:
-            with open(part, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-                for name in committed_files(tree):
+            part.unlink(missing_ok=True)
+            with open(part, "xb") as file, zipfile.ZipFile(file, "w") as archive:
+                for name, content in committed_files(tree):
                     entry = zipfile.ZipInfo(f"{session.stem}.eigenscope/{name}", (1980, 1, 1, 0, 0, 0))
                     entry.create_system, entry.external_attr = 3, 0o644 << 16
-                    archive.writestr(entry, tree.read(name))
-            sync(part)
+                    archive.writestr(entry, content)
+            with opened(target.parent) as folder:
+                folder.sync(part.name)
             report = verify(part)
             _require_sound(report, session, "packed")
             os.replace(part, target)
-            sync(target.parent)
+            with opened(target.parent) as folder:
+                folder.sync()
         finally:
             tree.close()
             part.unlink(missing_ok=True)
@@ -64,7 +68,7 @@ def unpack(source: Path | str, folder: Path | str) -> Report:
         existing = next(parent for parent in folder.parents if parent.exists())
         if tree.bytes > shutil.disk_usage(existing).free:
             raise UserError(f"“{source}” needs {tree.bytes / 1e9:.1f} GB unpacked, more than is free in “{existing}”.")
-        commit_folder(folder, ((name, tree.read(name)) for name in committed_files(tree)))
+        commit_folder(folder, committed_files(tree))
     finally:
         tree.close()
     report = verify(folder)

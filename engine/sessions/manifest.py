@@ -6,7 +6,9 @@ from typing import Any
 
 from engine.errors import UserError
 from engine.sessions.files import digest, seal, unseal
-from engine.sessions.tree import Tree
+from engine.sessions.names import shown
+from engine.sessions.records import FileRecord, Manifest
+from engine.sessions.tree import Tree, free_memory
 
 MANIFEST = "manifest.json"
 
@@ -24,7 +26,8 @@ class DamagedUnit(UserError):
 
     def __init__(self, folder: str, file: str, why: str) -> None:
         super().__init__(
-            f"The file “{file}” is damaged: {why}. Resume the run to compute it again; the damaged copy is kept aside."
+            f"The file “{shown(file)}” is damaged: {why}. "
+            "Resume the run to compute it again; the damaged copy is kept aside."
         )
         self.folder, self.file, self.why = folder, file, why
 
@@ -48,8 +51,8 @@ def with_manifest(files: Mapping[str, bytes], meta: Mapping[str, Any]) -> Iterat
     yield MANIFEST, seal({"files": listed, "meta": dict(meta)})
 
 
-def read_manifest(tree: Tree, folder: str) -> dict[str, Any]:
-    """The manifest of a committed folder: ``files`` and ``meta``.
+def read_manifest(tree: Tree, folder: str) -> Manifest:
+    """The manifest of a committed folder.
 
     Raises
     ------
@@ -57,19 +60,18 @@ def read_manifest(tree: Tree, folder: str) -> dict[str, Any]:
         If it is absent or has changed.
     """
     try:
-        manifest = unseal(tree.read(f"{folder}/{MANIFEST}"))
-        if not isinstance(manifest["files"], dict) or not isinstance(manifest["meta"], dict):
-            raise ValueError("it is not a manifest")
+        data = tree.read(f"{folder}/{MANIFEST}")
+        unseal(data)
+        return Manifest.model_validate_json(data)
     except FileNotFoundError:
         raise DamagedUnit(folder, f"{folder}/{MANIFEST}", "it is missing") from None
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError) as error:
         raise DamagedUnit(folder, f"{folder}/{MANIFEST}", _reason(error)) from error
-    return manifest
 
 
 def check(tree: Tree, folder: str) -> Iterator[CheckedFile]:
     """Read each file that the manifest lists and compare it; one at a time, so memory stays small."""
-    listed = read_manifest(tree, folder)["files"]
+    listed = read_manifest(tree, folder).files
     # Only names that lie in the folder are ever read, whatever a made-up manifest says.
     present = set(tree.files(folder)) - {MANIFEST}
     for name in sorted(listed.keys() | present):
@@ -84,6 +86,11 @@ def check(tree: Tree, folder: str) -> Iterator[CheckedFile]:
 def read_files(tree: Tree, folder: str) -> dict[str, bytes]:
     """The checked content of a committed folder; raises DamagedUnit at the first file that is not as committed."""
     files = {}
+    total = sum(entry.size for entry in read_manifest(tree, folder).files.values())
+    if total > free_memory():
+        raise UserError(
+            f"“{folder}” cannot be opened: it needs {total / 1e9:.1f} GB, more than the memory that is free."
+        )
     for file in check(tree, folder):
         if file.problem:
             raise DamagedUnit(folder, f"{folder}/{file.name}", file.problem)
@@ -91,14 +98,15 @@ def read_files(tree: Tree, folder: str) -> dict[str, bytes]:
     return files
 
 
-def _compared(tree: Tree, folder: str, name: str, entry: Mapping[str, Any]) -> CheckedFile:
+def _compared(tree: Tree, folder: str, name: str, entry: FileRecord) -> CheckedFile:
     try:
-        data = tree.read(f"{folder}/{name}")
+        size = tree.size(f"{folder}/{name}")
+        data = tree.read(f"{folder}/{name}") if size == entry.size else b""
     except OSError as error:
         return CheckedFile(name, b"", _reason(error))
-    if len(data) != entry["size"]:
-        return CheckedFile(name, data, f"it has {len(data)} bytes where {entry['size']} were written")
-    if digest(data) != entry["blake2b"]:
+    if len(data) != entry.size:
+        return CheckedFile(name, data, f"it has {size} bytes where {entry.size} were written")
+    if digest(data) != entry.blake2b:
         return CheckedFile(name, data, "its content has changed since it was written")
     return CheckedFile(name, data, "")
 

@@ -1,12 +1,14 @@
 """Which sessions this program reads, and how older ones are brought up to date."""
 
-import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.errors import UserError
 from engine.sessions.files import replace_file, seal, unseal
-from engine.sessions.tree import Tree
+from engine.sessions.gate import parse
+from engine.sessions.records import Head
+from engine.sessions.tree import FolderTree, Tree
 
 FORMAT = "eigenscope-session"
 SCHEMA = 1
@@ -14,6 +16,11 @@ HEAD = "session.json"
 
 # From schema n to n + 1: each step leaves committed arrays as they are and may be repeated after a kill.
 STEPS: dict[int, Callable[[Path], None]] = {}
+
+
+def new_head() -> bytes:
+    """The ``session.json`` of a new session."""
+    return seal({"format": FORMAT, "schema": SCHEMA, "created": datetime.now(UTC).isoformat(timespec="seconds")})
 
 
 def read_schema(tree: Tree, path: Path) -> int:
@@ -29,13 +36,14 @@ def read_schema(tree: Tree, path: Path) -> int:
     except FileNotFoundError:
         raise UserError(f"“{path}” is not an Eigenscope session: it holds no {HEAD}.") from None
     except OSError as error:
-        raise UserError(f"“{path}” cannot be read: {error.strerror}.", repr(error)) from error
+        raise UserError(f"“{path / HEAD}” cannot be read: {error.strerror}.", repr(error)) from error
     try:
-        head = json.loads(data)
-        is_session, schema = head["format"] == FORMAT, int(head["schema"])
-    except (ValueError, KeyError, TypeError) as error:
+        parse(data)
+        head = Head.model_validate_json(data)
+    except ValueError as error:
         raise UserError(f"“{path}” cannot be opened: its {HEAD} is damaged.", repr(error)) from error
-    if not is_session:
+    schema = head.schema_version
+    if head.format != FORMAT:
         raise UserError(f"“{path}” is not an Eigenscope session: its {HEAD} belongs to another program.")
     if schema > SCHEMA:
         raise UserError(
@@ -49,10 +57,10 @@ def read_schema(tree: Tree, path: Path) -> int:
     return schema
 
 
-def migrate(folder: Path, schema: int) -> None:
+def migrate(tree: FolderTree, schema: int) -> None:
     """Bring an older session up to date, step by step; a kill in between leaves it at the step before."""
     while schema < SCHEMA:
-        STEPS[schema](folder)
+        STEPS[schema](tree.root.path)
         schema += 1
-        head = unseal((folder / HEAD).read_bytes())
-        replace_file(folder / HEAD, seal(head | {"schema": schema}))
+        head = unseal(tree.read(HEAD))
+        replace_file(tree.root.path / HEAD, seal(head | {"schema": schema}), tree.root)

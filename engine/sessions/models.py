@@ -4,12 +4,11 @@ One lies at ``models/<key>/step<N>/`` with its ``training.json`` beside it. Whil
 ``models/<key>.part/``, where training finds its saved state again after a kill.
 """
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.sessions.files import digest, make_folder, put_in_place, replace_file, seal, sync, writing
+from engine.sessions.files import digest, put_in_place, replace_file, seal, set_aside, writing
 from engine.sessions.manifest import MANIFEST, DamagedUnit, check
 from engine.sessions.tree import MODELS
 
@@ -21,22 +20,22 @@ def unfinished_model(session: "Session", key: str) -> Path:
     """The folder in which the model called `key` is made; it is there afterwards."""
     session.require_writable()
     part = session.path / MODELS / f"{key}.part"
-    with writing(part):
-        make_folder(part)
-    return part
+    with writing(part), session.root.folder(f"{MODELS}/{part.name}", make=True):
+        return part
 
 
 def commit_model(session: "Session", key: str, meta: Mapping[str, Any]) -> Path:
     """Put a model that is made on the disk for good, with the manifest of its files; return its folder."""
     part = unfinished_model(session, key)
-    with writing(part):
-        (part / MANIFEST).unlink(missing_ok=True)  # of a commit that was killed
-        files = {file.relative_to(part).as_posix(): file for file in sorted(part.rglob("*")) if file.is_file()}
-        listed = {
-            name: {"size": file.stat().st_size, "blake2b": digest(file.read_bytes())} for name, file in files.items()
-        }
-        replace_file(part / MANIFEST, seal({"files": listed, "meta": dict(meta)}))
-        put_in_place(part, part.with_name(key))
+    with writing(part), session.root.folder(MODELS) as models:
+        with models.folder(part.name) as place:
+            place.remove(MANIFEST)  # of a commit that was killed
+            listed = {}
+            for name in sorted(name for name, kind in place.walk() if kind != "folder"):
+                data = session.tree.read(f"{MODELS}/{part.name}/{name}")
+                listed[name] = {"size": len(data), "blake2b": digest(data)}
+        replace_file(part / MANIFEST, seal({"files": listed, "meta": dict(meta)}), session.root)
+        put_in_place(models, part.name, key)
     return part.with_name(key)
 
 
@@ -58,8 +57,4 @@ def committed_model(session: "Session", key: str) -> Path | None:
 
 def set_model_aside(session: "Session", key: str) -> None:
     """Move a damaged model out of the way, so that it is made again; nothing is deleted."""
-    folder = session.path / MODELS / key
-    taken = list(folder.parent.glob(f"{key}.damaged*"))
-    with writing(folder):
-        os.rename(folder, folder.with_name(f"{key}.damaged{len(taken) or ''}"))
-        sync(folder.parent)
+    set_aside(session.root, f"{MODELS}/{key}", "damaged")

@@ -42,7 +42,7 @@ def versions() -> dict[str, str]:
 def tuned_record(tree: Tree, key: str) -> dict[str, Any]:
     """How a committed fine-tuned model was made, as it was written down with it."""
     try:
-        return dict(read_manifest(tree, f"{MODELS}/{key}")["meta"])
+        return read_manifest(tree, f"{MODELS}/{key}").meta
     except DamagedUnit as damage:
         return {"unreadable": damage.message}
 

@@ -1,10 +1,8 @@
 """The session on disk: runs, committed units, results, settings of views. All state is read from the files."""
 
 import json
-import os
 import re
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -16,18 +14,24 @@ from engine.errors import UserError
 from engine.models.info import ModelInfo
 from engine.request import Request
 from engine.sessions import units
-from engine.sessions.files import DENIED, commit_folder, replace_file, seal, sync, unseal, writing
-from engine.sessions.lock import LOCK, OWNER, SessionLock
+from engine.sessions.content import committed_files, remove_parts
+from engine.sessions.files import DENIED, commit_folder, replace_file, seal, set_aside, unseal, writing
+from engine.sessions.lock import SessionLock
 from engine.sessions.manifest import DamagedUnit, read_files, read_manifest, with_manifest
-from engine.sessions.migrate import FORMAT, HEAD, SCHEMA, migrate, read_schema
+from engine.sessions.migrate import HEAD, SCHEMA, migrate, new_head, read_schema
+from engine.sessions.names import shown
 from engine.sessions.provenance import tuned_record
-from engine.sessions.tree import FolderTree, Tree, open_tree
+from engine.sessions.records import KEY, RunRecord, View
+from engine.sessions.recovery import SessionGone, keep
+from engine.sessions.rooted import Root
+from engine.sessions.tree import FolderTree, ZipTree, open_tree
 
 if TYPE_CHECKING:
     import xarray as xr
 
 RESULT = "result.zarr"
-_KEY = re.compile(r"[A-Za-z0-9_-]+")
+DESCRIPTION = "run.json"
+_KEY = re.compile(KEY)
 
 
 class Session:
@@ -45,10 +49,11 @@ class Session:
     """
 
     def __init__(
-        self, path: Path, tree: Tree, lock: SessionLock | None, readonly: bool, notices: tuple[str, ...]
+        self, path: Path, tree: FolderTree | ZipTree, lock: SessionLock | None, readonly: bool, notices: tuple[str, ...]
     ) -> None:
         self.path, self.tree, self.readonly, self.notices = path, tree, readonly, notices
         self._lock = lock
+        self._read: dict[str, Run] = {}  # descriptions of runs never change
 
     @classmethod
     def create(cls, path: Path | str) -> "Session":
@@ -56,8 +61,7 @@ class Session:
         path = Path(path).absolute()
         if path.is_file() or (path.is_dir() and any(path.iterdir())):
             raise UserError(f"“{path}” already exists. Open it, or choose another name for the new session.")
-        head = {"format": FORMAT, "schema": SCHEMA, "created": datetime.now(UTC).isoformat(timespec="seconds")}
-        commit_folder(path, [(HEAD, seal(head))])
+        commit_folder(path, [(HEAD, new_head())])
         return cls.open(path)
 
     @classmethod
@@ -85,12 +89,12 @@ class Session:
         try:
             schema = read_schema(tree, path)
             notices: tuple[str, ...] = ()
-            if not isinstance(tree, FolderTree):
+            if isinstance(tree, ZipTree):
                 readonly = True
                 notices = ("This session is read from a zip: unpack it, or save it under a new name, to add runs.",)
-            if not readonly and lock:
+            if isinstance(tree, FolderTree) and not readonly and lock:
                 try:
-                    held = SessionLock(path)
+                    held = SessionLock(tree.root)
                 except OSError as error:
                     if error.errno not in DENIED:
                         with writing(path):
@@ -98,21 +102,21 @@ class Session:
                     readonly = True
                     notices = ("The session's folder is read-only: save it under a new name to add runs.",)
             if schema < SCHEMA:
-                if readonly:
+                if readonly or isinstance(tree, ZipTree):
                     raise UserError(
                         f"“{path}” was written by an older Eigenscope and must be brought up to date before it can be "
                         "read: open it for writing once (unpack it first if it is a zip)."
                     )
-                migrate(path, schema)
-            if held:
-                _remove_parts(path)
+                migrate(tree, schema)
+            if held and isinstance(tree, FolderTree):
+                remove_parts(tree.root)
+            session = cls(path, tree, held, readonly, notices)
+            unreadable = len(session._run_ids()) - len(session.runs())
         except BaseException:
             tree.close()
             if held:
                 held.release()
             raise
-        session = cls(path, tree, held, readonly, notices)
-        unreadable = len(session._run_ids()) - len(session.runs())
         if unreadable:
             session.notices += (f"{unreadable} of the runs cannot be read; verify the session to see which files.",)
         return session
@@ -131,6 +135,26 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def root(self) -> Root:
+        """The session's folder; UserError for one that may not be written."""
+        self.require_writable()
+        assert isinstance(self.tree, FolderTree)
+        return self.tree.root
+
+    def is_present(self) -> bool:
+        """Whether the folder that was opened is still there, and still a session."""
+        try:
+            with self.root.folder() as folder:
+                return folder.kind(HEAD) == "file"
+        except FileNotFoundError:
+            return False
+
+    def require_present(self) -> None:
+        """Raise UserError when the session is read-only or gone: it is never made again."""
+        if not self.is_present():
+            raise SessionGone(self.path)
+
     def require_writable(self) -> None:
         """Raise UserError when nothing may be written here."""
         if self.readonly:
@@ -144,25 +168,36 @@ class Session:
         runs = []
         for run_id in self._run_ids():
             with suppress(UserError):
-                runs.append(self.run(run_id))
+                runs.append(self._run(run_id))
         return sorted(runs, key=lambda run: (run.created, run.id))
 
     def run(self, run_id: str) -> "Run":
         """The run of that id; UserError if it is not there or its description is damaged."""
         if run_id not in self._run_ids():
-            raise UserError(f"There is no run “{run_id}” in “{self.path}”.")
+            raise UserError(f"There is no run “{shown(run_id)}” in “{self.path}”.")
+        return self._run(run_id)
+
+    def _run(self, run_id: str) -> "Run":
+        if run_id not in self._read:
+            self._read[run_id] = self._read_run(run_id)
+        return self._read[run_id]
+
+    def _read_run(self, run_id: str) -> "Run":
         try:
-            content = unseal(self.tree.read(f"runs/{run_id}/run.json"))
+            data = self.tree.read(f"runs/{run_id}/{DESCRIPTION}")
+            unseal(data)
+            content = RunRecord.model_validate_json(data, strict=True)
+            self.tree.folders(f"runs/{run_id}/units")
             return Run(
                 session=self,
                 id=run_id,
-                created=content["created"],
-                request=Request.model_validate(content["request"]),
-                models=tuple(ModelInfo.model_validate(model) for model in content["models"]),
-                plan=tuple(content["plan"]),
-                provenance=content["provenance"],
+                created=content.created,
+                request=content.request,
+                models=content.models,
+                plan=content.plan,
+                provenance=content.provenance,
             )
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError) as error:
             raise UserError(
                 f"The run “{run_id}” cannot be read because its description, run.json, is missing or damaged. "
                 "Its files are left as they are.",
@@ -176,35 +211,31 @@ class Session:
         self, request: Request, models: Sequence[ModelInfo], plan: Sequence[str], provenance: Mapping[str, Any]
     ) -> "Run":
         """Write down what is about to be done: `plan` holds the units' keys. It is never rewritten."""
-        self.require_writable()
+        self.require_present()
         if len(set(plan)) < len(plan) or not all(_KEY.fullmatch(key) for key in plan):
             raise ValueError("unit keys must be unique, of letters, digits, - and _")
         now = datetime.now(UTC)
         run_id = f"{now:%Y%m%d-%H%M%S}-{request.analysis}-{token_hex(2)}"
-        content = {
-            "created": now.isoformat(),
-            "request": request.model_dump(mode="json"),
-            "models": [model.model_dump(mode="json") for model in models],
-            "plan": list(plan),
-            "provenance": dict(provenance),
-        }
-        commit_folder(self.path / "runs" / run_id, [("run.json", seal(content))])
+        run = Run(self, run_id, now.isoformat(), request, tuple(models), tuple(plan), dict(provenance))
+        commit_folder(run.path, [(DESCRIPTION, run.description())], self.root)
         return self.run(run_id)
 
     def save_view(self, name: str, settings: Mapping[str, Any]) -> None:
         """Keep a view's settings."""
-        self.require_writable()
+        self.require_present()
         if not _KEY.fullmatch(name):
             raise ValueError("view names are of letters, digits, - and _")
-        replace_file(self.path / "views" / f"{name}.json", seal({"settings": dict(settings)}))
+        replace_file(self.path / "views" / f"{name}.json", seal({"settings": dict(settings)}), self.root)
 
     def views(self) -> dict[str, dict[str, Any]]:
         """The settings of all views; one that cannot be read is left out, so that the view opens with its defaults."""
         keys = {}
         for name in self.tree.files("views"):
             if name.endswith(".json"):
-                with suppress(OSError, ValueError, KeyError):
-                    keys[name.removesuffix(".json")] = unseal(self.tree.read(f"views/{name}"))["settings"]
+                with suppress(OSError, ValueError):
+                    data = self.tree.read(f"views/{name}")
+                    unseal(data)
+                    keys[name.removesuffix(".json")] = View.model_validate_json(data).settings
         return keys
 
     def save_as(self, path: Path | str) -> "Session":
@@ -212,7 +243,7 @@ class Session:
         path = Path(path).absolute()
         if path.exists():
             raise UserError(f"“{path}” already exists. Choose another name.")
-        commit_folder(path, ((name, self.tree.read(name)) for name in committed_files(self.tree)))
+        commit_folder(path, committed_files(self.tree))
         return Session.open(path)
 
 
@@ -235,11 +266,22 @@ class Run:
     def path(self) -> Path:
         return self.session.path / "runs" / self.id
 
+    def description(self) -> bytes:
+        """What ``run.json`` holds."""
+        content = {
+            "created": self.created,
+            "request": self.request.model_dump(mode="json"),
+            "models": [model.model_dump(mode="json") for model in self.models],
+            "plan": list(self.plan),
+            "provenance": self.provenance,
+        }
+        return seal(content)
+
     @property
     def finished(self) -> bool:
         """The result is committed and all its files are there."""
         try:
-            listed = read_manifest(self.session.tree, self._folder(None))["files"]
+            listed = read_manifest(self.session.tree, self._folder(None)).files
         except DamagedUnit:
             return False
         return listed.keys() <= set(self.session.tree.files(self._folder(None)))
@@ -274,16 +316,11 @@ class Run:
 
     def unit_meta(self, key: str) -> dict[str, Any]:
         """What was kept beside the unit when it was committed."""
-        return dict(read_manifest(self.session.tree, self._folder(key))["meta"])
+        return read_manifest(self.session.tree, self._folder(key)).meta
 
     def set_aside(self, key: str | None, why: Literal["damaged", "outdated"] = "damaged") -> None:
         """Move a unit (None: the result) out of the way, so that it is computed again; nothing is deleted."""
-        self.session.require_writable()
-        source = self.session.path / self._folder(key)
-        taken = list(source.parent.glob(f"{source.name}.{why}*"))
-        with writing(source):
-            os.rename(source, source.with_name(f"{source.name}.{why}{len(taken) or ''}"))
-            sync(source.parent)
+        set_aside(self.session.root, self._folder(key), why)
 
     def commit_result(self, ds: "xr.Dataset") -> None:
         """Put the finished Dataset on the disk as ``result.zarr``, with the run's provenance in its attributes."""
@@ -325,32 +362,25 @@ class Run:
         }
 
     def _commit(self, key: str | None, ds: "xr.Dataset", meta: Mapping[str, Any]) -> None:
-        self.session.require_writable()
-        target = self.session.path / self._folder(key)
-        if target.exists():
-            raise UserError(f"“{target}” is already committed, and nothing is ever saved over.")
-        commit_folder(target, with_manifest(units.encode(ds), meta))
+        root, target = self.session.root, self.session.path / self._folder(key)
+        files = dict(with_manifest(units.encode(ds), meta))
+        try:
+            self.session.require_present()
+            if target.exists():
+                raise UserError(f"“{target}” is already committed, and nothing is ever saved over.")
+            commit_folder(target, files.items(), root)
+        except UserError:
+            # Again, for a folder that went in the middle of it.
+            if self.session.is_present():
+                raise
+            raise SessionGone(self.session.path, self._recover(key, files)) from None
+
+    def _recover(self, key: str | None, files: Mapping[str, bytes]) -> Path:
+        """Keep what could not be committed in a session of its own, in which the run can be resumed."""
+        inside = [(f"{self._folder(key)}/{name}", content) for name, content in files.items()]
+        described = (f"runs/{self.id}/{DESCRIPTION}", self.description())
+        return keep(self.session.path, [(HEAD, new_head()), described, *inside])
 
     def _read(self, key: str | None) -> "xr.Dataset":
         folder = self._folder(key)
         return units.decode(read_files(self.session.tree, folder), folder)
-
-
-def committed_files(tree: Tree) -> Iterator[str]:
-    """The files that make up a session: without locks, unfinished parts and folders that were set aside."""
-    for name in tree.files():
-        folders = name.split("/")
-        if folders[0] not in (LOCK, OWNER) and not any(
-            part.endswith(".part") or ".damaged" in part or ".outdated" in part for part in folders
-        ):
-            yield name
-
-
-def _remove_parts(session: Path) -> None:
-    """Clear what a killed process left unfinished: it was never committed."""
-    for pattern in ("*.part", "views/*.part", "runs/*.part", "runs/*/*.part", "runs/*/units/*.part"):
-        for part in session.glob(pattern):
-            if part.is_dir():
-                shutil.rmtree(part, ignore_errors=True)
-            else:
-                part.unlink(missing_ok=True)

@@ -3,30 +3,18 @@
 In memory, so that exactly what is checksummed is written and exactly what was checked is opened.
 """
 
-import json
 import math
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.errors import UserError
+from engine.sessions.metadata import check_chunks
 
 if TYPE_CHECKING:
     import xarray as xr
 
 CHUNK_BYTES = 64 * 2**20
-# What a file may ask for when it is opened. A codec or a type outside these lists is code that somebody else chose.
-CODECS = {"bytes", "vlen-utf8", "zstd", "crc32c"}
-ITEM_BYTES = {"bool": 1, "string": 16} | {
-    f"{kind}{bits}": bits // 8
-    for kind, sizes in {
-        "int": (8, 16, 32, 64),
-        "uint": (8, 16, 32, 64),
-        "float": (16, 32, 64),
-        "complex": (64, 128),
-    }.items()
-    for bits in sizes
-}
 
 
 def encode(ds: "xr.Dataset") -> dict[str, bytes]:
@@ -83,55 +71,22 @@ def decode(files: Mapping[str, bytes], name: str) -> "xr.Dataset":
     Raises
     ------
     UserError
-        If the metadata is not Zarr format 3, asks for a codec or a data type that this program does not write, or
-        declares more than this machine's memory. `name` is how the message calls the group.
+        If it is not what this program writes, does not hold what it declares, or needs more memory than is free: see
+        `check_chunks`. `name` is how the message calls the group.
     """
-    check_metadata(files, name)
+    check_chunks(files, name)
     import xarray as xr
     from zarr.core.buffer import default_buffer_prototype
     from zarr.storage import MemoryStore
 
     buffer = default_buffer_prototype().buffer
     store = MemoryStore({key: buffer.from_bytes(data) for key, data in files.items()}, read_only=True)
-    with xr.open_zarr(store, zarr_format=3, chunks=None) as ds:
-        return ds.load().drop_encoding()
-
-
-def check_metadata(files: Mapping[str, bytes], name: str) -> None:
-    """Look at every ``zarr.json`` before anything opens it: see `decode`."""
-    import psutil
-
-    total = 0
-    for key, data in files.items():
-        base = key.rsplit("/", 1)[-1]
-        if base in {".zarray", ".zgroup", ".zattrs", ".zmetadata"}:
-            raise _refused(name, "it is a Zarr format 2 store, which can name code to run")
-        if base == "zarr.json":
-            try:
-                total += _declared_bytes(json.loads(data), name)
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-                raise _refused(name, "its metadata cannot be understood") from error
-    if "zarr.json" not in files:
-        raise _refused(name, "it is not a Zarr format 3 group")
-    if total > psutil.virtual_memory().total:
-        raise UserError(f"“{name}” cannot be opened: it needs {total / 1e9:.1f} GB, more than this machine's memory.")
-
-
-def _declared_bytes(node: dict[str, Any], name: str) -> int:
-    if node["zarr_format"] != 3:
-        raise _refused(name, "it is not in Zarr format 3")
-    if node["node_type"] == "group":
-        inside = (node.get("consolidated_metadata") or {"metadata": {}})["metadata"]
-        for child in inside.values():
-            _declared_bytes(child, name)
-        return 0
-    unknown = {codec["name"] for codec in node["codecs"]} - CODECS
-    unknown |= {str(node["data_type"])} - set(ITEM_BYTES)
-    if unknown or node.get("storage_transformers"):
-        what = "”, “".join(sorted(unknown)) or "storage transformers"
-        raise _refused(name, f"it asks for “{what}”, which this program never writes")
-    return math.prod(int(n) for n in node["shape"]) * ITEM_BYTES[node["data_type"]]
-
-
-def _refused(name: str, why: str) -> UserError:
-    return UserError(f"“{name}” was not opened: {why}. It was not made by Eigenscope, or was changed since.")
+    try:
+        with xr.open_zarr(store, zarr_format=3, chunks=None) as ds:
+            return ds.load().drop_encoding()
+    except Exception as error:  # whatever the libraries make of content that somebody made up
+        raise UserError(
+            f"“{name}” cannot be opened: its content cannot be decoded. It was not made by Eigenscope, or was changed "
+            "since.",
+            repr(error),
+        ) from error

@@ -7,10 +7,10 @@ from pathlib import Path
 from engine.errors import UserError
 from engine.sessions.files import unseal
 from engine.sessions.manifest import DamagedUnit, check
+from engine.sessions.metadata import check_metadata, is_metadata
 from engine.sessions.migrate import HEAD, read_schema
 from engine.sessions.store import RESULT
 from engine.sessions.tree import MODELS, Tree, open_tree
-from engine.sessions.units import check_metadata
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,13 @@ def _compare(tree: Tree) -> Iterator[tuple[int, str]]:
             yield _sealed(tree, f"views/{name}")
     for run in _committed(tree, "runs"):
         yield _sealed(tree, f"{run}/run.json")
-        for unit in _committed(tree, f"{run}/units"):
-            yield from _folder(tree, unit)
-        if RESULT in tree.folders(run):
-            yield from _folder(tree, f"{run}/{RESULT}")
+        try:
+            for unit in _committed(tree, f"{run}/units"):
+                yield from _folder(tree, unit)
+            if RESULT in tree.folders(run):
+                yield from _folder(tree, f"{run}/{RESULT}")
+        except UserError as refused:  # a link in place of a folder
+            yield 0, refused.message
     for model in _committed(tree, MODELS):
         yield from _folder(tree, model, arrays=False)
 
@@ -78,15 +81,16 @@ def _sealed(tree: Tree, name: str) -> tuple[int, str]:
 
 
 def _folder(tree: Tree, folder: str, *, arrays: bool = True) -> Iterator[tuple[int, str]]:
-    metadata, sound = {}, True
+    metadata, names, sound = {}, set(), True
     try:
         for file in check(tree, folder):
             yield len(file.data), file.problem and f"The file “{folder}/{file.name}” is damaged: {file.problem}."
             sound &= not file.problem
-            if file.name.rsplit("/", 1)[-1].startswith((".z", "zarr.json")):
+            names.add(file.name)
+            if is_metadata(file.name):
                 metadata[file.name] = file.data
         if sound and arrays:
-            check_metadata(metadata, folder)
+            check_metadata(metadata, names, folder)
         yield len(tree.read(f"{folder}/manifest.json")), ""
     except DamagedUnit as damage:
         yield 0, f"The file “{damage.file}” is damaged: {damage.why}."

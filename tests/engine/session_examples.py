@@ -7,16 +7,20 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from engine.errors import UserError
 from engine.models.info import ModelInfo
 from engine.request import ModelSpec, Request
-from engine.sessions import archive, files
+from engine.sessions import archive, rooted
+from engine.sessions.lock import OWNER
 from engine.sessions.store import Run, Session
+from engine.sessions.verify import verify
 
 REQUEST = Request(analysis="weights", params={"offset": 0}, models=(ModelSpec(revision="step16"),), seed=7)
 INFO = ModelInfo(
@@ -103,6 +107,36 @@ def leftovers(path: Path) -> list[Path]:
     return sorted(path.rglob("*.part"))
 
 
+def refusals(path: Path, *, readonly: bool = True) -> list[str]:
+    """Ask everything of a session that somebody else may have made up, and return each sentence that it answers.
+
+    Any other exception than a UserError goes through.
+    """
+    sentences: list[str] = []
+
+    def ask(question: Callable[[], object]) -> None:
+        try:
+            question()
+        except UserError as error:
+            sentences.append(error.message)
+
+    def look() -> None:
+        with Session.open(path, readonly) as session:
+            sentences.extend(session.notices)
+            ask(session.views)
+            for run in session.runs():
+                assert run.finished in (True, False)
+                ask(run.result)
+                for key in sorted(run.committed()):
+                    ask(partial(run.read_unit, key))
+                    ask(partial(run.unit_meta, key))
+
+    ask(look)
+    ask(lambda: sentences.extend(verify(path).problems))
+    assert not any("\n" in sentence for sentence in sentences)
+    return sentences
+
+
 class Killed(BaseException):
     """Stands for the process being gone."""
 
@@ -138,14 +172,19 @@ def failing_at(monkeypatch: pytest.MonkeyPatch, step: int, failure: Callable[[],
             tick()
             return super().write(data) or 0
 
-    for module in (files, archive):
-        monkeypatch.setattr(module, "open", ticking(File), raising=False)
+    def opening(path, *args, **kwargs):
+        # The note of who holds the session may be lacking: a session opens without it.
+        return (io.open if str(path).endswith(OWNER) else ticking(File))(path, *args, **kwargs)
+
+    for module in (rooted, archive):
+        monkeypatch.setattr(module, "open", opening, raising=False)
     for name in ("fsync", "rename", "replace"):
         monkeypatch.setattr(os, name, ticking(getattr(os, name)))
     monkeypatch.setattr(Path, "mkdir", ticking(Path.mkdir))
+    monkeypatch.setattr(rooted.Place, "make", ticking(rooted.Place.make))
     if last_act:
         monkeypatch.setattr(shutil, "rmtree", lambda *args, **kwargs: None)
-        monkeypatch.setattr(Path, "unlink", lambda *args, **kwargs: None)
+        monkeypatch.setattr(os, "unlink", lambda *args, **kwargs: None)
     return lambda: bool(fired)
 
 

@@ -109,7 +109,6 @@ ENTRIES = {
     "communities": Entry(
         {"top_k": 4, "restarts": 2, "permutations": 99, "partitions": 10, "k": 6},
         constants={"engine.analyses.communities.result.RATE_PERMUTATIONS": 99},
-        undrawn=frozenset({"training_spectrum", "training_relaxation"}),
     ),
 }
 

@@ -23,7 +23,7 @@ from engine.runs import model_cache
 from engine.runs.device import resolve_device
 from engine.runs.loop import carry_out, execute, start
 from engine.runs.model_cache import ModelCache
-from engine.sessions import files
+from engine.sessions import rooted
 from engine.sessions.store import Run, Session
 
 
@@ -191,7 +191,7 @@ def test_a_full_disk_fails_the_run_and_keeps_what_is_committed(
         real(handle)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files.os, "fsync", full)
+        patch.setattr(rooted.os, "fsync", full)
         failed = run_through(session, run)[-1]
     assert isinstance(failed, events.Failed)
     assert "disk is full" in failed.message

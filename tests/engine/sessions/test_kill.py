@@ -102,7 +102,7 @@ def test_everything_is_on_the_disk_before_the_rename_and_the_rename_after_it(
     events: list[int | str] = []
     fsync, rename = os.fsync, os.rename
     monkeypatch.setattr(os, "fsync", lambda handle: (fsync(handle), events.append(os.fstat(handle).st_ino)))
-    monkeypatch.setattr(os, "rename", lambda old, new: (rename(old, new), events.append("rename")))
+    monkeypatch.setattr(os, "rename", lambda *names, **at: (rename(*names, **at), events.append("rename")))
     with session:
         run.commit_unit(PLAN[0], small(0), META)
     unit = run.path / "units" / PLAN[0]
