@@ -34,8 +34,8 @@ def activations(
     """
     config = hf.GPT2Config(n_embd=d, n_layer=layers, n_head=heads, vocab_size=vocabulary, n_positions=length)
     torch.manual_seed(0)
-    made = hf.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
-    module = made.eval().requires_grad_(False)
+    model = hf.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    module = model.eval().requires_grad_(False)
     ids = np.random.default_rng(0).integers(0, vocabulary, (sequences, length))
     objective = Objective(True, None)
     totals: dict[Choice, Sums] = {"blocks": Sums({}), "sublayers": Sums({})}

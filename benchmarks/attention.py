@@ -53,12 +53,12 @@ def attention(
         began = time.perf_counter()
         sigma = singular_values(at.matrices)
         spectra += time.perf_counter() - began
-        found = statistics(at.matrices[:1], lengths[:1], True)
+        measured = statistics(at.matrices[:1], lengths[:1], True)
         for head in range(min(compared, heads)):
             began = time.perf_counter()
             expected = _expected(at.matrices[0, head])
             alone += time.perf_counter() - began
-            differences.extend(abs(float(found[name][0, head]) / value - 1) for name, value in expected.items())
+            differences.extend(abs(float(measured[name][0, head]) / value - 1) for name, value in expected.items())
             exact = np.linalg.svd(at.matrices[0, head].double().numpy(), compute_uv=False)
             differences.append(float(np.abs(sigma[0, head].numpy() - exact).max() / exact[0]))
 
@@ -113,7 +113,7 @@ def attention_diagonal(tokens: int = 1024, matrices: int = 4, scale: float = 2.0
     logits = scale * torch.randn(matrices, tokens, tokens, generator=generator)
     causal = logits.masked_fill(torch.ones(tokens, tokens).triu(1).bool(), -torch.inf).softmax(-1)
     ours = seconds(lambda: eigenvalues(causal, True), repeats=3)
-    found = eigenvalues(causal, True)
+    diagonal = eigenvalues(causal, True)
     began = time.perf_counter()
     plain = torch.linalg.eigvals(causal)
     reference = time.perf_counter() - began
@@ -125,8 +125,8 @@ def attention_diagonal(tokens: int = 1024, matrices: int = 4, scale: float = 2.0
         "attention_diagonal",
         ours,
         reference,
-        float((found - exact).abs().max()),
-        demands={"exact": bool(torch.equal(found, exact)), "faster than the general solver": ours < reference},
+        float((diagonal - exact).abs().max()),
+        demands={"exact": bool(torch.equal(diagonal, exact)), "faster than the general solver": ours < reference},
         facts={
             "what": f"all eigenvalues of {matrices} causal attention matrices of {tokens} tokens, fp32, "
             f"{torch.get_num_threads()} threads",

@@ -45,9 +45,9 @@ def communities(
 
     def timed(stage: str, function: Callable[[], T]) -> T:
         began = time.perf_counter()
-        found = function()
+        result = function()
         taken[stage] = time.perf_counter() - began
-        return found
+        return result
 
     rng = np.random.default_rng(0)
     cause = rng.integers(factors, size=d)
@@ -60,11 +60,11 @@ def communities(
     profile = timed("stability profile", lambda: stability(graph, gammas, 0.0, SEEDS))
     gamma, _ = choose_resolution(average([profile]))
     detectors: tuple[Detector, ...] = ("cpm", "modularity", "infomap")
-    found: dict[str, Partition] = {
+    result: dict[str, Partition] = {
         name: timed(f"{name}, {restarts} restarts", partial(detect, graph, name, range(restarts), gamma))
         for name in detectors
     }
-    labels = found["cpm"].labels
+    labels = result["cpm"].labels
     p, _ = timed("participation", lambda: participation(graph, labels))
     timed("layout", lambda: place(graph, labels, 0))
     norms = np.linalg.norm(operator.numpy(), axis=0).astype(float)
@@ -98,7 +98,7 @@ def communities(
         f"permutation tests, {permutations} and {rate_permutations} draws",
         "reference": f"{looped} draws of each loop timed and scaled to all",
         "edges": float(len(graph.weight)),
-        "communities": float(found["cpm"].communities),
+        "communities": float(result["cpm"].communities),
         "ratio of the boundary test, of the rate test": f"{ratios['boundary']:.0f}, {ratios['rate']:.0f}",
         "p of the boundary test, of the rate test": f"{effect.p:.4f}, {rate.p:.4f}",
         "largest difference of p in standard errors": max(errors),
@@ -122,8 +122,8 @@ def _looped(
 ) -> tuple[float, Array]:
     """Seconds a draw, and the draws, of a loop over permutations of `values`."""
     began = time.perf_counter()
-    found = np.array([statistic(rng.permutation(values)) for _ in range(draws)], float)
-    return (time.perf_counter() - began) / draws, found
+    null = np.array([statistic(rng.permutation(values)) for _ in range(draws)], float)
+    return (time.perf_counter() - began) / draws, null
 
 
 def _apart(p: float, permutations: int, draws: Array, observed: float) -> float:

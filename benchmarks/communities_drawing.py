@@ -26,8 +26,8 @@ def communities_drawing(nodes: int = 4096, edges: int = 40_000, frames: int = 60
         command, cwd=Path(__file__).parent.parent, env=environment, capture_output=True, text=True, check=True,
         timeout=600,
     )  # fmt: skip
-    found = json.loads(done.stdout.splitlines()[-1])
-    first, pan = found["first_busy"], median(found["pan_busy"])
+    figures = json.loads(done.stdout.splitlines()[-1])
+    first, pan = figures["first_busy"], median(figures["pan_busy"])
     return Result(
         "communities_drawing",
         ours=first,
@@ -36,13 +36,13 @@ def communities_drawing(nodes: int = 4096, edges: int = 40_000, frames: int = 60
             f"panning at {FRAMES_A_SECOND} frames a second or better": pan <= 1 / FRAMES_A_SECOND,
         },
         facts={
-            "what": f"{found['nodes']} nodes, {found['edges']} edges, on the platform “{found['platform']}”",
-            "… of which the view makes its figure (ms)": 1000 * found["figure"],
-            "first paint by the clock (ms)": 1000 * found["first"],
+            "what": f"{figures['nodes']} nodes, {figures['edges']} edges, on the platform “{figures['platform']}”",
+            "… of which the view makes its figure (ms)": 1000 * figures["figure"],
+            "first paint by the clock (ms)": 1000 * figures["first"],
             "frames a second while panning, median": 1 / pan,
-            "… by the clock": 1 / median(found["pan"]),
-            "to the next layer (ms)": 1000 * found["next"],
-            "finding the node under the mouse (ms)": 1000 * found["hover"],
+            "… by the clock": 1 / median(figures["pan"]),
+            "to the next layer (ms)": 1000 * figures["next"],
+            "finding the node under the mouse (ms)": 1000 * figures["hover"],
             "load average of the machine": os.getloadavg()[0],
         },
     )

@@ -51,11 +51,11 @@ def snapshots(nodes: int, edges: int) -> xr.Dataset:
         "edge_target": (("edge",), target),
         "edge_weight": (("edge",), weight),
     }
-    made = {
+    variables = {
         name: ((*head, *dims), np.tile(array, (1, SITES, LAYERS, *[1] * len(dims))))
         for name, (dims, array) in own.items()
     }
-    made["position"][1][:, :, 1] += 0.02 * rng.standard_normal((nodes, 2))
+    variables["position"][1][:, :, 1] += 0.02 * rng.standard_normal((nodes, 2))
     info = ModelInfo(
         label="wide", source="wide", revision=None, twin=False, architecture="GPT2LMHeadModel", family="gpt2",
         causal=True, n_layers=LAYERS, d_model=nodes, n_heads=1, n_kv_heads=1, d_head=nodes, vocab_size=1, context=1,
@@ -63,7 +63,7 @@ def snapshots(nodes: int, edges: int) -> xr.Dataset:
         load_bytes=1,
     )  # fmt: skip
     attrs = {"analysis": "communities", "models": json.dumps([info.model_dump(mode="json")])}
-    return xr.Dataset(made, attrs=attrs).assign(noise_correlation=("model", [0.03]))
+    return xr.Dataset(variables, attrs=attrs).assign(noise_correlation=("model", [0.03]))
 
 
 def timed(function: Callable[[], object]) -> tuple[float, float]:
@@ -102,12 +102,12 @@ def main(nodes: int, edges: int, frames: int) -> None:
     place = panel.view.mapViewToScene(panel.view.viewRect().center())
     hover = timed(lambda: widget.canvas._mouse_moved(QPointF(place)))[1]
     following = timed(lambda: show(1))[1]
-    found = {
+    figures = {
         "nodes": nodes, "edges": edges, "platform": app.platformName(), "figure": figure, "first": first,
         "first_busy": first_busy, "pan": [wall for wall, _ in pans], "pan_busy": [busy for _, busy in pans],
         "next": following, "hover": hover,
     }  # fmt: skip
-    print(json.dumps(found))
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":

@@ -77,8 +77,8 @@ def gradients(
     worst = 0.0
     for number in range(layers):
         exact = torch.linalg.svdvals(torch.stack([rows[number] for rows in kept]).double()).numpy()
-        found = collected.singular_values(number, [part[0] for part in parts])
-        worst = max(worst, largest_difference(found, exact, exact > exact[0] * collected.floor("gram")))
+        sigma = collected.singular_values(number, [part[0] for part in parts])
+        worst = max(worst, largest_difference(sigma, exact, exact > exact[0] * collected.floor("gram")))
 
     loop = sum(looped) / len(looped) * sequences
     ours, reference = sum(times) + spectra, layers * loop + svd
@@ -122,11 +122,11 @@ def _one(module: nn.Module, weights: Sequence[Weight], row: np.ndarray) -> list[
     """S1's way for one sequence: a batch of one, a whole backward pass, the flattened gradient of each weight."""
     ids = torch.from_numpy(row)[None]
     module(input_ids=ids, labels=ids).loss.backward()
-    found = [module.get_parameter(weight.name).grad for weight in weights]
-    return [gradient.flatten().clone() for gradient in found if gradient is not None]
+    gradients = [module.get_parameter(weight.name).grad for weight in weights]
+    return [gradient.flatten().clone() for gradient in gradients if gradient is not None]
 
 
 def _timed(work: Callable[..., T], *given: Any) -> tuple[float, T]:
     began = time.perf_counter()
-    made = work(*given)
-    return time.perf_counter() - began, made
+    result = work(*given)
+    return time.perf_counter() - began, result

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from benchmarks.harness import Result, seconds
 from engine.jacobians.means import mean_jacobian
-from engine.jacobians.state import State
+from engine.jacobians.state import ResidualState
 from engine.models.adapters import ADAPTERS, Block
 
 
@@ -25,8 +25,8 @@ def gpt2_block(d: int, heads: int, f: int, seed: int = 0) -> tuple[nn.Module, Bl
         centre = 1.0 if name.startswith("ln") and name.endswith("weight") else 0.0
         parameter.copy_(centre + spread * torch.randn_like(parameter))
     adapter, tensors = ADAPTERS["gpt2"], {f"h.0.{name}": value for name, value in module.state_dict().items()}
-    found = adapter.locate(adapter.tensor_names(config, 0, "all"), tensors.keys())
-    return module, adapter.block(config, 0, lambda name: tensors[found[name]], "all")
+    located = adapter.locate(adapter.tensor_names(config, 0, "all"), tensors.keys())
+    return module, adapter.block(config, 0, lambda name: tensors[located[name]], "all")
 
 
 def jacobian_mean(
@@ -35,7 +35,7 @@ def jacobian_mean(
     """Isolated, whole block, fp32. The loop is timed on `looped` samples and scaled to all."""
     module, block = gpt2_block(d, heads, f)
     hidden = torch.randn(samples, 1, d, generator=torch.Generator().manual_seed(1))
-    state = State(hidden, torch.ones(samples, dtype=torch.long), torch.zeros(samples, dtype=torch.long))
+    state = ResidualState(hidden, torch.ones(samples, dtype=torch.long), torch.zeros(samples, dtype=torch.long))
 
     def one(x: Tensor) -> Tensor:
         return module(x[None, None])[0].reshape(d)

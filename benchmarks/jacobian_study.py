@@ -154,12 +154,12 @@ def _study(stream: ResidualStream, model: OpenModel) -> Study:
             timed("closed forms", start)
             for row, component in enumerate(COMPONENTS):
                 start = time.perf_counter()
-                found = sample_statistics(operators[component], ("rho", "delta"))
+                statistics = sample_statistics(operators[component], ("rho", "delta"))
                 timed(f"{component}: ρ and δ", start)
                 start = time.perf_counter()
-                found["kappa"] = condition_numbers(operators[component], found["rho"])
+                statistics["kappa"] = condition_numbers(operators[component], statistics["rho"])
                 timed("κ", start)
-                for name, of_samples in found.items():
+                for name, of_samples in statistics.items():
                     values[name][layer, row, numbers.numpy()] = of_samples.numpy()
         start = time.perf_counter()
         if layer + 1 < layers:

@@ -10,7 +10,7 @@ from benchmarks.harness import Result, largest_difference
 from benchmarks.jacobian_mean import gpt2_block
 from engine.jacobians.closed import Component, component_operators
 from engine.jacobians.spectra import Statistic, sample_statistics
-from engine.jacobians.state import State
+from engine.jacobians.state import ResidualState
 from engine.studies import cited
 
 COMPONENTS: tuple[Component, ...] = ("attn", "mlp")
@@ -39,19 +39,19 @@ def jacobian_top(
     module, block = gpt2_block(d, heads, f)
     hidden = torch.randn(samples, tokens, d, generator=torch.Generator().manual_seed(1))
     lengths = torch.full((samples,), tokens)
-    state = State(hidden, lengths, lengths - 1)
-    found: dict[Component, dict[Statistic, Tensor]] = {}
+    state = ResidualState(hidden, lengths, lengths - 1)
+    statistics: dict[Component, dict[Statistic, Tensor]] = {}
     taken: dict[str, list[dict[str, float]]] = {"ours": [], "vmap": [], "loop": []}
     inputs = {component: last_token_maps(module, hidden[:batched], component) for component in COMPONENTS}
     exact: dict[Component, Tensor] = {}
 
-    def ours(part: State) -> dict[str, float]:
+    def ours(part: ResidualState) -> dict[str, float]:
         began = time.perf_counter()
         operators = component_operators(block, part, "in_context")
         times = {"closed forms": time.perf_counter() - began}
         for component in COMPONENTS:
             began = time.perf_counter()
-            found[component] = sample_statistics(operators[component], ("rho", "delta"))
+            statistics[component] = sample_statistics(operators[component], ("rho", "delta"))
             times[component] = time.perf_counter() - began
         return times
 
@@ -80,7 +80,7 @@ def jacobian_top(
         expected: dict[Statistic, Tensor] = {"rho": sigma[:, 0], "delta": sigma[:, 1] / sigma[:, 0]}
         for name, value in expected.items():
             differences.append(
-                largest_difference(found[component][name][:batched].numpy(), value.numpy(), value.numpy() > 0)
+                largest_difference(statistics[component][name][:batched].numpy(), value.numpy(), value.numpy() > 0)
             )
     agreement = max(differences)
     facts: dict[str, float | str] = {

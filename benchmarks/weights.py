@@ -43,7 +43,7 @@ def weights(
         return np.stack([np.linalg.svd(q.T @ k, compute_uv=False)[:d_head] for q, k in pairs]) ** 2
 
     taken = seconds(ours, repeats)
-    found = ours()
+    eigenvalues = ours()
     began = time.perf_counter()
     single = reference().astype(np.float64)
     reference_taken = time.perf_counter() - began
@@ -54,8 +54,8 @@ def weights(
     per_exact = (time.perf_counter() - began) / len(chosen)
     exact = np.stack(double)[:, :d_head] ** 2
     agreement = max(
-        largest_difference(found, single, single > (eps / 1e-6) ** 2 * single[:, :1]),
-        largest_difference(found[chosen], exact, exact > eps**2 * exact[:, :1]),
+        largest_difference(eigenvalues, single, single > (eps / 1e-6) ** 2 * single[:, :1]),
+        largest_difference(eigenvalues[chosen], exact, exact > eps**2 * exact[:, :1]),
     )
     ratio = reference_taken / taken
     return Result(
@@ -68,7 +68,7 @@ def weights(
             "what": f"λ of W_QK, {layers}×{heads} heads, d = {d}, d_h = {d_head}, {torch.get_num_threads()} threads",
             "reference": "numpy.linalg.svd of each d×d product in fp32, without vectors",
             "agreement with fp64 on chosen heads": largest_difference(
-                found[chosen], exact, exact > eps**2 * exact[:, :1]
+                eigenvalues[chosen], exact, exact > eps**2 * exact[:, :1]
             ),
             "ratio to numpy.linalg.svd as it is called by default (fp64, with vectors)": per_exact * len(pairs) / taken,
         },
@@ -125,8 +125,8 @@ def weights_llama(
     product = q.T @ k
     # Σλ = ‖W_QK‖_F² and Σλ² = ‖W_QK W_QKᵀ‖_F², from the one product that is formed here.
     exact = np.array([np.sum(product**2), np.sum((product @ product.T) ** 2)])
-    found = np.array([float(ds[name][0, layers - 1, 0]) for name in ("lambda_sum", "lambda_sq_sum")])
-    agreement = largest_difference(found, exact, np.isfinite(exact))
+    sums = np.array([float(ds[name][0, layers - 1, 0]) for name in ("lambda_sum", "lambda_sq_sum")])
+    agreement = largest_difference(sums, exact, np.isfinite(exact))
     layer_bytes = 2 * 2 * (heads + kv_heads) * d_head * d
     return Result(
         "weights_llama",

@@ -38,7 +38,7 @@ def get_analysis(name: str) -> AnyAnalysis:
 
 def variables_of(analysis: str) -> dict[str, Variable]:
     """The declared variables of an analysis by name; of two with one name, which differ in their dims, the first."""
-    known: dict[str, Variable] = {}
+    variables: dict[str, Variable] = {}
     for variable in get_analysis(analysis).variables:
-        known.setdefault(variable.name, variable)
-    return known
+        variables.setdefault(variable.name, variable)
+    return variables

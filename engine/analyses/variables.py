@@ -94,9 +94,9 @@ def describe(ds: "xr.Dataset", variables: Iterable[Variable], params: Any) -> No
     KeyError
         If `ds` has a variable that is not declared.
     """
-    known = declared(variables, params)
+    table = declared(variables, params)
     for name, array in ds.data_vars.items():
-        variable = known[str(name)]
+        variable = table[str(name)]
         array.attrs["long_name"] = variable.full_name
         if variable.unit:
             array.attrs["units"] = variable.unit

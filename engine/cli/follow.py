@@ -83,14 +83,15 @@ def follow(session: Session, run: Run, console: Console, models: ModelCache | No
 
 @contextmanager
 def interruptible(stopping: Callable[[], None]) -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, after calling `stopping`; the second raises KeyboardInterrupt."""
+    """An event that the first Ctrl-C sets, which also calls `stopping`; the second raises KeyboardInterrupt."""
     cancelled = threading.Event()
 
     def interrupted(signum: int, frame: FrameType | None) -> None:
         if cancelled.is_set():
             raise KeyboardInterrupt
         cancelled.set()
-        stopping()
+        # In a thread: the signal may come in the middle of a line, where this one must not write to the same stream.
+        threading.Thread(target=stopping, daemon=True).start()
 
     before = {number: signal.signal(number, interrupted) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

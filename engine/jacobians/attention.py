@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from engine.jacobians.norms import linearise, linearise_norm, normalise
 from engine.jacobians.operators import HeadBlocks, HeadOuter, HeadScale, NormJacobian, Operator, Shared, Sum, chain
-from engine.jacobians.state import State
+from engine.jacobians.state import ResidualState
 from engine.models.adapters.block import AttentionRule, Block, HeadNorm, Rotary
 
 Context = Literal["in_context", "isolated"]
@@ -28,7 +28,9 @@ CHUNK_BYTES = 2**27
 CACHE_BYTES = 2**24
 
 
-def linearise_attention(block: Block, rule: AttentionRule, state: State, context: Context) -> tuple[Tensor, Operator]:
+def linearise_attention(
+    block: Block, rule: AttentionRule, state: ResidualState, context: Context
+) -> tuple[Tensor, Operator]:
     """Output of the attention sublayer at the chosen tokens, (N, d), and its Jacobian, the norm before it included.
 
     In context, the other tokens' keys and values are those of `state.hidden`; isolated, the token is alone at position
@@ -103,7 +105,7 @@ def _project(
 
 
 def _softmax_row(
-    block: Block, rule: AttentionRule, scale: float, state: State, query: Tensor, w_k: Tensor, w_v: Tensor
+    block: Block, rule: AttentionRule, scale: float, state: ResidualState, query: Tensor, w_k: Tensor, w_v: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """For scaled queries (n, H, d_h): o, s Σ p g (v − o) kᵀ (n, H, d_h, d_h), p_t g_t (v_t − o), and p_t (n, H)."""
     n, tokens, _ = state.hidden.shape
@@ -140,7 +142,7 @@ def _softmax_row(
     )
 
 
-def _visible(rule: AttentionRule, state: State, order: Tensor) -> Tensor:
+def _visible(rule: AttentionRule, state: ResidualState, order: Tensor) -> Tensor:
     """Which keys the chosen tokens see, (n, T)."""
     at = state.positions[:, None]
     seen = order < state.lengths[:, None]

@@ -9,21 +9,21 @@ from engine.jacobians.attention import Context, linearise_attention
 from engine.jacobians.mlp import linearise_mlp
 from engine.jacobians.norms import linearise_norm
 from engine.jacobians.operators import Identity, Operator, Sum, chain
-from engine.jacobians.state import State
+from engine.jacobians.state import ResidualState
 from engine.models.adapters import Block
 
 Component = Literal["attn", "mlp", "block", "residual"]
 
 
 @torch.no_grad()
-def component_operators(block: Block, state: State, context: Context) -> dict[Component, Operator]:
+def component_operators(block: Block, state: ResidualState, context: Context) -> dict[Component, Operator]:
     """Jacobians of every component at the chosen token, which share their factors.
 
     Parameters
     ----------
     block : Block
         With all its parts; weights are used in the dtype and on the device of `state.hidden`.
-    state : State
+    state : ResidualState
     context : {"in_context", "isolated"}
 
     Returns

@@ -29,7 +29,7 @@ from engine.jacobians.operators import (
     chain,
     grouped,
 )
-from engine.jacobians.state import State
+from engine.jacobians.state import ResidualState
 from engine.models.adapters import Block
 
 # The factors of as many samples at a time as fit into this, and the largest intermediate array.
@@ -52,14 +52,14 @@ class JacobianSum:
         return self.total / self.count
 
 
-def mean_jacobian(block: Block, state: State, component: Component, context: Context) -> Tensor:
+def mean_jacobian(block: Block, state: ResidualState, component: Component, context: Context) -> Tensor:
     """Mean of one component's Jacobians over the samples, (d, d) float64."""
     return sum_jacobians(block, state, (component,), context)[component].mean
 
 
 @torch.no_grad()
 def sum_jacobians(
-    block: Block, state: State, components: Collection[Component], context: Context
+    block: Block, state: ResidualState, components: Collection[Component], context: Context
 ) -> dict[Component, JacobianSum]:
     """Sums of Jacobians over the samples, exactly, in chunks of samples.
 
@@ -69,7 +69,7 @@ def sum_jacobians(
     ----------
     block : Block
         With all its parts.
-    state : State
+    state : ResidualState
     components : collection of str
     context : {"in_context", "isolated"}
     """
@@ -278,7 +278,7 @@ def _sum_columns(weight: Tensor | float, factors: tuple[Operator, ...], n: int) 
     return torch.cat(sums, 1)
 
 
-def _sample_bytes(block: Block, state: State, context: Context) -> float:
+def _sample_bytes(block: Block, state: ResidualState, context: Context) -> float:
     """What the factors of one sample take, with a copy of each in the making."""
     n_heads, d_head, d = block.heads.w_q.shape
     f = 0 if block.mlp is None else len(block.mlp.w_in)

@@ -12,7 +12,7 @@ from engine.errors import UserError
 from engine.jacobians.attention import Context
 from engine.jacobians.closed import Component
 from engine.jacobians.operators import Dense
-from engine.jacobians.state import State
+from engine.jacobians.state import ResidualState
 from engine.jacobians.tracing import Blocks, Call, InFloat64, first
 from engine.models.memory import is_out_of_memory
 
@@ -46,7 +46,7 @@ def reference_operators(
     blocks: Blocks,
     layer: int,
     inputs: Mapping[str, Tensor],
-    state: State,
+    state: ResidualState,
     components: Collection[Component],
     context: Context,
 ) -> dict[Component, Dense]:
@@ -58,7 +58,7 @@ def reference_operators(
     layer : int
     inputs : mapping
         What the model is called with for the samples of `state`, as `ResidualStream.inputs` gives it.
-    state : State
+    state : ResidualState
         In float64, the library's float32 steps are done in float64 too.
     components, context
         As in `component_operators`.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class State:
+class ResidualState:
     """N samples at the entrance of one block, padded on the right.
 
     Attributes
@@ -32,10 +32,10 @@ class State:
     def __len__(self) -> int:
         return len(self.hidden)
 
-    def __getitem__(self, samples: slice) -> "State":
-        return State(self.hidden[samples], self.lengths[samples], self.positions[samples])
+    def __getitem__(self, samples: slice) -> "ResidualState":
+        return ResidualState(self.hidden[samples], self.lengths[samples], self.positions[samples])
 
-    def to(self, dtype: torch.dtype, device: torch.device | str | None = None) -> "State":
+    def to(self, dtype: torch.dtype, device: torch.device | str | None = None) -> "ResidualState":
         """The same in another dtype, and on another device if one is named."""
         device = device or self.hidden.device
-        return State(self.hidden.to(device, dtype), self.lengths.to(device), self.positions.to(device))
+        return ResidualState(self.hidden.to(device, dtype), self.lengths.to(device), self.positions.to(device))

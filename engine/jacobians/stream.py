@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from engine.errors import UserError
-from engine.jacobians.state import State
+from engine.jacobians.state import ResidualState
 from engine.jacobians.tracing import Blocks
 from engine.models.memory import halve_on_oom
 
@@ -101,13 +101,13 @@ class ResidualStream:
         real = ids >= 0
         return {"input_ids": ids.where(real, self._pad), "attention_mask": real.long()}
 
-    def states(self, dtype: torch.dtype, size: int | None = None) -> Iterator[tuple[Tensor, State]]:
+    def states(self, dtype: torch.dtype, size: int | None = None) -> Iterator[tuple[Tensor, ResidualState]]:
         """The samples at the current layer, at most `size` at a time: their numbers, and the state in `dtype`."""
         for batch in self._batches:
             step = size or len(batch.samples)
             for samples, hidden in zip(batch.samples.split(step), batch.hidden.split(step), strict=True):
                 longest = int(self.lengths[samples].max())
-                state = State(hidden[:, :longest], self.lengths[samples], self.positions[samples])
+                state = ResidualState(hidden[:, :longest], self.lengths[samples], self.positions[samples])
                 yield samples, state.to(dtype, self._device)
 
     def advance(self) -> None:

@@ -12,7 +12,7 @@ from engine.errors import UserError
 from engine.jacobians.attention import Context
 from engine.jacobians.closed import Component, component_operators
 from engine.jacobians.reference import reference_operators
-from engine.jacobians.state import State
+from engine.jacobians.state import ResidualState
 from engine.jacobians.stream import ResidualStream
 from engine.models.adapters import Block
 from engine.models.opening import OpenModel
@@ -117,7 +117,7 @@ def errors_at(
     stream: ResidualStream,
     block: Block,
     samples: Tensor,
-    state: State,
+    state: ResidualState,
     components: Sequence[Component],
     context: Context,
 ) -> Tensor:

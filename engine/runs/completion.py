@@ -112,8 +112,8 @@ def _require_same_plan(run: Run, units: Sequence[Unit]) -> None:
 
 def _require_same_text(run: Run) -> None:
     """Refuse to go on with another text under the same name; older versions did not write down which it was."""
-    data, known = run.request.data, run.provenance.get("text_hash")
-    if data is not None and known is not None and source_hash(data) != known:
+    data, recorded = run.request.data, run.provenance.get("text_hash")
+    if data is not None and recorded is not None and source_hash(data) != recorded:
         raise UserError(
             f"“{data.source}” is not the text that this run began with: the file has changed since. Bring the old file "
             "back to resume the run, or start a new run."

@@ -67,11 +67,11 @@ class Place:
         return "folder" if stat.S_ISDIR(status.st_mode) else "file" if stat.S_ISREG(status.st_mode) else "other"
 
     def _require(self, name: str, kind: Kind) -> None:
-        there = self.kind(name)
-        if there is None:
+        present = self.kind(name)
+        if present is None:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
-        if there != kind:
-            raise OSError(errno.ELOOP if there == "link" else errno.EINVAL, _INSTEAD[there], name)
+        if present != kind:
+            raise OSError(errno.ELOOP if present == "link" else errno.EINVAL, _INSTEAD[present], name)
 
     @contextmanager
     def folder(self, name: str = "", *, make: bool = False, flush: bool = True) -> Iterator["Place"]:

@@ -19,13 +19,13 @@ class ClaimOptions(Options):
 
 def claims(dataset: "xr.Dataset", selection: Selection, options: ClaimOptions) -> Figure:
     """Every statement, its verdict on the loaded models, and the numbers that it rests on."""
-    found = Header.of(dataset).claims
-    if not found:
+    claims = Header.of(dataset).claims
+    if not claims:
         return Figure(empty="The claims are tested when the run is complete; let it finish, or resume it.")
-    counts = Counter(claim.verdict for claim in found)
-    said = f"{counts['holds']} hold, {counts['fails']} fail, {counts['cannot say']} cannot be said from this run"
-    rows = tuple((cited(c.source), cited(c.statement), c.verdict, cited(c.measurement), c.evidence) for c in found)
+    counts = Counter(claim.verdict for claim in claims)
+    verdicts = f"{counts['holds']} hold, {counts['fails']} fail, {counts['cannot say']} cannot be said from this run"
+    rows = tuple((cited(c.source), cited(c.statement), c.verdict, cited(c.measurement), c.evidence) for c in claims)
     return Figure(
-        title=f"Published statements on these models: {said}",
+        title=f"Published statements on these models: {verdicts}",
         table=Table(("source", "statement", "verdict", "measured", "see"), rows),
     )

@@ -37,7 +37,7 @@ from engine.request import DataSpec, Request
 from engine.spectra.nonnormal import forward_alignment
 
 if TYPE_CHECKING:
-    from engine.jacobians.state import State
+    from engine.jacobians.state import ResidualState
     from engine.jacobians.stream import ResidualStream
     from engine.models.adapters import Block
     from engine.models.opening import OpenModel
@@ -129,7 +129,9 @@ def _snapshots(stream: "ResidualStream", model: "OpenModel") -> tuple[Tensor, Te
     return torch.cat(entered), torch.cat(caught) if caught else None
 
 
-def _chosen_at(entrance: nn.Module, stream: "ResidualStream", samples: Tensor, state: "State", part: range) -> Tensor:
+def _chosen_at(
+    entrance: nn.Module, stream: "ResidualStream", samples: Tensor, state: "ResidualState", part: range
+) -> Tensor:
     """What a module in the stream's block is given at the chosen tokens of some of the samples, (n, d)."""
     inside = slice(part.start, part.stop)
     hidden, positions = state.hidden[inside], state.positions[inside]

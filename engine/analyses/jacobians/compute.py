@@ -28,7 +28,7 @@ from engine.spectra.nonnormal import OperatorStatistics, describe
 
 if TYPE_CHECKING:
     from engine.jacobians.operators import Operator
-    from engine.jacobians.state import State
+    from engine.jacobians.state import ResidualState
     from engine.jacobians.stream import ResidualStream
     from engine.models.opening import OpenModel
 
@@ -53,13 +53,13 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
         sampled["singular_values"] = np.full((len(params.components), n, d), np.nan, np.float32)
     sums: dict[Component, JacobianSum] = {}
 
-    def operators(samples: Tensor, state: "State") -> "Mapping[Component, Operator]":
+    def operators(samples: Tensor, state: "ResidualState") -> "Mapping[Component, Operator]":
         if block is not None:
             return component_operators(block, state, params.context)
         inputs = stream.inputs(samples)
         return reference_operators(stream.blocks, layer, inputs, state, params.components, params.context)
 
-    def measure(samples: Tensor, state: "State") -> "Measured":
+    def measure(samples: Tensor, state: "ResidualState") -> "Measured":
         jacobians = operators(samples, state)
         statistics: dict[Component, dict[str, Tensor]] = {}
         for name in params.components:
@@ -95,7 +95,7 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
 
 
 def _in_parts(
-    measure: "Callable[[Tensor, State], Measured]", samples: Tensor, state: "State"
+    measure: "Callable[[Tensor, ResidualState], Measured]", samples: Tensor, state: "ResidualState"
 ) -> "Iterator[tuple[Tensor, Measured]]":
     """What `measure` gives for a chunk of samples, in parts that fit into memory: each sample once."""
     chunk = range(len(samples))

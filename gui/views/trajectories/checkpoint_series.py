@@ -53,13 +53,13 @@ class Models:
         stepped = [i for i in models if self.step(i) is not None]
         if len(stepped) >= 2 and at in stepped:
             models = stepped
-        known = all(self.step(i) is not None for i in models)
-        steps = np.array([self.step(i) if known else place for place, i in enumerate(models)], float)
+        all_known = all(self.step(i) is not None for i in models)
+        steps = np.array([self.step(i) if all_known else place for place, i in enumerate(models)], float)
         apart = [i for i in self.frames(at) if i not in models]
         return CheckpointSeries(
             tuple(models),
             steps,
-            known,
+            all_known,
             tuple(self.infos[i].label for i in models),
             tuple(self.infos[i].label for i in apart if self._shape(i) != self._shape(at)),
             tuple(self.infos[i].label for i in apart if self._shape(i) == self._shape(at)),

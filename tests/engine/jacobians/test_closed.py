@@ -20,7 +20,7 @@ from engine.errors import UserError
 from engine.jacobians import attention
 from engine.jacobians.closed import Component, Context, component_operators
 from engine.jacobians.reference import reference_operators
-from engine.jacobians.state import State
+from engine.jacobians.state import ResidualState
 from engine.jacobians.stream import ResidualStream
 from engine.jacobians.tracing import Blocks, InFloat64
 from engine.models.adapters import Rotary
@@ -39,7 +39,7 @@ def tokens() -> Tensor:
     return ids.masked_fill(beyond, -1)
 
 
-def states(name: str, model: nn.Module) -> Iterator[tuple[int, Blocks, dict[str, Tensor], State]]:
+def states(name: str, model: nn.Module) -> Iterator[tuple[int, Blocks, dict[str, Tensor], ResidualState]]:
     """Every layer of a case with what it is called with, and the state at its entrance."""
     dtype = next(model.parameters()).dtype
     if name.startswith("vit"):
@@ -47,7 +47,7 @@ def states(name: str, model: nn.Module) -> Iterator[tuple[int, Blocks, dict[str,
         blocks = Blocks(model, inputs)
         hidden = blocks.call(0, inputs)[0]
         for layer in range(len(blocks)):
-            yield layer, blocks, inputs, State(hidden, torch.tensor([hidden.shape[1]]), torch.tensor([2]))
+            yield layer, blocks, inputs, ResidualState(hidden, torch.tensor([hidden.shape[1]]), torch.tensor([2]))
             with torch.no_grad():
                 hidden = blocks.call(layer, inputs)[1](hidden)
         return
@@ -103,7 +103,7 @@ def test_the_reference_in_fp64_is_the_library_s_own_layer(name: str) -> None:
 
 
 @cache
-def one_state(name: str) -> State:
+def one_state(name: str) -> ResidualState:
     return next(iter(states(name, model_of(name))))[3]
 
 
@@ -138,7 +138,7 @@ def test_chunks_of_samples_change_nothing(name: str, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("name", ["qwen3", "gemma4_text", "bert"])
 def test_a_token_alone_is_isolated_in_its_context(name: str) -> None:
     state = one_state(name)
-    alone = State(state.chosen[:, None], torch.ones_like(state.lengths), torch.zeros_like(state.positions))
+    alone = ResidualState(state.chosen[:, None], torch.ones_like(state.lengths), torch.zeros_like(state.positions))
     block = block_of(name, 0, "all")
     isolated = component_operators(block, state, "isolated")
     for component, operator in component_operators(block, alone, "in_context").items():
@@ -148,7 +148,7 @@ def test_a_token_alone_is_isolated_in_its_context(name: str) -> None:
 @pytest.mark.parametrize(("name", "matters"), [("llama", False), ("bert", True)])
 def test_later_tokens_matter_to_bidirectional_models_only(name: str, matters: bool) -> None:
     block, state = block_of(name, 0, "all"), one_state(name)
-    cut = State(state.hidden, state.positions + 1, state.positions)
+    cut = ResidualState(state.hidden, state.positions + 1, state.positions)
     whole = component_operators(block, state, "in_context")["attn"].dense()
     same = torch.allclose(component_operators(block, cut, "in_context")["attn"].dense(), whole)
     assert same is not matters

@@ -23,7 +23,7 @@ from engine.jacobians.operators import (
     Sum,
     chain,
 )
-from engine.jacobians.state import State
+from engine.jacobians.state import ResidualState
 
 torch.set_num_threads(1)
 N, D, HEADS, KV, WIDE, F = 7, 12, 6, 2, 2, 10
@@ -37,9 +37,9 @@ def draw(*shape: int, seed: int = 0) -> Tensor:
 
 
 @cache
-def state_of(d: int) -> State:
+def state_of(d: int) -> ResidualState:
     lengths = torch.tensor([9, 4, 7, 1, 9, 5, 6])
-    return State(1.3 * draw(N, 9, d) + 0.2, lengths, lengths - 1)
+    return ResidualState(1.3 * draw(N, 9, d) + 0.2, lengths, lengths - 1)
 
 
 def distance(ours: Tensor, exact: Tensor) -> float:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from engine.errors import UserError
 from engine.jacobians.reference import Sublayers, find_sublayers, reference_operators
-from engine.jacobians.state import State
+from engine.jacobians.state import ResidualState
 from engine.jacobians.stream import ResidualStream
 from engine.jacobians.tracing import InFloat64
 from engine.jacobians.verify import verify
@@ -57,7 +57,7 @@ MLPS: dict[str, Callable[[Any, Tensor], Tensor]] = {
 }
 
 
-def entrance(name: str) -> tuple[ResidualStream, State, Tensor]:
+def entrance(name: str) -> tuple[ResidualStream, ResidualState, Tensor]:
     stream = stream_of(model_of(name))
     samples, state = next(stream.states(torch.float64))
     return stream, state, samples

@@ -12,7 +12,7 @@ from engine.jacobians import krylov, spectra
 from engine.jacobians.closed import component_operators
 from engine.jacobians.operators import Chain, Dense, Diagonal, Operator, Shared, chain
 from engine.jacobians.spectra import condition_numbers, norms, sample_statistics, singular_values, top_singular_values
-from engine.jacobians.state import State
+from engine.jacobians.state import ResidualState
 
 torch.set_num_threads(1)
 N, D = 3, 150
@@ -194,7 +194,9 @@ def test_the_rough_operator_is_near() -> None:
 def operators_of(name: str, context: str) -> dict[str, Operator]:
     block = models.block_of(name, 1, "all")
     lengths = torch.tensor([9, 4, 7, 1])
-    return component_operators(block, State(draw(4, 9, block.heads.w_q.shape[2]), lengths, lengths - 1), context)
+    return component_operators(
+        block, ResidualState(draw(4, 9, block.heads.w_q.shape[2]), lengths, lengths - 1), context
+    )
 
 
 @pytest.mark.parametrize("context", ["in_context", "isolated"])
