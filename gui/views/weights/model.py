@@ -56,7 +56,7 @@ def navigator(dataset: "xr.Dataset", selection: Selection, options: NavigatorOpt
         values.T,
         np.arange(layers + 1) - 0.5,
         np.arange(heads + 1) - 0.5,
-        label=variable.label,
+        label=variable.short_label,
         log=variable.log,
         picks=tuple(tuple(weights.pick(i, h) for i in range(layers)) for h in range(heads)),
         marked=((clamp(weights, selection)[1], clamp(weights, selection)[0]),),
