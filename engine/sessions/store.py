@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from secrets import token_hex
 from typing import TYPE_CHECKING, Any, Literal
@@ -215,7 +216,9 @@ class Session:
         if len(set(plan)) < len(plan) or not all(_KEY.fullmatch(key) for key in plan):
             raise ValueError("unit keys must be unique, of letters, digits, - and _")
         now = datetime.now(UTC)
-        run_id = f"{now:%Y%m%d-%H%M%S}-{request.analysis}-{token_hex(2)}"
+        taken = self._run_ids()
+        ids = (f"{now:%Y%m%d-%H%M%S}-{request.analysis}-{token_hex(2)}" for _ in count())
+        run_id = next(name for name in ids if name not in taken)
         run = Run(self, run_id, now.isoformat(), request, tuple(models), tuple(plan), dict(provenance))
         commit_folder(run.path, [(DESCRIPTION, run.description())], self.root)
         return self.run(run_id)

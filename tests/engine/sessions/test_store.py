@@ -320,3 +320,13 @@ def test_provenance_names_versions_and_machine() -> None:
     assert found["memory_bytes"] > 2**20
     assert found["cpu"]
     assert json.loads(json.dumps(found)) == found
+
+
+def test_two_runs_of_one_second_have_names_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The random end of a name is short: one that is taken is drawn again."""
+    ends = iter(["aaaa", "aaaa", "aaaa", "bbbb"])
+    monkeypatch.setattr("engine.sessions.store.token_hex", lambda size: next(ends))
+    with Session.create(tmp_path / "s.eigenscope") as session:
+        ids = [session.new_run(REQUEST, (INFO,), PLAN, {}).id for _ in range(2)]
+    assert {name[-4:] for name in ids} >= {"aaaa"}
+    assert len(set(ids)) == 2
