@@ -216,9 +216,8 @@ class Session:
         if len(set(plan)) < len(plan) or not all(_KEY.fullmatch(key) for key in plan):
             raise ValueError("unit keys must be unique, of letters, digits, - and _")
         now = datetime.now(UTC)
-        taken = self._run_ids()
         ids = (f"{now:%Y%m%d-%H%M%S}-{request.analysis}-{token_hex(2)}" for _ in count())
-        run_id = next(name for name in ids if name not in taken)
+        run_id = next(name for name in ids if not (self.path / "runs" / name).exists())
         run = Run(self, run_id, now.isoformat(), request, tuple(models), tuple(plan), dict(provenance))
         commit_folder(run.path, [(DESCRIPTION, run.description())], self.root)
         return self.run(run_id)
