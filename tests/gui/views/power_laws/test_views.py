@@ -221,7 +221,7 @@ def test_trends_are_told_in_numbers(analysis):
     curve = lines(figure)["m, test"].y
     found = trend(curve)
     assert rows["m, test"][1] == ("rising" if analysis == "activations" else "falling") == found.shape()
-    assert rows["m, test"][2:5] == pytest.approx((found.spearman, found.spearman_p, found.slope))
+    assert rows["m, test"][2:5] == pytest.approx((found.spearman, found.trend_p, found.slope))
 
 
 def test_the_density_fit_has_its_own_name():
