@@ -54,10 +54,8 @@ def conditions(ds: "xr.Dataset", variable: str = "alpha_rank") -> tuple[Conditio
     for model, name in enumerate(names):
         models_by_name.setdefault(name, []).append(model)
     values = ds[variable].values
-    kinds = [_kind(info, name) for info, name in zip(infos, names, strict=True)]
-    last = {
-        kind: final_models([info for info, own in zip(infos, kinds, strict=True) if own == kind]) for kind in set(kinds)
-    }
+    kinds = [_kind(infos[model], name) for model, name in enumerate(names)]
+    last = {kind: final_models([infos[m] for m, own in enumerate(kinds) if own == kind]) for kind in set(kinds)}
     result = []
     for name, models in models_by_name.items():
         kind = kinds[models[0]]
