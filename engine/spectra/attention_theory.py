@@ -25,7 +25,7 @@ def effective_rank(n: int, alpha: float) -> float:
 def claimed_effective_rank(n: int, alpha: float) -> float:
     """S2 eq. 3, ((2α − 1)/(2α)) n^((2α − 1)/α), defined for α > ½; NaN elsewhere.
 
-    At α = 1 it gives n/2, where S2's text says O(√n). The sum itself grows as (ln n)², which is O(√n) too, but not as √n.
+    At α = 1 it gives n/2, where S2's text says O(√n). The sum itself grows as (ln n)²: O(√n), but not as √n.
     """
     if alpha <= 0.5:
         return float("nan")

@@ -19,7 +19,8 @@ DRAWS = 999
 EXCLUDED = 0.005
 """Chance that the true φ is taken for excluded; it is added to every p."""
 PHI = (0.0, 0.2, 0.4, 0.6, 0.8, 0.9, 0.95, 1.0)
-STATIONARY = PHI[:-1]
+STATIONARY = PHI[:5]
+"""Up to 0.8. The mean of more persistent noise is known no better from a dozen layers than from one."""
 FEWEST = 5
 
 
@@ -43,7 +44,7 @@ def trend_p(values: Array) -> float:
 def mean_interval(values: Array, level: float = 0.95) -> tuple[float, float, float]:
     """Lower end, mean and upper end of the interval of the mean of a stationary series (n,); NaN counts as absent.
 
-    The ends are NaN below `FEWEST` values. A random walk has no mean, so φ goes up to 0.95 only.
+    The ends are NaN below `FEWEST` values. A random walk has no mean, so φ goes up to 0.8 only.
     """
     values = values[np.isfinite(values)]
     n, mean = len(values), float(values.mean()) if len(values) else np.nan
@@ -57,9 +58,12 @@ def mean_interval(values: Array, level: float = 0.95) -> tuple[float, float, flo
 
 
 def correlation_p(x: Array, y: Array) -> float:
-    """Two-sided p of Spearman's ρ of two series (n,) against independent series that each have their own φ."""
+    """Two-sided p of Spearman's ρ of two series (n,) against independent series that each have their own φ.
+
+    NaN below three pairs.
+    """
     n = len(x)
-    if n < FEWEST:
+    if n < 3:
         return np.nan
     rho = abs(float(rank_correlation(x[None], y[None])[0]))
     lags = _noise_lags(n)
@@ -71,17 +75,15 @@ def correlation_p(x: Array, y: Array) -> float:
     return min(1.0, largest + 2 * EXCLUDED)
 
 
-def effective_size(values: Array) -> float:
-    """How many independent values say as much about the mean as these (n,): n (1 − r)/(1 + r), r not below 0.
+def effective_pairs(x: Array, y: Array) -> float:
+    """How many independent pairs say as much about a correlation as these (n,): n (1 − r_x r_y)/(1 + r_x r_y).
 
-    r is the lag-one correlation, corrected for the bias of short series (Kendall 1954), at most 0.95.
+    Bartlett (1935); r is each series' lag-one correlation, corrected for the bias of short series (Kendall 1954).
     """
-    n = len(values)
-    if n < 3 or np.ptp(values) == 0:
-        return float(n)
-    r = float(lag_one_correlation(values[None] - values.mean())[0])
-    r = float(np.clip(r + (1 + 3 * r) / n, 0.0, 0.95))
-    return n * (1 - r) / (1 + r)
+    n = len(x)
+    lags = [float(lag_one_correlation(values[None] - values.mean())[0]) for values in (x, y)]
+    product = float(np.prod([np.clip(lag + (1 + 3 * lag) / n, 0.0, 0.95) for lag in lags]))
+    return n * (1 - product) / (1 + product)
 
 
 def slope_over_error(series: Array) -> tuple[Array, Array]:

@@ -203,8 +203,8 @@ def _mathematics(tokens: int) -> list[Claim]:
     erank, claimed = uniform_causal(shown)
     uniform = (
         f"Uniform attention of {tokens} tokens has the largest entropy, ln {tokens} = {np.log(tokens):.3g}, and rank "
-        f"1; tokens that read only themselves have entropy 0 and rank {tokens}. Uniform causal attention has full rank: "
-        f"with {shown} tokens an effective rank of {erank:.3g}, where exp(entropy) is {claimed:.3g}."
+        f"1; tokens that read only themselves have entropy 0 and rank {tokens}. Uniform causal attention has full "
+        f"rank; {shown} tokens have an effective rank of {erank:.3g}, where exp(entropy) is {claimed:.3g}."
     )
     exact, closed = effective_rank(tokens, 1.0), claimed_effective_rank(tokens, 1.0)
     ranks = (

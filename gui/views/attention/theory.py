@@ -100,7 +100,8 @@ def _closed_forms(attention: AttentionSlice, selection: Selection, alpha: float,
     causal_rank, causal_claim = theory.uniform_causal(min(n, CAUSAL_MOST))
     rows: list[tuple[Cell, ...]] = [
         (f"r_eff by eq. 3, α = {alpha:g}", claimed, exact, _right(claimed, exact), measured),
-        ("r_eff grows as √n as α → 1 (the bound O(√n) itself is true)", n**0.5, theory.effective_rank(n, 1.0), _right(n**0.5, theory.effective_rank(n, 1.0)),
+        ("r_eff grows as √n as α → 1 (the bound O(√n) itself is true)", n**0.5, theory.effective_rank(n, 1.0),
+         _right(n**0.5, theory.effective_rank(n, 1.0)),
          measured),
         ("effective rank of uniform attention = exp(max entropy)", float(n), 1.0, _right(n, 1), own["erank"]),
         ("effective rank of uniform causal attention = exp(max entropy)", causal_claim, causal_rank,
