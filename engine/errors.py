@@ -1,9 +1,11 @@
 """Errors that a person reads."""
 
 import traceback
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+LONGEST_MESSAGE = 1200
 LONGEST_REASON = 200
 
 
@@ -13,12 +15,14 @@ class UserError(Exception):
     Parameters
     ----------
     message : str
-        One clear sentence (or two): what happened, why, what to do. Shown as it is, without a traceback.
+        One clear sentence (or two): what happened, why, what to do. Shown without a traceback; control characters,
+        lone surrogates and what is too long for a sentence are taken out, since it may quote what somebody else wrote.
     detail : str, optional
         What a bug report would need; shown one click away.
     """
 
     def __init__(self, message: str, detail: str = "") -> None:
+        message = plain(message, LONGEST_MESSAGE)
         super().__init__(message)
         self.message = message
         self.detail = detail
@@ -88,6 +92,18 @@ def reason(error: BaseException) -> str:
             pass
         case _:
             text = str(error) or type(error).__name__
-    text = "".join(letter if letter.isprintable() else " " for letter in (text.strip().splitlines() or [""])[0])
-    text = (text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…").rstrip(".: ")
-    return text or type(error).__name__
+    return plain((text.strip().splitlines() or [""])[0], LONGEST_REASON).rstrip(".: ") or type(error).__name__
+
+
+def plain(text: str, most: int) -> str:
+    """`text` as it can be printed anywhere, without what would steer a terminal, and with its middle cut out."""
+    if len(text) > most:
+        text = f"{text[: 2 * most // 3]} … {text[-most // 3 :]}"
+    return "".join(letter if letter.isprintable() or letter in _PRINTED else _stand_in(letter) for letter in text)
+
+
+_PRINTED = "\n\N{NO-BREAK SPACE}\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
+
+
+def _stand_in(letter: str) -> str:
+    return " " if unicodedata.category(letter).startswith("Z") else "\N{REPLACEMENT CHARACTER}"
