@@ -1,0 +1,110 @@
+"""The values of a config.json, checked before anything is built from it: kinds of values, signs, and how much there is.
+
+The library checks the types of the fields that an architecture has. It does not check whether a size makes sense, and
+it builds, one after another, however many layers and labels it is asked for.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.errors import UserError
+from engine.models.header import Stored
+
+MOST_LAYERS = 1000
+MOST_LABELS = 100_000
+MOST_SIZE = 2**31
+FEW_LAYERS = 64
+"""So few are built at once, and what does not fit is said tensor by tensor."""
+KINDS: dict[str, type] = {"architectures": list, "model_type": str} | dict.fromkeys(
+    ("quantization_config", "id2label", "text_config", "vision_config", "audio_config"), dict
+)
+KIND_NAMES = {list: "a list of names", dict: "an object", str: "a name"}
+# Without these there is no model, however they are spelled.
+SIZES = (
+    *("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
+    *("num_attention_heads", "n_head", "n_heads", "num_heads", "num_key_value_heads"),
+    *("hidden_size", "n_embd", "d_model", "head_dim", "d_kv", "vocab_size", "n_positions", "max_position_embeddings"),
+)
+LAYERS = re.compile(r"n(um)?_(\w+_)?(layers?|blocks?|stages|depths?)|\w*coder_layers|depths?|attention_types")
+LABELS = frozenset(("num_labels", "_num_labels"))
+EPSILON = re.compile(r"\w*(eps|epsilon)")
+
+
+def require_sound(raw: dict[str, Any], file: Path) -> None:
+    """Refuse a config whose values are of another kind, make no sense, or would take minutes to build.
+
+    Raises
+    ------
+    UserError
+        It names the field.
+    """
+    for key, kind in KINDS.items():
+        if raw.get(key) is not None and not isinstance(raw[key], kind):
+            raise _refusal(file, key, raw[key], KIND_NAMES[kind])
+    if not all(isinstance(name, str) for name in raw.get("architectures") or ()):
+        raise _refusal(file, "architectures", raw["architectures"], KIND_NAMES[list])
+    for key, name, value in walk(raw):
+        if isinstance(value, float) and math.isnan(value):
+            raise _refusal(file, key, value, "a number")
+        if name in SIZES and not all(_whole(size) and 0 < size < MOST_SIZE for size in _leaves(value)):
+            raise _refusal(file, key, value, "a whole number of a sensible size, 1 or more,")
+        if EPSILON.fullmatch(name) and isinstance(value, int | float) and not 0 <= value < math.inf:
+            raise _refusal(file, key, value, "a small positive number")
+        if LAYERS.fullmatch(name) and _count(value) > MOST_LAYERS:
+            raise _refusal(file, key, value, f"a number of at most {MOST_LAYERS:,}")
+        labels = len(value) if name == "id2label" and isinstance(value, dict) else value if name in LABELS else 0
+        if _count(labels) > MOST_LABELS:
+            raise _refusal(file, key, labels, f"a number of at most {MOST_LABELS:,}")
+
+
+def require_stored(raw: dict[str, Any], stored: Mapping[str, Stored], file: Path) -> None:
+    """Refuse a config with more layers than the checkpoint has tensors: each of them needs one.
+
+    Raises
+    ------
+    UserError
+        It names the field.
+    """
+    for key, name, value in walk(raw):
+        if LAYERS.fullmatch(name) and _count(value) > max(FEW_LAYERS, len(stored)):
+            raise UserError(
+                f"{key} in {file} is {value}, and the checkpoint holds only {len(stored)} tensors: they do not belong "
+                "together. Download the model again."
+            )
+
+
+def walk(raw: Any, above: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Every key of nested JSON: with those above it, by itself, and its value."""
+    if isinstance(raw, dict):
+        for name, value in raw.items():
+            yield above + name, name, value
+            yield from walk(value, f"{above}{name}.")
+    elif isinstance(raw, list):
+        for value in raw:
+            yield from walk(value, above)
+
+
+def _leaves(value: Any) -> Iterator[Any]:
+    """What a value holds where it may stand once for all layers or in a list for each; nothing for None."""
+    if isinstance(value, list):
+        for child in value:
+            yield from _leaves(child)
+    elif value is not None:
+        yield value
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _count(value: Any) -> int:
+    return sum(leaf for leaf in _leaves(value) if _whole(leaf))
+
+
+def _refusal(file: Path, key: str, value: Any, expected: str) -> UserError:
+    shown = repr(value)
+    shown = shown if len(shown) <= 40 else f"{shown[:40]}…"
+    return UserError(f"{key} in {file} is {shown}, where {expected} belongs. Download it again, or correct it.", shown)

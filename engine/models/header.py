@@ -1,0 +1,107 @@
+"""What the header of a safetensors file says of its tensors, and whether it can be true."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from engine.errors import UserError
+
+METADATA = "__metadata__"
+MOST_TENSORS = 250_000
+# Of one entry in every dtype of the format.
+BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6} | {
+    dtype: bits
+    for bits, dtypes in {
+        8: "BOOL U8 I8 F8_E5M2 F8_E4M3 F8_E8M0 F8_E4M3FNUZ F8_E5M2FNUZ",
+        16: "I16 U16 F16 BF16",
+        32: "I32 U32 F32",
+        64: "I64 U64 F64 C64",
+    }.items()
+    for dtype in dtypes.split()
+}
+Extent = Annotated[int, Field(ge=0, lt=2**62)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    dtype: str
+    shape: Annotated[list[Extent], Field(max_length=64)]
+    data_offsets: Annotated[list[Extent], Field(min_length=2, max_length=2)]
+
+
+_ENTRIES = TypeAdapter(dict[str, _Entry])
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor as a header names it; `offsets` are bytes after the header, and `dtype` is the format's spelling."""
+
+    file: Path
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    offsets: tuple[int, int]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk."""
+        return self.offsets[1] - self.offsets[0]
+
+
+def declared(file: Path, header: Any) -> dict[str, Stored]:
+    """What a header says of its tensors, by name, if it says it in the format's way.
+
+    Raises
+    ------
+    UserError
+        For a value of another kind, a shape that does not take the bytes given to it, more tensors than any model has.
+    """
+    entries = {key: entry for key, entry in header.items() if key != METADATA} if isinstance(header, dict) else header
+    try:
+        tensors = _ENTRIES.validate_python(entries)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = " → ".join(map(str, first["loc"]))
+        what = f"{where}: {first['msg']}" if where else "it is no JSON object"
+        raise UserError(f"{file} has a damaged header ({what}). Download it again.", str(error)) from error
+    if len(tensors) > MOST_TENSORS:
+        raise UserError(
+            f"{file} names {len(tensors):,} tensors, more than any model has: it is damaged, or no model's. Choose "
+            "another model."
+        )
+    stored = {
+        key: Stored(file, key, entry.dtype, tuple(entry.shape), (first, last))
+        for key, entry in tensors.items()
+        for first, last in [entry.data_offsets]
+    }
+    for tensor in stored.values():
+        bits = math.prod(tensor.shape) * BITS.get(tensor.dtype, 0)
+        if tensor.nbytes < 0 or (tensor.dtype in BITS and bits != 8 * tensor.nbytes):
+            raise UserError(
+                f"{file} has a damaged header: tensor {tensor.key} of shape {list(tensor.shape)} does not take the "
+                "bytes that are given to it. Download it again."
+            )
+    return stored
+
+
+def end_of(stored: dict[str, Stored], file: Path) -> int:
+    """Where the last tensor of a file ends, if they lie one behind the other from the start.
+
+    Raises
+    ------
+    UserError
+        If some overlap or leave a gap.
+    """
+    end = 0
+    for tensor in sorted(stored.values(), key=lambda tensor: tensor.offsets):
+        if tensor.offsets[0] != end:
+            raise UserError(
+                f"{file} has a damaged header: tensor {tensor.key} does not begin where the one before it ends. "
+                "Download it again."
+            )
+        end = tensor.offsets[1]
+    return end
