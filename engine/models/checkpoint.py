@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from engine.errors import UserError, reason
 from engine.files import open_file
 from engine.gate import parse
 from engine.models.folder import LFS, entries, lfs_pointer, present, read_json, unreadable
-from engine.models.header import Stored, declared, end_of
+from engine.models.header import Entry, declared, end_of
 from engine.models.memory import require
 
 SINGLE = "model.safetensors"
@@ -28,6 +29,22 @@ PARSED = 20
 """Bytes of memory that a byte of a header takes when it is read."""
 STAMPED = 512
 """Bytes of each place of a tensor that a stamp covers."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One tensor as a header names it; `offsets` are bytes after the header, and `dtype` is the format's spelling."""
+
+    file: Path
+    key: str
+    dtype: str
+    shape: tuple[int, ...]
+    offsets: tuple[int, int]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes on disk."""
+        return self.offsets[1] - self.offsets[0]
 
 
 def read_headers(folder: Path) -> dict[str, Stored]:
@@ -88,8 +105,8 @@ def read_header(file: Path) -> dict[str, Stored]:
         raise UserError(unreadable(file, error)) from error
     except ValueError as error:
         raise UserError(f"{file} has a damaged header ({reason(error)}). Download it again.", str(error)) from error
-    stored = declared(file, header)
-    expected = 8 + length + end_of(stored, file)
+    tensors = declared(file, header)
+    expected = 8 + length + end_of(tensors, file)
     if size != expected:
         what = (
             f"is truncated: it holds {size:,} bytes of {expected:,}"
@@ -97,7 +114,15 @@ def read_header(file: Path) -> dict[str, Stored]:
             else "is longer than its header says"
         )
         raise UserError(f"{file} {what}. Download it again.")
-    return stored
+    return stored_in(file, tensors)
+
+
+def stored_in(file: Path, tensors: Mapping[str, Entry]) -> dict[str, Stored]:
+    """The tensors of a header as those of a file."""
+    return {
+        key: Stored(file, key, entry.dtype, tuple(entry.shape), (entry.data_offsets[0], entry.data_offsets[1]))
+        for key, entry in tensors.items()
+    }
 
 
 def read_tensor(stored: Stored) -> Tensor:

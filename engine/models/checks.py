@@ -13,11 +13,11 @@ from engine.errors import UserError, boundary
 from engine.models import source
 from engine.models.adapters import Adapter, adapter_for
 from engine.models.building import MOST_MODULES, allowed
-from engine.models.checkpoint import DTYPES, identity, read_headers
+from engine.models.checkpoint import DTYPES, Stored, identity, read_headers, stored_in
 from engine.models.config import Architecture, quiet, read_config
 from engine.models.config_values import require_stored
 from engine.models.folder import require_readable
-from engine.models.header import Stored, declared
+from engine.models.header import declared
 from engine.models.info import ModelInfo
 from engine.models.memory import gigabytes
 from engine.models.names import Match, match
@@ -58,7 +58,7 @@ def _check(spec: ModelSpec, weights: bool) -> CheckedModel:
         architecture = read_config(files.folder)
         stored, notices = ({}, ()) if spec.twin else headers(files)
         if not spec.twin:
-            require_stored(architecture.raw, stored, files.folder / "config.json")
+            require_stored(architecture.raw, len(stored), files.folder / "config.json")
         skeleton = architecture.skeleton(MOST_MODULES if spec.twin else allowed(len(stored)))
         adapter = adapter_for(architecture.config)
         facts = adapter.facts(architecture.config) if adapter else facts_without_adapter(architecture)
@@ -97,7 +97,7 @@ def headers(files: source.Source) -> tuple[dict[str, Stored], tuple[str, ...]]:
             key: {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": list(tensor.data_offsets)}
             for key, tensor in file.tensors.items()
         }
-        stored |= declared(Path(name), entries)
+        stored |= stored_in(Path(name), declared(Path(name), entries))
     size = gigabytes(sum(tensor.nbytes for tensor in stored.values()))
     return stored, (f"Its weights are not on this machine yet: {size} will be downloaded when a run starts.",)
 

@@ -6,22 +6,21 @@ it builds, one after another, however many layers and labels it is asked for.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
-from engine.models.header import Stored
 
 MOST_LAYERS = 1000
 MOST_LABELS = 100_000
 MOST_SIZE = 2**31
 FEW_LAYERS = 64
 """So few are built at once, and what does not fit is said tensor by tensor."""
-KINDS: dict[str, type] = {"architectures": list, "model_type": str} | dict.fromkeys(
-    ("quantization_config", "id2label", "text_config", "vision_config", "audio_config"), dict
+KINDS: dict[str, tuple[type, str]] = {"architectures": (list, "a list of names"), "model_type": (str, "a name")}
+KINDS |= dict.fromkeys(
+    ("quantization_config", "id2label", "text_config", "vision_config", "audio_config"), (dict, "an object")
 )
-KIND_NAMES = {list: "a list of names", dict: "an object", str: "a name"}
 # Without these there is no model, however they are spelled.
 SIZES = (
     *("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
@@ -41,11 +40,11 @@ def require_sound(raw: dict[str, Any], file: Path) -> None:
     UserError
         It names the field.
     """
-    for key, kind in KINDS.items():
-        if raw.get(key) is not None and not isinstance(raw[key], kind):
-            raise _refusal(file, key, raw[key], KIND_NAMES[kind])
-    if not all(isinstance(name, str) for name in raw.get("architectures") or ()):
-        raise _refusal(file, "architectures", raw["architectures"], KIND_NAMES[list])
+    for key, (kind, expected) in KINDS.items():
+        value = raw.get(key)
+        names = value if key == "architectures" and isinstance(value, list) else ()
+        if not isinstance(value, kind | None) or not all(isinstance(name, str) for name in names):
+            raise _refusal(file, key, value, expected)
     for key, name, value in walk(raw):
         if isinstance(value, float) and math.isnan(value):
             raise _refusal(file, key, value, "a number")
@@ -56,11 +55,11 @@ def require_sound(raw: dict[str, Any], file: Path) -> None:
         if LAYERS.fullmatch(name) and _count(value) > MOST_LAYERS:
             raise _refusal(file, key, value, f"a number of at most {MOST_LAYERS:,}")
         labels = len(value) if name == "id2label" and isinstance(value, dict) else value if name in LABELS else 0
-        if _count(labels) > MOST_LABELS:
-            raise _refusal(file, key, labels, f"a number of at most {MOST_LABELS:,}")
+        if not 0 <= _count(labels) <= MOST_LABELS:
+            raise _refusal(file, key, labels, f"a number from 0 to {MOST_LABELS:,}")
 
 
-def require_stored(raw: dict[str, Any], stored: Mapping[str, Stored], file: Path) -> None:
+def require_stored(raw: dict[str, Any], tensors: int, file: Path) -> None:
     """Refuse a config with more layers than the checkpoint has tensors: each of them needs one.
 
     Raises
@@ -69,9 +68,9 @@ def require_stored(raw: dict[str, Any], stored: Mapping[str, Stored], file: Path
         It names the field.
     """
     for key, name, value in walk(raw):
-        if LAYERS.fullmatch(name) and _count(value) > max(FEW_LAYERS, len(stored)):
+        if LAYERS.fullmatch(name) and _count(value) > max(FEW_LAYERS, tensors):
             raise UserError(
-                f"{key} in {file} is {value}, and the checkpoint holds only {len(stored)} tensors: they do not belong "
+                f"{key} in {file} is {value}, and the checkpoint holds only {tensors} tensors: they do not belong "
                 "together. Download the model again."
             )
 

@@ -1,7 +1,7 @@
 """What the header of a safetensors file says of its tensors, and whether it can be true."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,7 +25,9 @@ BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6} | {
 Extent = Annotated[int, Field(ge=0, lt=2**62)]
 
 
-class _Entry(BaseModel):
+class Entry(BaseModel):
+    """One tensor: `data_offsets` are its first byte after the header and the one behind its last."""
+
     model_config = ConfigDict(strict=True, extra="forbid")
 
     dtype: str
@@ -33,26 +35,10 @@ class _Entry(BaseModel):
     data_offsets: Annotated[list[Extent], Field(min_length=2, max_length=2)]
 
 
-_ENTRIES = TypeAdapter(dict[str, _Entry])
+_ENTRIES = TypeAdapter(dict[str, Entry])
 
 
-@dataclass(frozen=True)
-class Stored:
-    """One tensor as a header names it; `offsets` are bytes after the header, and `dtype` is the format's spelling."""
-
-    file: Path
-    key: str
-    dtype: str
-    shape: tuple[int, ...]
-    offsets: tuple[int, int]
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes on disk."""
-        return self.offsets[1] - self.offsets[0]
-
-
-def declared(file: Path, header: Any) -> dict[str, Stored]:
+def declared(file: Path, header: Any) -> dict[str, Entry]:
     """What a header says of its tensors, by name, if it says it in the format's way.
 
     Raises
@@ -64,31 +50,27 @@ def declared(file: Path, header: Any) -> dict[str, Stored]:
     try:
         tensors = _ENTRIES.validate_python(entries)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = " → ".join(map(str, first["loc"]))
-        what = f"{where}: {first['msg']}" if where else "it is no JSON object"
+        wrong = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = " → ".join(map(str, wrong["loc"]))
+        what = f"{where}: {wrong['msg']}" if where else "it is no JSON object"
         raise UserError(f"{file} has a damaged header ({what}). Download it again.", str(error)) from error
     if len(tensors) > MOST_TENSORS:
         raise UserError(
             f"{file} names {len(tensors):,} tensors, more than any model has: it is damaged, or no model's. Choose "
             "another model."
         )
-    stored = {
-        key: Stored(file, key, entry.dtype, tuple(entry.shape), (first, last))
-        for key, entry in tensors.items()
-        for first, last in [entry.data_offsets]
-    }
-    for tensor in stored.values():
-        bits = math.prod(tensor.shape) * BITS.get(tensor.dtype, 0)
-        if tensor.nbytes < 0 or (tensor.dtype in BITS and bits != 8 * tensor.nbytes):
+    for key, entry in tensors.items():
+        first, last = entry.data_offsets
+        bits = math.prod(entry.shape) * BITS.get(entry.dtype, 0)
+        if last < first or (entry.dtype in BITS and bits != 8 * (last - first)):
             raise UserError(
-                f"{file} has a damaged header: tensor {tensor.key} of shape {list(tensor.shape)} does not take the "
-                "bytes that are given to it. Download it again."
+                f"{file} has a damaged header: tensor {key} of shape {entry.shape} does not take the bytes that are "
+                "given to it. Download it again."
             )
-    return stored
+    return tensors
 
 
-def end_of(stored: dict[str, Stored], file: Path) -> int:
+def end_of(tensors: Mapping[str, Entry], file: Path) -> int:
     """Where the last tensor of a file ends, if they lie one behind the other from the start.
 
     Raises
@@ -97,11 +79,11 @@ def end_of(stored: dict[str, Stored], file: Path) -> int:
         If some overlap or leave a gap.
     """
     end = 0
-    for tensor in sorted(stored.values(), key=lambda tensor: tensor.offsets):
-        if tensor.offsets[0] != end:
+    for key, entry in sorted(tensors.items(), key=lambda item: item[1].data_offsets):
+        if entry.data_offsets[0] != end:
             raise UserError(
-                f"{file} has a damaged header: tensor {tensor.key} does not begin where the one before it ends. "
-                "Download it again."
+                f"{file} has a damaged header: tensor {key} does not begin where the one before it ends. Download it "
+                "again."
             )
-        end = tensor.offsets[1]
+        end = entry.data_offsets[1]
     return end

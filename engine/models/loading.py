@@ -8,10 +8,9 @@ import torch
 from transformers import PreTrainedModel
 
 from engine.errors import UserError, boundary
-from engine.models.checkpoint import all_finite, listed, read_tensor
+from engine.models.checkpoint import Stored, all_finite, listed, read_tensor
 from engine.models.config import Architecture, quiet
 from engine.models.folder import require_readable
-from engine.models.header import Stored
 
 # Tensors compared with the file: the ends, and some between.
 SAMPLED = 8

@@ -11,9 +11,8 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_PRETRAINING_MAPPING
 from transformers.utils.loading_report import LoadStateDictInfo
 
 from engine.errors import UserError
-from engine.models.checkpoint import DTYPES, listed
+from engine.models.checkpoint import DTYPES, Stored, listed
 from engine.models.config import Architecture
-from engine.models.header import Stored
 
 
 @dataclass(frozen=True)

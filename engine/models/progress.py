@@ -29,7 +29,7 @@ def trained(source: Source, revision: str | None) -> tuple[int | None, float | N
     """
     name = revision or source.folder.name
     step, loss = None, None
-    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         step, loss = _recorded(source.folder)
     return named_step(name) if step is None else step, loss if loss is not None and math.isfinite(loss) else None
 
