@@ -102,8 +102,8 @@ def plain(text: str, most: int) -> str:
     return "".join(letter if letter.isprintable() or letter in _PRINTED else _stand_in(letter) for letter in text)
 
 
-_PRINTED = "\n\N{NO-BREAK SPACE}\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
+_PRINTED = "\N{NO-BREAK SPACE}\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 
 
 def _stand_in(letter: str) -> str:
-    return " " if unicodedata.category(letter).startswith("Z") else "\N{REPLACEMENT CHARACTER}"
+    return " " if letter.isspace() or unicodedata.category(letter).startswith("Z") else "\N{REPLACEMENT CHARACTER}"

@@ -170,8 +170,10 @@ VALUES = st.recursive(
 )
 # Names that mean something to the library, or to Python.
 KEYS = st.sampled_from(
-    ["num_labels", "text_config", "sub_configs", "rope_scaling", "tokenizer_class", "is_encoder_decoder"]
-    + ["to_dict", "validate", "get_text_config", "attribute_map", "name_or_path", "__class__", "__dict__"]
+    [
+        *("num_labels", "text_config", "sub_configs", "rope_scaling", "tokenizer_class", "is_encoder_decoder"),
+        *("to_dict", "validate", "get_text_config", "attribute_map", "name_or_path", "__class__", "__dict__"),
+    ]
 )
 
 
