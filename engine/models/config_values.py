@@ -25,9 +25,11 @@ KINDS |= dict.fromkeys(
 SIZES = (
     *("num_hidden_layers", "n_layer", "n_layers", "num_layers"),
     *("num_attention_heads", "n_head", "n_heads", "num_heads", "num_key_value_heads"),
-    *("hidden_size", "n_embd", "d_model", "head_dim", "d_kv", "vocab_size", "n_positions", "max_position_embeddings"),
+    *("hidden_size", "n_embd", "d_model", "vocab_size", "n_positions", "max_position_embeddings"),
 )
-LAYERS = re.compile(r"n(um)?_(\w+_)?(layers?|blocks?|stages|depths?)|\w*coder_layers|depths?|attention_types")
+LAYERS = re.compile(
+    r"(?!\w*_per_)(n(um)?_(\w+_)?(layers?|blocks?|stages|depths?)|\w*coder_layers|depths?|attention_types)"
+)
 LABELS = frozenset(("num_labels", "_num_labels"))
 EPSILON = re.compile(r"\w*(eps|epsilon)")
 
@@ -87,19 +89,20 @@ def walk(raw: Any, above: str = "") -> Iterator[tuple[str, str, Any]]:
 
 
 def _leaves(value: Any) -> Iterator[Any]:
-    """What a value holds where it may stand once for all layers or in a list for each; nothing for None."""
-    if isinstance(value, list):
-        for child in value:
+    """What a value holds that may stand once for all layers, in a list for each or by parts; nothing for None."""
+    if isinstance(value, list | dict):
+        for child in value.values() if isinstance(value, dict) else value:
             yield from _leaves(child)
     elif value is not None:
         yield value
 
 
 def _whole(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    """Whether a value counts something; the library decides where 2.0 will do."""
+    return (isinstance(value, float) and value.is_integer()) or (isinstance(value, int) and not isinstance(value, bool))
 
 
-def _count(value: Any) -> int:
+def _count(value: Any) -> float:
     return sum(leaf for leaf in _leaves(value) if _whole(leaf))
 
 

@@ -10,9 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from opening_models import copy, edit_config, pristine, refusal
+from transformers import CONFIG_MAPPING
 
 from engine.errors import UserError
+from engine.gate import parse
 from engine.models.config import read_config
+from engine.models.config_values import require_sound
+from engine.models.folder import MOST_INTEGER
 from engine.models.opening import describe, open_model
 from engine.models.progress import trained
 from engine.models.source import Source
@@ -230,6 +234,19 @@ def test_values_of_any_kind_end_in_a_sentence_or_are_read(name: str, data: st.Da
 @given(data=st.data())
 def test_thousands_of_values_of_any_kind(name: str, data: st.DataObject, folder: Path) -> None:
     anything_goes(data, folder, name)
+
+
+@pytest.mark.long
+def test_no_config_of_the_library_itself_is_refused() -> None:
+    examined = 0
+    for model_type in CONFIG_MAPPING:
+        try:
+            text = CONFIG_MAPPING[model_type]().to_json_string(use_diff=False)
+        except Exception:
+            continue
+        require_sound(parse(text.encode(), MOST_INTEGER), Path(model_type))
+        examined += 1
+    assert examined > 500
 
 
 @pytest.mark.parametrize("name", ["../../tokenizer.4.0.json", "/tmp/tokenizer.4.0.json", "a/tokenizer.4.0.json", 3])
