@@ -1,5 +1,6 @@
 """Errors that a person reads."""
 
+import re
 import traceback
 import unicodedata
 from collections.abc import Iterator
@@ -96,12 +97,14 @@ def reason(error: BaseException) -> str:
 
 
 def plain(text: str, most: int) -> str:
-    """`text` as it can be printed anywhere, without what would steer a terminal, and with its middle cut out."""
+    """`text` as it can be printed anywhere: without what would steer a terminal, shortened, and so are long names."""
+    text = _LONG_NAME.sub(lambda name: f"{name[0][:160]}…{name[0][-80:]}", text)
     if len(text) > most:
         text = f"{text[: 2 * most // 3]} … {text[-most // 3 :]}"
     return "".join(letter if letter.isprintable() or letter in _PRINTED else _stand_in(letter) for letter in text)
 
 
+_LONG_NAME = re.compile(r"\S{251,}")
 _PRINTED = "\N{NO-BREAK SPACE}\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
 
 

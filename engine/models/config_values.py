@@ -72,8 +72,8 @@ def require_stored(raw: dict[str, Any], tensors: int, file: Path) -> None:
     for key, name, value in walk(raw):
         if LAYERS.fullmatch(name) and _count(value) > max(FEW_LAYERS, tensors):
             raise UserError(
-                f"{key} in {file} is {value}, and the checkpoint holds only {tensors} tensors: they do not belong "
-                "together. Download the model again."
+                f"{key} in {file} is {_shown(value)}, and the checkpoint holds only {tensors} tensors: they do not "
+                "belong together. Download the model again."
             )
 
 
@@ -107,6 +107,9 @@ def _count(value: Any) -> float:
 
 
 def _refusal(file: Path, key: str, value: Any, expected: str) -> UserError:
-    shown = repr(value)
-    shown = shown if len(shown) <= 40 else f"{shown[:40]}…"
-    return UserError(f"{key} in {file} is {shown}, where {expected} belongs. Download it again, or correct it.", shown)
+    return UserError(f"{key} in {file} is {_shown(value)}, where {expected} belongs. Download it again, or correct it.")
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}…"
