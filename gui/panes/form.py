@@ -17,7 +17,6 @@ from PySide6.QtWidgets import (
     QFormLayout,
     QGridLayout,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
     QSlider,
     QSpinBox,
@@ -26,6 +25,7 @@ from PySide6.QtWidgets import (
 )
 
 from engine.errors import UserError
+from gui.plots.plain import PlainLabel
 
 M = TypeVar("M", bound=BaseModel)
 INT_LIMIT = 2**31 - 1
@@ -76,7 +76,7 @@ class ValueSlider(QWidget):
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setMaximum(round((high - low) / step))
         self.slider.setFixedWidth(84)
-        self.value_label = QLabel()
+        self.value_label = PlainLabel()
         self.value_label.setMinimumWidth(self.fontMetrics().horizontalAdvance("0.00 "))
         self.setFocusProxy(self.slider)
         line = QHBoxLayout(self)
@@ -111,7 +111,7 @@ class Form(QWidget, Generic[M]):
         super().__init__(parent)
         self.model = model
         self.editors: dict[str, Editor] = {}
-        self.problems: dict[str, QLabel] = {}
+        self.problems: dict[str, PlainLabel] = {}
         self._rows: QFormLayout | QHBoxLayout = QHBoxLayout(self) if compact else QFormLayout(self)
         self._rows.setContentsMargins(0, 0, 0, 0)
         if isinstance(self._rows, QFormLayout):
@@ -130,13 +130,13 @@ class Form(QWidget, Generic[M]):
         widget.setObjectName(name)
         widget.setToolTip(field.description or "")
         widget.setAccessibleName(title)
-        problem = QLabel(wordWrap=True)
+        problem = PlainLabel(wordWrap=True)
         problem.hide()
         problem.setProperty("role", "problem")
         self.editors[name], self.problems[name] = editor, problem
         editor.changed.connect(self._edited)
 
-        label = QLabel("" if isinstance(widget, QCheckBox) else title)
+        label = PlainLabel("" if isinstance(widget, QCheckBox) else title)
         label.setToolTip(field.description or "")
         label.setBuddy(widget)
         if isinstance(widget, QCheckBox):
