@@ -25,7 +25,8 @@ from PySide6.QtWidgets import (
 )
 
 from engine.errors import UserError
-from gui.plots.plain import PlainLabel
+from engine.printable import printable
+from gui.plots.plain import PlainLabel, in_menu, tip
 
 M = TypeVar("M", bound=BaseModel)
 INT_LIMIT = 2**31 - 1
@@ -50,10 +51,10 @@ class CheckBoxes(QWidget):
         super().__init__()
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
-        self.boxes = {value: QCheckBox(str(value).replace("_", " ")) for value in values}
+        self.boxes = {value: QCheckBox(in_menu(str(value).replace("_", " "))) for value in values}
         columns = 2 if max(map(len, map(str, values))) < 10 else 1
         for index, (value, box) in enumerate(self.boxes.items()):
-            box.setToolTip(labels.get(value, ""))
+            box.setToolTip(tip(labels.get(value, "")))
             grid.addWidget(box, index // columns, index % columns)
             box.toggled.connect(self.changed)
 
@@ -258,7 +259,8 @@ def _choices(values: tuple[Any, ...], optional: bool, labels: dict[str, str]) ->
     box = QComboBox()
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
     for value in (None, *values) if optional else values:
-        box.addItem("none" if value is None else labels.get(value, str(value).replace("_", " ")), value)
+        text = "none" if value is None else labels.get(value, str(value).replace("_", " "))
+        box.addItem(printable(text), value)
     return Editor(box, box.currentData, lambda v: box.setCurrentIndex(box.findData(v)), box.currentIndexChanged)
 
 
