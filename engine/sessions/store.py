@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from engine.errors import UserError
 from engine.models.info import ModelInfo
+from engine.printable import printable
 from engine.request import Request
 from engine.sessions import units
 from engine.sessions.content import committed_files, remove_parts
@@ -20,7 +21,6 @@ from engine.sessions.files import DENIED, commit_folder, replace_file, seal, set
 from engine.sessions.lock import SessionLock
 from engine.sessions.manifest import DamagedUnit, read_files, read_manifest, with_manifest
 from engine.sessions.migrate import HEAD, SCHEMA, migrate, new_head, read_schema
-from engine.sessions.names import shown
 from engine.sessions.provenance import tuned_record
 from engine.sessions.records import KEY, RunRecord, View
 from engine.sessions.recovery import SessionGone, keep
@@ -175,7 +175,7 @@ class Session:
     def run(self, run_id: str) -> "Run":
         """The run of that id; UserError if it is not there or its description is damaged."""
         if run_id not in self._run_ids():
-            raise UserError(f"There is no run “{shown(run_id)}” in “{self.path}”.")
+            raise UserError(f"There is no run “{printable(run_id)}” in “{self.path}”.")
         return self._run(run_id)
 
     def _run(self, run_id: str) -> "Run":
