@@ -4,11 +4,14 @@ import sys
 import traceback
 
 from engine.errors import UserError, is_failure, reason
+from engine.logs import keep_warnings
+from engine.printable import printable
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
+    keep_warnings()
     try:
         if arguments:
             from engine.cli import main as run_command
@@ -29,7 +32,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def _fail(message: str, detail: str) -> int:
     """Print one line for the user and write the rest to a file that can be attached to a bug report."""
-    print(f"eigenscope: {message}", file=sys.stderr)
+    print(f"eigenscope: {printable(message, 10_000)}", file=sys.stderr)
     if detail:
         from platformdirs import user_log_path
 

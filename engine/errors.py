@@ -2,9 +2,10 @@
 
 import re
 import traceback
-import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from engine.printable import printable
 
 LONGEST_MESSAGE = 1200
 LONGEST_REASON = 200
@@ -23,7 +24,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str, detail: str = "") -> None:
-        message = plain(message, LONGEST_MESSAGE)
+        message = quotable(message, LONGEST_MESSAGE)
         super().__init__(message)
         self.message = message
         self.detail = detail
@@ -93,20 +94,15 @@ def reason(error: BaseException) -> str:
             pass
         case _:
             text = str(error) or type(error).__name__
-    return plain((text.strip().splitlines() or [""])[0], LONGEST_REASON).rstrip(".: ") or type(error).__name__
+    return quotable((text.strip().splitlines() or [""])[0], LONGEST_REASON).rstrip(".: ") or type(error).__name__
 
 
-def plain(text: str, most: int) -> str:
-    """`text` as it can be printed anywhere: without what would steer a terminal, shortened, and so are long names."""
+def quotable(text: str, most: int) -> str:
+    """`text` as it can be printed anywhere, at most so long: the middle of a long name gives way, then that of all."""
     text = _LONG_NAME.sub(lambda name: f"{name[0][:160]}…{name[0][-80:]}", text)
     if len(text) > most:
         text = f"{text[: 2 * most // 3]} … {text[-most // 3 :]}"
-    return "".join(letter if letter.isprintable() or letter in _PRINTED else _stand_in(letter) for letter in text)
+    return printable(" ".join(text.splitlines()), most + 10)
 
 
 _LONG_NAME = re.compile(r"\S{251,}")
-_PRINTED = "\N{NO-BREAK SPACE}\N{ZERO WIDTH JOINER}\N{ZERO WIDTH NON-JOINER}"
-
-
-def _stand_in(letter: str) -> str:
-    return " " if letter.isspace() or unicodedata.category(letter).startswith("Z") else "\N{REPLACEMENT CHARACTER}"

@@ -20,7 +20,7 @@ def nested(depth: int) -> int:
         ("\ud800".encode, "it holds text that is not valid Unicode"),
         (OSError(36, "File name too long", "x" * 5000), "File name too long"),
         (KeyError(), "KeyError"),
-        (ValueError("one: \x1b[2J two.\nthree"), "one: �[2J two"),
+        (ValueError("one: \x1b[2J two.\nthree"), "one: ␛[2J two"),
         (ValueError("\n"), "ValueError"),
         (ValueError("long " * 1000 + "end"), "long long"),
     ],
