@@ -16,7 +16,7 @@ from engine.errors import UserError, reason
 from engine.files import open_file
 from engine.gate import parse
 from engine.models.folder import LFS, entries, lfs_pointer, present, read_json, unreadable
-from engine.models.header import Entry, declared, end_of
+from engine.models.header import MOST_SHARDS, MOST_TENSORS, Entry, declared, end_of, require_few
 from engine.models.memory import require
 
 SINGLE = "model.safetensors"
@@ -65,7 +65,9 @@ def read_headers(folder: Path) -> dict[str, Stored]:
         raise UserError(f"{folder / INDEX} has no weight_map: it is not a shard index. Download it again.")
     if not all(isinstance(name, str) for name in weight_map.values()):
         raise UserError(f"{folder / INDEX} has a weight_map whose entries are not names of files. Download it again.")
+    require_few(len(weight_map), MOST_TENSORS, "tensors", folder / INDEX)
     shards = sorted(set(weight_map.values()))
+    require_few(len(shards), MOST_SHARDS, "shards", folder / INDEX)
     # A shard lies beside its index: a name with a path in it could point anywhere.
     missing = [name for name in shards if not plain_name(name) or not present(folder / name)]
     if missing:
@@ -75,6 +77,7 @@ def read_headers(folder: Path) -> dict[str, Stored]:
         )
     for name in shards:
         stored.update(read_header(folder / name))
+        require_few(len(stored), MOST_TENSORS, "tensors", folder / name)
     absent = sorted(key for key, name in weight_map.items() if key not in stored or stored[key].file.name != name)
     if absent:
         raise UserError(

@@ -11,6 +11,7 @@ from engine.errors import UserError
 
 METADATA = "__metadata__"
 MOST_TENSORS = 250_000
+MOST_SHARDS = 10_000
 # Of one entry in every dtype of the format.
 BITS = {"F4": 4, "F6_E2M3": 6, "F6_E3M2": 6} | {
     dtype: bits
@@ -54,11 +55,7 @@ def declared(file: Path, header: Any) -> dict[str, Entry]:
         where = " → ".join(map(str, wrong["loc"]))
         what = f"{where}: {wrong['msg']}" if where else "it is no JSON object"
         raise UserError(f"{file} has a damaged header ({what}). Download it again.", str(error)) from error
-    if len(tensors) > MOST_TENSORS:
-        raise UserError(
-            f"{file} names {len(tensors):,} tensors, more than any model has: it is damaged, or no model's. Choose "
-            "another model."
-        )
+    require_few(len(tensors), MOST_TENSORS, "tensors", file)
     for key, entry in tensors.items():
         first, last = entry.data_offsets
         bits = math.prod(entry.shape) * BITS.get(entry.dtype, 0)
@@ -68,6 +65,21 @@ def declared(file: Path, header: Any) -> dict[str, Entry]:
                 "given to it. Download it again."
             )
     return tensors
+
+
+def require_few(count: int, most: int, what: str, file: Path) -> None:
+    """Refuse a file that names more than any model has: matching names takes a time in proportion.
+
+    Raises
+    ------
+    UserError
+        If `count` is larger than `most`.
+    """
+    if count > most:
+        raise UserError(
+            f"{file} names {count:,} {what}, and no model has more than {most:,}: it is damaged, or no model's. Choose "
+            "another model."
+        )
 
 
 def end_of(tensors: Mapping[str, Entry], file: Path) -> int:

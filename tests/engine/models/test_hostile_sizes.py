@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from opening_models import copy, edit_config, pristine, refusal, shard
 
 from engine.errors import UserError
+from engine.models import checkpoint, header
 from engine.models.building import MOST_MODULES, at_most
-from engine.models.checkpoint import read_header, read_headers
+from engine.models.checkpoint import INDEX, read_header, read_headers
 from engine.models.opening import describe
 from engine.request import ModelSpec
 
@@ -27,8 +28,8 @@ def folder(tmp_path: Path) -> Path:
     return copy(pristine(), tmp_path / "model")
 
 
-def write(file: Path, header: Any, data: int = 8) -> Path:
-    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+def write(file: Path, content: Any, data: int = 8) -> Path:
+    text = content if isinstance(content, bytes) else json.dumps(content).encode()
     file.write_bytes(len(text).to_bytes(8, "little") + text)
     with file.open("ab") as stream:
         stream.truncate(8 + len(text) + data)
@@ -175,6 +176,26 @@ def test_an_index_whose_shards_have_no_names(entry: Any, folder: Path) -> None:
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
         with pytest.raises(UserError, match="weight_map"):
             read_headers(folder)
+
+
+def test_more_tensors_and_shards_than_any_model_has(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(header, "MOST_TENSORS", 100)
+    monkeypatch.setattr(checkpoint, "MOST_TENSORS", 100)
+    monkeypatch.setattr(checkpoint, "MOST_SHARDS", 20)
+    many = {f"a{index}": A_TENSOR | {"shape": [0], "data_offsets": [0, 0]} for index in range(101)}
+    with pytest.raises(UserError, match="names 101 tensors, and no model has more than 100"):
+        read_header(write(folder / "model.safetensors", many, 0))
+    half = dict(list(many.items())[:51])
+    (folder / "model.safetensors").unlink()
+    write(folder / "0.safetensors", half, 0)
+    write(folder / "1.safetensors", {f"b{index}": half["a0"] for index in range(51)}, 0)
+    for weight_map, words in (
+        (dict.fromkeys(many, "0.safetensors"), "101 tensors"),
+        ({f"a{index}": f"{index}.safetensors" for index in range(21)}, "21 shards"),
+        ({"a0": "0.safetensors", "b0": "1.safetensors"}, "102 tensors"),
+    ):
+        (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
+        assert words in refusal(folder)
 
 
 # Configs
