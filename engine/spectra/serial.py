@@ -107,6 +107,29 @@ def mean_over_error(series: Array) -> tuple[Array, Array]:
     return _over(np.abs(mean), series.std(1, ddof=1) / np.sqrt(series.shape[1])), series - mean[:, None]
 
 
+def first_third_over_rest(series: Array) -> tuple[Array, Array]:
+    """|t| of the mean of the first third less that of the rest, and the deviations from the two."""
+    n, edge = series.shape[1], series.shape[1] // 3
+    means = [part.mean(1, keepdims=True) for part in (series[:, :edge], series[:, edge:])]
+    left = np.concatenate([series[:, :edge] - means[0], series[:, edge:] - means[1]], axis=1)
+    error = np.sqrt(np.square(left).sum(1) / (n - 2) * (1 / edge + 1 / (n - edge)))
+    return _over(np.abs(means[0] - means[1])[:, 0], error), left
+
+
+def lower_end_above_middle(series: Array) -> tuple[Array, Array]:
+    """How far the lower of both ends lies above the mean between them, in standard deviations of what lies between."""
+    inner = series[:, 1:-1]
+    left = inner - inner.mean(1, keepdims=True)
+    height = np.minimum(series[:, 0], series[:, -1]) - inner.mean(1)
+    return _over(height, inner.std(1, ddof=1)), left
+
+
+def lower_end_below_middle(series: Array) -> tuple[Array, Array]:
+    """How far the lower of both ends lies below the mean between them."""
+    height, left = lower_end_above_middle(series)
+    return -height, left
+
+
 def turn_over_error(series: Array) -> tuple[Array, Array]:
     """The smaller t of the two slopes at the ends of a parabola, in the sense of a turn (Lind and Mehlum 2010).
 

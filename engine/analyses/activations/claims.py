@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.analyses.claims import Claim
+from engine.analyses.depth_claims import NULL, verdict_of
 from engine.analyses.power_law_claims import (
-    NULL,
     SMALLEST,
     Curves,
     Difference,
@@ -16,7 +16,6 @@ from engine.analyses.power_law_claims import (
     gap_claim,
     loss_claim,
     split_claim,
-    verdict_of,
 )
 from engine.spectra.trends import trend
 

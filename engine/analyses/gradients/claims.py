@@ -5,15 +5,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.analyses.claims import Claim
+from engine.analyses.depth_claims import NULL, verdict_of
 from engine.analyses.power_law_claims import (
-    NULL,
     Curves,
     bowl_vote,
     depth_claim,
     difference_claim,
     loss_claim,
     split_claim,
-    verdict_of,
 )
 from engine.spectra.trends import trend, u_shape
 

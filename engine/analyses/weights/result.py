@@ -1,13 +1,16 @@
 """From the committed units of the weights analysis to its Dataset: merge, nulls, p-values, densities, notes."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.analyses.base import Result
+from engine.analyses.weights.claims import claims
 from engine.analyses.weights.plan import WeightsParams, folded_draws, layer_key, null_keys
+from engine.analyses.weights.plan import units as planned
 from engine.analyses.weights.variables import TESTED
 from engine.request import Request
 
@@ -76,7 +79,12 @@ def result(
         "probability": PROBABILITIES,
         "quantile": list(QUANTILES),
     }
-    return Result(xr.Dataset(tables.variables, coords), notes=_notes(params, models, units))
+    whole = all(unit.key in units for unit in planned(request, params, models))
+    return Result(
+        xr.Dataset(tables.variables, coords),
+        notes=_notes(params, models, units),
+        claims=partial(claims, params=params) if whole else None,
+    )
 
 
 def _layers(model: int, info: "ModelInfo", units: Mapping[str, "xr.Dataset"]) -> list[tuple[int, "xr.Dataset"]]:
