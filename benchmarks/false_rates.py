@@ -60,6 +60,11 @@ CASES = {
         lambda x, _: _excludes_zero([float(end) for end in student.interval(x)]),
         stationary=True,
     ),
+    "mean beside a slope": Case(
+        lambda x, _: _excludes_zero(serial.mean_interval(x, sloped=True)),
+        lambda _: 4 * DEPTH + 2,
+        stationary=True,
+    ),
     "change points": Case(lambda x, _: regimes(x).supported > 0, lambda _: np.where(DEPTH > 1 / 3, 8.0, 0.0)),
     "correlation along depth": Case(
         lambda x, y: spearman_along_depth(x, y, 999, np.random.default_rng(0)).p < LEVEL,

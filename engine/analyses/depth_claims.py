@@ -48,9 +48,12 @@ class DepthMean:
     layers: int
 
     @classmethod
-    def of(cls, values: Array, least: float = -np.inf, most: float = np.inf) -> "DepthMean":
-        """Of one value a layer (L,) that lies between `least` and `most`; NaN marks an absent layer."""
-        low, mean, high = serial.mean_interval(values)
+    def of(cls, values: Array, least: float = -np.inf, most: float = np.inf, sloped: bool = False) -> "DepthMean":
+        """Of one value a layer (L,) that lies between `least` and `most`; NaN marks an absent layer.
+
+        With `sloped` a rise or fall along depth does not widen the interval.
+        """
+        low, mean, high = serial.mean_interval(values, sloped=sloped)
         return cls(float(np.maximum(low, least)), mean, float(np.minimum(high, most)), int(np.isfinite(values).sum()))
 
     def __str__(self) -> str:

@@ -106,7 +106,8 @@ def _forward(block: "xr.Dataset") -> Measured:
 def _without_skip(block: "xr.Dataset", residual: "xr.Dataset") -> Measured:
     statement = "Without the skip the block is less symmetric: self-alignment of J − I is below that of J"
     own, without = (part["self_alignment"].values for part in (block, residual))
-    gap = DepthMean.of(own - without)
+    # The study sees that of J rise with depth and that of J − I stay low.
+    gap = DepthMean.of(own - without, sloped=True)
     number = (
         f"mean self-alignment of J is {np.nanmean(own):.3g}, of J − I {np.nanmean(without):.3g}; difference = {gap} "
         f"(random subspaces: {_baseline(block):.3g}; differences below {SMALLEST} of no interest)"

@@ -179,7 +179,7 @@ def _non_gaussian(of_model: "xr.Dataset") -> Measured:
     number = (
         f"Spearman’s ρ of NPR and the excess kurtosis of W_Q and W_K among the heads of a layer is {rho} on average"
         f"{_few_heads(of_model)} (null: ρ = 0; held below −{MODERATE}); with the kurtosis of W_QK it is {product:.2f}, "
-        "which follows from the spectrum alone"
+        "and random singular vectors would give that too"
     )
     return number, [rho.below(-MODERATE)]
 
