@@ -39,7 +39,7 @@ def over_training(ds: "xr.Dataset", models: Sequence["ModelInfo"]) -> list[Claim
             steps = np.array([models[m].step for m in measured], np.float64)
             label = f"Up to {models[row[-1]].label}: " if len(rows) > 1 else ""
             statements = _concentrates(trajectory), _deeper(trajectory), _ordered(trajectory, steps)
-            judged += [(source, what, label + number, *rest) for source, what, number, *rest in statements]
+            judged += [(source, what, label + number, votes, view) for source, what, number, votes, view in statements]
     if judged:
         judged.append(_generalises(ds, models))
     return [Claim(source, what, number, verdict_of(votes), view) for source, what, number, votes, view in judged]
@@ -90,7 +90,7 @@ def _ordered(trajectory: "xr.Dataset", steps: Array) -> Measured:
     statement = "Dominant modes relax faster: τ₁ < τ₂ < …"
     if len(steps) < serial.FEWEST:
         return "S2 §2", statement, _few(len(steps)), (), "training_relaxation"
-    moduli = np.abs(trajectory["eigenvalues"].isel(mode=slice(1, 1 + MODES))).mean(("head", "sample")).values
+    moduli = abs(trajectory["eigenvalues"].isel(mode=slice(1, 1 + MODES))).mean(("head", "sample")).values
     rho, sure = np.full(moduli.shape[1], np.nan), 0
     for layer in range(moduli.shape[1]):
         fit = relax(steps, moduli[:, layer].T)

@@ -139,8 +139,8 @@ def _concentrated(of_model: "xr.Dataset") -> Measured:
 
 def _over_samples(reduce: Callable[..., Array], samples: Array) -> Array:
     """A mean or median over samples (layer, sample); NaN where there is none."""
-    present = np.isfinite(samples).any(-1)
-    return np.where(present, reduce(np.where(present[:, None], samples, 0.0), axis=-1), np.nan)
+    present = np.asarray(np.isfinite(samples).any(-1, keepdims=True))
+    return np.where(present[:, 0], reduce(np.where(present, samples, 0.0), axis=-1), np.nan)
 
 
 def _mathematics(ds: "xr.Dataset") -> list[Claim]:
