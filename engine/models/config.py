@@ -66,8 +66,8 @@ def read_config(folder: Path) -> Architecture:
     refuse_remote_code(raw, folder)
     if (folder / "adapter_config.json").exists():
         raise UserError(
-            f"{folder} holds a PEFT adapter (adapter_config.json). Merge it into its model first, with "
-            "merge_and_unload() of peft, and open the merged model."
+            f"{folder} holds a model and a PEFT adapter (adapter_config.json) beside each other, and either could be "
+            "meant. Move the adapter's two files into a folder of their own."
         )
     if raw.get("quantization_config"):
         method = raw["quantization_config"].get("quant_method", "unknown method")
@@ -75,18 +75,23 @@ def read_config(folder: Path) -> Architecture:
             f"The weights in {folder} are quantised ({method}): their spectra would be those of the rounding. Open the "
             "unquantised model that they were made from."
         )
+    return architecture_of(raw, f"config.json in {folder}")
+
+
+def architecture_of(raw: dict[str, Any], where: str) -> Architecture:
+    """The library's config and class for a config; `where` begins the sentences that say what is wrong with it."""
     model_type = str(raw.get("model_type"))
     if model_type not in CONFIG_MAPPING:
         named = f"the architecture {model_type}" if "model_type" in raw else "no architecture (model_type)"
         raise UserError(
-            f"config.json in {folder} names {named}, which transformers {transformers.__version__} does not know. "
+            f"{where} names {named}, which transformers {transformers.__version__} does not know. "
             "Update transformers, or choose another model."
         )
     try:
         config = CONFIG_MAPPING[model_type].from_dict({k: v for k, v in raw.items() if k not in DROPPED})
     except Exception as error:
         raise UserError(
-            f"config.json in {folder} is not a valid {model_type} config: {first_line(error)}. Download it again.",
+            f"{where} is not a valid {model_type} config: {first_line(error)}. Download it again.",
             repr(error),
         ) from error
     return Architecture(raw, config, model_class(config, raw))
@@ -145,11 +150,6 @@ def no_config(folder: Path) -> str:
     names = entries(folder)
     if not names:
         return f"{folder} is empty. Choose the folder of a model: it holds config.json and model.safetensors."
-    if "adapter_config.json" in names:
-        return (
-            f"{folder} holds a PEFT adapter, not a model. Merge it into its model first, with merge_and_unload() of "
-            "peft, and open the merged model."
-        )
     shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     return (
         f"{folder} is not the folder of a model: it has no config.json (it holds {shown}). Choose the folder that "

@@ -153,9 +153,7 @@ class OpenModel:
                 fresh: nn.Module = fresh_module(self._checked.architecture.skeleton(), self._seed)
                 self._module = fresh.to(dtype=dtype, device=self.device)
             else:
-                self._module = load_module(
-                    self._checked.folder, self._checked.architecture, self._checked.tensors, dtype, self.device
-                )
+                self._module = load_module(self._checked, dtype, self.device)
         return self._module
 
     def tokenizer(self) -> PreTrainedTokenizerBase:

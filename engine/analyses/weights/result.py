@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from engine.analyses.base import Result
 from engine.analyses.weights.plan import WeightsParams, folded_draws, layer_key, null_keys
 from engine.analyses.weights.variables import TESTED
+from engine.models.formats import storage_floor
 from engine.request import Request
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ Array = NDArray[np.float64]
 
 QUANTILES = (0.025, 0.5, 0.975)
 DENSITY_BINS = 60
-# Below which share of λ_1 the rounding of the stored weights decides: σ of about 1e-3 σ_1 for bf16, 1e-4 for fp16
-# (methods §0), and by the same rule, an eighth of eps, for the others.
-STORAGE_FLOORS = {"bfloat16": 1e-6, "float16": 1e-8, "float32": 2e-16, "float64": 8e-34}
 
 
 class Tables:
@@ -108,7 +106,7 @@ def _laws(tables: Tables, models: Sequence["ModelInfo"]) -> None:
     tables["naive_density"] = points, np.array([rm.marchenko_pastur_density(x, c) for x, c in pairs])
     tables["law_edges"] = edges, np.array([rm.product_law_edges(c) for c in ratios])
     tables["naive_edges"] = edges, np.array([rm.marchenko_pastur_edges(c) for c in ratios])
-    floors = [STORAGE_FLOORS.get(info.storage_dtype, np.nan) for info in models]
+    floors = [storage_floor(info.storage_dtype) for info in models]
     tables["storage_floor"] = ("model",), np.array(floors)
 
 
