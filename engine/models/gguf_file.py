@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import CONFIG_MAPPING, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import is_gguf_available
 
 from engine.errors import UserError
@@ -29,6 +29,8 @@ MAX_STRINGS = 5_000_000
 MAX_TENSORS = 1_000_000
 WIDTHS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
+# Facts that the library's reader passes over for some architectures, by the config's names for them.
+LEFT_OUT = {"context_length": "max_position_embeddings", "attention.key_length": "head_dim"}
 # Tables for rotary positions that the library computes from the config.
 COMPUTED = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
 
@@ -77,7 +79,13 @@ def read_architecture(file: Path) -> Architecture:
             "Choose the safetensors version of the model.",
             repr(error),
         ) from error
-    return architecture_of(copy.deepcopy(raw), f"the metadata of {file}")
+    raw = copy.deepcopy(raw)
+    config = CONFIG_MAPPING[raw["model_type"]]() if raw.get("model_type") in CONFIG_MAPPING else None
+    for key, name in LEFT_OUT.items():
+        value = header.metadata.get(f"{named}.{key}")
+        if value is not None and hasattr(config, name):
+            raw.setdefault(name, value)
+    return architecture_of(raw, f"the metadata of {file}")
 
 
 @lru_cache(maxsize=8)
