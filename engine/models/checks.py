@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from engine.errors import UserError
-from engine.models import gguf_file, source
+from engine.models import gguf_file, lora, source
 from engine.models.adapters import Adapter, adapter_for
 from engine.models.checkpoint import Stored, identity, read_headers
 from engine.models.config import Architecture, quiet, read_config
@@ -21,7 +21,7 @@ from engine.models.info import ModelInfo
 from engine.models.memory import gigabytes
 from engine.models.names import Match, match
 from engine.models.progress import trained
-from engine.models.tokenizer import check_vocabulary, load_tokenizer
+from engine.models.tokenizer import check_vocabulary, has_vocabulary, load_tokenizer
 from engine.request import ModelSpec
 
 
@@ -52,6 +52,9 @@ def check(spec: ModelSpec, *, weights: bool) -> CheckedModel:
         facts = adapter.facts(architecture.config) if adapter else facts_without_adapter(architecture)
         stored, notices = ({}, ()) if spec.twin else headers(files, architecture, skeleton)
         matched = Match({}, False, ()) if spec.twin else match(architecture, skeleton, stored)
+        if files.adapter is not None and not spec.twin:
+            matched, stored, merged = lora.merge(files.adapter.folder, files.name, skeleton, matched, stored)
+            notices += merged
         tokenizer, remarks = open_tokenizer(files, facts["vocab_size"])
     notices += rounded(stored)
     if matched.unused:
@@ -129,6 +132,8 @@ def open_tokenizer(
     """Load and check the tokenizer of a model's files; a model without one opens all the same, with a notice."""
     if not vocab_size:
         return UserError("This model reads no text: it has no vocabulary. Choose a language model for texts."), ()
+    if files.adapter is not None and has_vocabulary(files.adapter.folder):
+        files = files.adapter
     try:
         tokenizer = gguf_file.load_tokenizer(files.gguf) if files.gguf else load_tokenizer(files.folder)
     except UserError as error:

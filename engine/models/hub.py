@@ -15,6 +15,7 @@ from engine.errors import UserError
 SMALL_FILES = [
     "config.json",
     "adapter_config.json",
+    "adapter_model.safetensors",
     "generation_config.json",
     "model.safetensors.index.json",
     "tokenizer*.json",
@@ -28,7 +29,7 @@ SMALL_FILES = [
     "sentencepiece.bpe.model",
     "chat_template.jinja",
 ]
-WEIGHTS = ["model.safetensors", "model-*.safetensors", "adapter_model.safetensors"]
+WEIGHTS = ["model.safetensors", "model-*.safetensors"]
 
 
 def download(repo: str, revision: str | None, *, weights: bool) -> Path:

@@ -41,6 +41,11 @@ class Source:
     adapter: "Source | None" = None
 
     @property
+    def name(self) -> str:
+        """What the model is called where its files lie."""
+        return self.repo or (self.gguf or self.folder).name
+
+    @property
     def asked(self) -> "Source":
         """What the user named: the adapter where there is one, else the model itself."""
         return self.adapter or self
@@ -55,6 +60,16 @@ def resolve(spec: ModelSpec, *, weights: bool) -> Source:
         If there is no such folder, checkpoint, hub id or revision, a folder holds several models and none is named, a
         file is a link to nothing, or the hub cannot be reached or refuses.
     """
+    source = locate(spec, weights=weights)
+    if is_adapter(source):
+        return on_base(source, spec, weights=weights)
+    if spec.base is not None:
+        raise UserError(f"{spec.source} is a model and not an adapter, so it has no base. Leave the base empty.")
+    return source
+
+
+def locate(spec: ModelSpec, *, weights: bool) -> Source:
+    """The files that a spec names, be they a model's or an adapter's."""
     path = local(spec.source)
     if path is None:
         snapshot = download(spec.source, spec.revision, weights=weights)
@@ -62,13 +77,16 @@ def resolve(spec: ModelSpec, *, weights: bool) -> Source:
     elif path.is_file():
         if spec.revision is not None:
             raise UserError(f"{spec.source} is one file and has no revision {spec.revision}. Leave the revision empty.")
-        return without_base(Source(path.parent, None, gguf=path), spec)
+        return Source(path.parent, None, gguf=path)
     else:
         source = within(path, spec.revision)
     refuse_broken_links(source, weights=not spec.twin)
-    if (source.folder / ADAPTER).is_file() and source.gguf is None and not is_model(source.folder):
-        return on_base(source, spec, weights=weights)
-    return without_base(source, spec)
+    return source
+
+
+def is_adapter(source: Source) -> bool:
+    """Whether files are an adapter's and nothing else."""
+    return source.gguf is None and (source.folder / ADAPTER).is_file() and not is_model(source.folder)
 
 
 def within(folder: Path, revision: str | None) -> Source:
@@ -247,23 +265,16 @@ def on_base(adapter: Source, spec: ModelSpec, *, weights: bool) -> Source:
             "model as the base."
         )
     try:
-        files = resolve(ModelSpec(source=base, twin=spec.twin), weights=weights)
+        files = locate(ModelSpec(source=base, twin=spec.twin), weights=weights)
     except UserError as error:
         raise UserError(
             f"{adapter.folder} holds an adapter for {base}, which cannot be opened. {error.message} Or give the model "
             "as the base.",
             error.detail,
         ) from error
-    if files.adapter is not None:
+    if is_adapter(files):
         raise UserError(f"{base} is an adapter itself, and one adapter cannot be the base of another. Give its model.")
     return replace(files, adapter=adapter)
-
-
-def without_base(source: Source, spec: ModelSpec) -> Source:
-    """Refuse a base where there is no adapter to merge into it."""
-    if spec.base is not None:
-        raise UserError(f"{spec.source} is a model and not an adapter, so it has no base. Leave the base empty.")
-    return source
 
 
 def refuse_broken_links(source: Source, *, weights: bool) -> None:

@@ -26,7 +26,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     UserError
         If there is none, or it cannot be read.
     """
-    if not any((folder / name).exists() for name in VOCABULARIES):
+    if not has_vocabulary(folder):
         raise UserError(
             f"No tokenizer came with the model in {folder}: its weights can be analysed, and data must be token ids "
             "(a .npy file). To read text, copy the tokenizer files from the model's hub page."
@@ -42,6 +42,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             repr(error),
         ) from error
     return tokenizer
+
+
+def has_vocabulary(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer."""
+    return any((folder / name).exists() for name in VOCABULARIES)
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, folder: Path, rows: int) -> tuple[str, ...]:
