@@ -21,6 +21,7 @@ from engine.models.info import ModelInfo
 from engine.models.memory import gigabytes
 from engine.models.names import Match, match
 from engine.models.progress import trained
+from engine.models.quantised import dequantised
 from engine.models.tokenizer import check_vocabulary, has_vocabulary, load_tokenizer
 from engine.request import ModelSpec
 
@@ -51,6 +52,8 @@ def check(spec: ModelSpec, *, weights: bool) -> CheckedModel:
         adapter = adapter_for(architecture.config)
         facts = adapter.facts(architecture.config) if adapter else facts_without_adapter(architecture)
         stored, notices = ({}, ()) if spec.twin else headers(files, architecture, skeleton)
+        if not spec.twin:
+            stored = dequantised(architecture.raw, stored, files.folder)
         matched = Match({}, False, ()) if spec.twin else match(architecture, skeleton, stored)
         if files.adapter is not None and not spec.twin:
             matched, stored, merged = lora.merge(files.adapter.folder, files.name, skeleton, matched, stored)

@@ -1,4 +1,4 @@
-"""Read a config.json safely: no remote code, no quantisation, an architecture that the library knows."""
+"""Read a config.json safely: no remote code, an architecture that the library knows."""
 
 import copy
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from engine.models.checkpoint import entries, read_json
 # For a config that names no class: the head that its training most likely had, then the bare model.
 HEADS = ("MODEL_FOR_CAUSAL_LM_MAPPING", "MODEL_FOR_MASKED_LM_MAPPING", "MODEL_MAPPING")
 # Keys by which a config reaches for other weights or rewrites the model; the library's defaults stand in their place.
-DROPPED = ("transformers_weights", "fusion_config", "torch_dtype", "dtype")
+DROPPED = ("transformers_weights", "fusion_config", "torch_dtype", "dtype", "quantization_config", "compression_config")
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def read_config(folder: Path) -> Architecture:
     Raises
     ------
     UserError
-        If there is none, it is damaged, names remote code or a kernel repository, is quantised or an adapter's, or
+        If there is none, it is damaged, names remote code or a kernel repository, is beside an adapter's, or
         describes an architecture that the installed transformers does not know.
     """
     if not (folder / "config.json").exists():
@@ -68,12 +68,6 @@ def read_config(folder: Path) -> Architecture:
         raise UserError(
             f"{folder} holds a model and a PEFT adapter (adapter_config.json) beside each other, and either could be "
             "meant. Move the adapter's two files into a folder of their own."
-        )
-    if raw.get("quantization_config"):
-        method = raw["quantization_config"].get("quant_method", "unknown method")
-        raise UserError(
-            f"The weights in {folder} are quantised ({method}): their spectra would be those of the rounding. Open the "
-            "unquantised model that they were made from."
         )
     return architecture_of(raw, f"config.json in {folder}")
 
