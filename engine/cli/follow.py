@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from engine import events
+from engine.cli.terminal import say
+from engine.printable import printable
 from engine.runs.loop import execute
 from engine.runs.model_cache import ModelCache
 from engine.sessions.store import Run, Session
@@ -24,10 +26,10 @@ class Follower:
         self.result: events.Snapshot | None = None
         self._console = console
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[left]}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
@@ -57,12 +59,12 @@ class Follower:
 
     def say(self, text: str) -> None:
         """One line on standard error, above the bar."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(self._console, text)
 
     def _advance(self, event: events.Progress) -> None:
         left = "" if event.remaining is None else f"{timedelta(seconds=round(event.remaining))} left"
         if self._console.is_terminal and self._task is not None:
-            self._bar.update(self._task, description=event.doing, completed=event.done, left=left)
+            self._bar.update(self._task, description=printable(event.doing), completed=event.done, left=left)
         else:  # in a log every line stands for itself
             self.say(f"{event.done}/{event.total} {event.doing}{', ' if left else ''}{left}")
 

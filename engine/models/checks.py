@@ -10,12 +10,16 @@ import huggingface_hub as hub
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from engine.errors import UserError
+from engine.errors import UserError, boundary
 from engine.models import gguf_file, lora, source
 from engine.models.adapters import Adapter, adapter_for
-from engine.models.checkpoint import Stored, identity, read_headers
+from engine.models.building import MOST_MODULES, allowed
+from engine.models.checkpoint import Stored, identity, read_headers, stored_in
 from engine.models.config import Architecture, quiet, read_config
+from engine.models.config_values import require_stored
+from engine.models.folder import require_readable
 from engine.models.formats import FLOATS, format_name, is_quantised, storage_floor
+from engine.models.header import declared
 from engine.models.hub import hub_errors
 from engine.models.info import ModelInfo
 from engine.models.memory import gigabytes
@@ -44,15 +48,32 @@ class CheckedModel:
 
 
 def check(spec: ModelSpec, *, weights: bool) -> CheckedModel:
-    """Carry out every check that needs no weights. `weights` says whether a hub model's are downloaded."""
+    """Carry out every check that needs no weights. `weights` says whether a hub model's are downloaded.
+
+    Raises
+    ------
+    UserError
+        Whatever is wrong with the model.
+    """
+    with boundary(f"{spec.label} cannot be opened", "Download the model again, or choose another."):
+        return _check(spec, weights)
+
+
+def _check(spec: ModelSpec, weights: bool) -> CheckedModel:
     files = source.resolve(spec, weights=weights)
+    if files.gguf is None:
+        require_readable(files.folder)
     with quiet():
         architecture = gguf_file.read_architecture(files.gguf) if files.gguf else read_config(files.folder)
-        skeleton = architecture.skeleton()
+        stored, notices = ({}, ()) if spec.twin else headers(files)
+        if not spec.twin:
+            require_stored(architecture.raw, len(stored), files.gguf or files.folder / "config.json")
+        skeleton = architecture.skeleton(MOST_MODULES if spec.twin else allowed(len(stored)))
         adapter = adapter_for(architecture.config)
         facts = adapter.facts(architecture.config) if adapter else facts_without_adapter(architecture)
-        stored, notices = ({}, ()) if spec.twin else headers(files, architecture, skeleton)
-        if not spec.twin:
+        if files.gguf is not None and not spec.twin:
+            stored, notices = gguf_file.read_tensors(files.gguf, architecture, skeleton)
+        elif not spec.twin:
             stored = dequantised(architecture.raw, stored, files.folder)
         matched = Match({}, False, ()) if spec.twin else match(architecture, skeleton, stored)
         if files.adapter is not None and not spec.twin:
@@ -81,21 +102,21 @@ def check(spec: ModelSpec, *, weights: bool) -> CheckedModel:
     return CheckedModel(info, files, architecture, skeleton, adapter, matched.tensors, stored, tokenizer)
 
 
-def headers(
-    files: source.Source, architecture: Architecture, skeleton: PreTrainedModel
-) -> tuple[dict[str, Stored], tuple[str, ...]]:
+def headers(files: source.Source) -> tuple[dict[str, Stored], tuple[str, ...]]:
     """Headers of the checkpoint: from its files, or from the hub if its weights are not here yet (with a notice)."""
     if files.gguf is not None:
-        return gguf_file.read_tensors(files.gguf, architecture, skeleton)
+        return dict(gguf_file.read_header(files.gguf).tensors), ()
     if files.repo is None or any(files.folder.glob("model*.safetensors")):
         return read_headers(files.folder), ()
     with hub_errors(files.repo, files.revision):
         metadata = hub.get_safetensors_metadata(files.repo, revision=files.revision)
-    stored = {
-        key: Stored(Path(name), key, tensor.dtype, tuple(tensor.shape), tensor.data_offsets)
-        for name, file in metadata.files_metadata.items()
-        for key, tensor in file.tensors.items()
-    }
+    stored: dict[str, Stored] = {}
+    for name, file in metadata.files_metadata.items():
+        entries = {
+            key: {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": list(tensor.data_offsets)}
+            for key, tensor in file.tensors.items()
+        }
+        stored |= stored_in(Path(name), declared(Path(name), entries))
     size = gigabytes(sum(tensor.nbytes for tensor in stored.values()))
     return stored, (f"Its weights are not on this machine yet: {size} will be downloaded when a run starts.",)
 

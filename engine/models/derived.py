@@ -5,9 +5,8 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from engine.errors import UserError
+from engine.errors import UserError, reason
 from engine.models.checkpoint import Stored
-from engine.models.config import first_line
 
 
 @dataclass(frozen=True)
@@ -51,12 +50,11 @@ class Derived(Stored):
         UserError
             If the parts do not fit together.
         """
-        parts = [part.read() for part in self.made_of]
         try:
-            return self.make(*parts)
+            return self.make(*(part.read() for part in self.made_of))
         except (ValueError, RuntimeError, AssertionError, IndexError, TypeError) as error:
             raise UserError(
-                f"Tensor {self.key} in {self.file} cannot be made by {self.method}: {first_line(error)}. "
+                f"Tensor {self.key} in {self.file} cannot be made by {self.method}: {reason(error)}. "
                 "Download it again.",
                 repr(error),
             ) from error

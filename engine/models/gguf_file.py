@@ -6,6 +6,7 @@ model in memory; here a tensor is read when it is asked for.
 
 import copy
 import math
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,14 +20,17 @@ from torch import Tensor
 from transformers import CONFIG_MAPPING, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import is_gguf_available
 
-from engine.errors import UserError
-from engine.models.checkpoint import LFS, MAX_HEADER, Stored, lfs_pointer, unreadable
-from engine.models.config import Architecture, architecture_of, first_line, quiet
+from engine.errors import UserError, boundary, reason
+from engine.files import open_file
+from engine.models.checkpoint import MAX_HEADER, Stored
+from engine.models.config import Architecture, architecture_of, quiet
+from engine.models.config_values import require_sound
 from engine.models.derived import derive
+from engine.models.folder import LFS, lfs_pointer, unreadable
+from engine.models.header import MOST_TENSORS
 
 # What a vocabulary of a million tokens takes; a file with more is not a model's.
 MAX_STRINGS = 5_000_000
-MAX_TENSORS = 1_000_000
 WIDTHS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
 # Facts that the library's reader passes over for some architectures, by the config's names for them.
@@ -42,7 +46,8 @@ class Blocks(Stored):
     def read(self) -> Tensor:
         """Read the bytes of its blocks, row by row."""
         rows = math.prod(self.shape[:-1])
-        data = np.fromfile(self.file, np.uint8, self.nbytes, offset=self.start + self.offsets[0])
+        with os.fdopen(open_file(self.file), "rb") as stream:
+            data = np.fromfile(stream, np.uint8, self.nbytes, offset=self.start + self.offsets[0])
         return torch.from_numpy(data.reshape(rows, -1))
 
 
@@ -70,21 +75,21 @@ def read_architecture(file: Path) -> Architecture:
             "`llama-gguf-split --merge`, and open the one file."
         )
     status = file.stat()
-    try:
-        with quiet():
-            raw = _config(file, status.st_size, status.st_mtime_ns)
-    except Exception as error:
-        raise UserError(
-            f"transformers cannot read the GGUF file {file} of the architecture {named}: {first_line(error)}. "
+    with (
+        quiet(),
+        boundary(
+            f"transformers cannot read the GGUF file {file} of the architecture {named}",
             "Choose the safetensors version of the model.",
-            repr(error),
-        ) from error
+        ),
+    ):
+        raw = _config(file, status.st_size, status.st_mtime_ns)
     raw = copy.deepcopy(raw)
     config = CONFIG_MAPPING[raw["model_type"]]() if raw.get("model_type") in CONFIG_MAPPING else None
     for key, name in LEFT_OUT.items():
         value = header.metadata.get(f"{named}.{key}")
         if value is not None and hasattr(config, name):
             raw.setdefault(name, value)
+    require_sound(raw, file)
     return architecture_of(raw, f"the metadata of {file}")
 
 
@@ -111,7 +116,7 @@ def read_tensors(
         names = get_gguf_hf_weights_map(_Named(skeleton), processor)
     except (NotImplementedError, AttributeError) as error:
         raise UserError(
-            f"The names of the tensors in {file} cannot be read: {first_line(error)}. Choose the safetensors version "
+            f"The names of the tensors in {file} cannot be read: {reason(error)}. Choose the safetensors version "
             "of the model.",
             repr(error),
         ) from error
@@ -181,25 +186,21 @@ def load_tokenizer(file: Path) -> PreTrainedTokenizerFast:
         If there is none that the library can read.
     """
     status = file.stat()
-    try:
-        with quiet():
-            return copy.deepcopy(_tokenizer(file, status.st_size, status.st_mtime_ns))
-    except Exception as error:
-        raise UserError(
-            f"The tokenizer in {file} cannot be loaded ({first_line(error)}), so data must be token ids (a .npy file). "
+    with (
+        quiet(),
+        boundary(
+            f"Data must be token ids (a .npy file), because the tokenizer in {file} cannot be loaded",
             "To read text, open the safetensors version of the model.",
-            repr(error),
-        ) from error
+        ),
+    ):
+        return copy.deepcopy(_tokenizer(file, status.st_size, status.st_mtime_ns))
 
 
 @lru_cache(maxsize=2)
 def _tokenizer(file: Path, size: int, changed: int) -> PreTrainedTokenizerFast:
     """The library's tokenizer of a file; its size and time of change tell when to read it anew."""
-    # Not by AutoTokenizer, which would read the config a second time, for seconds.
-    tokenizer: PreTrainedTokenizerFast = PreTrainedTokenizerFast.from_pretrained(
-        file.parent, gguf_file=file.name, trust_remote_code=False, local_files_only=True
-    )
-    return tokenizer
+    # Not by from_pretrained, which would take a tokenizer that lies beside the file for another model.
+    return PreTrainedTokenizerFast(name_or_path=str(file.parent), gguf_file=file.name, local_files_only=True)
 
 
 def read_header(file: Path) -> Header:
@@ -216,9 +217,7 @@ def read_header(file: Path) -> Header:
             "`pip install gguf`, or open the safetensors version of the model."
         )
     try:
-        if not file.is_file():
-            raise UserError(f"{file} is not a regular file. Give a GGUF file.")
-        with file.open("rb") as stream:
+        with os.fdopen(open_file(file), "rb") as stream:
             return _Reader(stream, file).header()
     except OSError as error:
         raise UserError(unreadable(file, error)) from error
@@ -244,7 +243,7 @@ class _Reader:
         version, n_tensors, n_values = self.unpack("IQQ")
         if version not in (2, 3):
             raise UserError(f"{self.file} is of GGUF version {version}, and 2 or 3 is read. Convert the model again.")
-        if max(n_tensors, n_values) > MAX_TENSORS:
+        if max(n_tensors, n_values) > MOST_TENSORS:
             raise ValueError(f"{n_tensors} tensors and {n_values} values")
         metadata = {}
         for _ in range(n_values):

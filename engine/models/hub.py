@@ -42,7 +42,7 @@ def download(repo: str, revision: str | None, *, weights: bool) -> Path:
 
 def natural(name: str) -> list[tuple[int, str]]:
     """Sorting key that reads runs of digits as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def references(repo: str) -> tuple[str, ...]:

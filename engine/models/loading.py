@@ -7,11 +7,12 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from engine.errors import UserError
+from engine.errors import UserError, boundary
 from engine.models.checkpoint import Stored, all_finite, listed, read_tensor
 from engine.models.checks import CheckedModel
-from engine.models.config import first_line, quiet
+from engine.models.config import quiet
 from engine.models.derived import Derived
+from engine.models.folder import require_readable
 
 # Tensors compared with the file: the ends, and some between.
 SAMPLED = 8
@@ -45,27 +46,21 @@ def load_module(checked: CheckedModel, dtype: torch.dtype, device: str) -> PreTr
     """
     architecture, folder = checked.architecture, checked.files.gguf or checked.files.folder
     derived = any(isinstance(tensor, Derived) for tensor in checked.stored.values())
-    try:
-        with quiet():
-            loaded: Any = architecture.model.from_pretrained(
-                None if derived else folder,
-                config=architecture.config,
-                state_dict={name: Unread(stored) for name, stored in checked.stored.items()} if derived else None,
-                dtype=dtype,
-                attn_implementation="eager",
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-            model, report = loaded
-    except UserError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"transformers cannot load {folder}: {first_line(error)}. Download the model again, or choose another.",
-            repr(error),
-        ) from error
+    if not derived:
+        require_readable(checked.files.folder)
+    with boundary(f"transformers cannot load {folder}", "Download the model again, or choose another."), quiet():
+        loaded: Any = architecture.model.from_pretrained(
+            None if derived else folder,
+            config=architecture.config,
+            state_dict={name: Unread(stored) for name, stored in checked.stored.items()} if derived else None,
+            dtype=dtype,
+            attn_implementation="eager",
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        model, report = loaded
     wrong = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if wrong or report["error_msgs"]:
         raise UserError(

@@ -12,10 +12,9 @@ from typing import Any
 
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
-from engine.errors import UserError
+from engine.errors import UserError, reason
 from engine.models.bits_and_bytes import bitsandbytes
 from engine.models.checkpoint import Stored
-from engine.models.config import first_line
 from engine.models.derived import derive
 from engine.models.packed import awq, gptq, packed_integers
 from engine.models.scales import Tensors, scaled, together
@@ -82,7 +81,7 @@ def dequantised(raw: Mapping[str, Any], stored: Tensors, folder: Path) -> dict[s
     except (TypeError, ValueError, AttributeError, IndexError, ZeroDivisionError) as error:
         raise UserError(
             f"quantization_config in {folder / 'config.json'} and the weights do not fit together: "
-            f"{first_line(error)}. Download the model again.",
+            f"{reason(error)}. Download the model again.",
             repr(error),
         ) from error
     if all(tensor is kept.get(key) for key, tensor in made.items()):

@@ -4,16 +4,18 @@ What a folder is stands here alone: one model, its checkpoints, a hub's cache, a
 """
 
 import fnmatch
-import json
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from engine import resources
-from engine.errors import UserError
-from engine.models.checkpoint import entries, listed, unreadable
+from engine.errors import UserError, reason
+from engine.files import read_file
+from engine.models.checkpoint import listed
+from engine.models.folder import entries, read_json
 from engine.models.hub import SMALL_FILES, WEIGHTS, download, natural, references, suggest
 from engine.request import ModelSpec
 
@@ -137,31 +139,40 @@ def local(source: str) -> Path | None:
         return folder
     if not source.strip():
         raise UserError("No model was given. Give builtin, builtin-encoder, a folder, a GGUF file, or a hub id.")
-    path = Path(source).expanduser()
-    try:
-        if path.is_dir():
-            return path
-        if path.is_file() and path.suffix.lower() == GGUF:
-            return path
-        if path.is_symlink() and not path.exists():
-            raise UserError(broken(path))
-        if path.exists():
-            what = "a file" if path.is_file() else "no regular file"
-            raise UserError(
-                f"{source} is {what}. Give the folder that holds it, the one with config.json, or a GGUF file."
-            )
-        if source.startswith(("/", ".", "~")) or "\\" in source or source.count("/") > 1 or path.suffix.lower() == GGUF:
-            beside = sorted(
-                entry.name
-                for entry in (path.parent.iterdir() if path.parent.is_dir() else ())
-                if entry.is_dir() or entry.suffix.lower() == GGUF
-            )
-            hint = f"In {path.parent}: {suggest(path.name, beside)}" if beside else "Check the path."
-            what = "file" if path.suffix.lower() == GGUF else "folder"
-            raise UserError(f"There is no {what} {source}. {hint}")
-    except OSError as error:
-        raise UserError(unreadable(path, error)) from error
+    path = reachable(source)
+    gguf = path.suffix.lower() == GGUF
+    if path.is_dir() or (gguf and path.is_file()):
+        return path
+    if path.is_file():
+        raise UserError(f"{source} is a file. Give the folder that holds it, the one with config.json, or a GGUF file.")
+    if path.is_symlink():
+        raise UserError(broken(path))
+    if gguf or source.startswith(("/", ".", "~")) or "\\" in source or source.count("/") > 1:
+        siblings = path.parent.iterdir() if path.parent.is_dir() else ()
+        beside = sorted(entry.name for entry in siblings if entry.is_dir() or entry.suffix.lower() == GGUF)
+        hint = f"In {path.parent}: {suggest(path.name, beside)}" if beside else "Check the path."
+        raise UserError(f"There is no {'file' if gguf else 'folder'} {source}. {hint}")
     return None
+
+
+def reachable(source: str) -> Path:
+    """`source` as a path.
+
+    Raises
+    ------
+    UserError
+        If the system cannot even look it up, or it is a pipe, a socket or a device.
+    """
+    try:
+        path = Path(source).expanduser()
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"No model can be looked up as {source} ({reason(error)}). Check the path.") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"{source} is no folder, but a pipe, a socket or a device. Give the folder with config.json.")
+    return path
 
 
 def members(folder: Path) -> tuple[str, ...]:
@@ -203,10 +214,9 @@ def described(folder: Path) -> Mapping[str, Any] | None:
     if file is None:
         return {}
     try:
-        config = json.loads(file.read_bytes())
-    except (OSError, ValueError):
+        return read_json(file)
+    except UserError:
         return None
-    return config if isinstance(config, dict) else None
 
 
 def are_one_training(folder: Path, names: tuple[str, ...]) -> bool:
@@ -228,7 +238,7 @@ def commits(cache: Path) -> dict[str, str]:
     refs = {}
     for file in (cache / "refs").rglob("*"):
         try:
-            if file.is_file() and (commit := file.read_text().strip()) in present:
+            if file.is_file() and (commit := read_file(file, 1000).decode().strip()) in present:
                 refs[file.relative_to(cache / "refs").as_posix()] = commit
         except (OSError, ValueError) as error:
             raise UserError(f"{file} cannot be read. Download the model again.", str(error)) from error

@@ -12,7 +12,6 @@ from PySide6.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
     QListWidget,
     QSpinBox,
@@ -23,12 +22,14 @@ from PySide6.QtWidgets import (
 
 from engine.errors import UserError
 from engine.models.info import ModelInfo
+from engine.printable import printable
 from engine.request import Device, ModelSpec, Request, Tuning, conditions
 from engine.runs.jobs.inspect import Inspect
 from engine.runs.jobs.job import Reply
 from gui.look.widgets import ok_cancel, set_role, tool_button
 from gui.panes.form import Form, make_editor
 from gui.panes.text import TextPane
+from gui.plots.plain import PlainLabel
 
 BUILTIN = ("builtin", "builtin-encoder")
 MAX_SEEDS = 10
@@ -79,10 +80,10 @@ class ModelPane(QWidget):
         self.dtype.widget.setToolTip(fields["dtype"].description or "")
         self.device = make_editor(Request.model_fields["device"])
         self.device.widget.setToolTip("auto uses the GPU if one is available")
-        self.facts = QLabel(wordWrap=True, textFormat=Qt.TextFormat.PlainText)
+        self.facts = PlainLabel(wordWrap=True)
         self.facts.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.notices = QLabel(wordWrap=True, textFormat=Qt.TextFormat.PlainText)
-        self.memory = QLabel(wordWrap=True)
+        self.notices = PlainLabel(wordWrap=True)
+        self.memory = PlainLabel(wordWrap=True)
         self.facts.setContentsMargins(0, 6, 0, 0)
         set_role(self.notices, "muted")
 
@@ -223,19 +224,18 @@ class ModelPane(QWidget):
         dialog.setWindowTitle("Checkpoints")
         listing = QListWidget()
         listing.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        listing.addItems(names)
+        listing.addItems(list(map(printable, names)))
         current = {r.strip() for r in self.revisions.text().split(",")}
-        for row in range(listing.count()):
-            listing.item(row).setSelected(listing.item(row).text() in current)
-        hint = QLabel("Hold Ctrl or Shift to select several.")
+        for row, name in enumerate(names):
+            listing.item(row).setSelected(name in current)
+        hint = PlainLabel("Hold Ctrl or Shift to select several.")
         buttons = ok_cancel(dialog)
         listing.itemDoubleClicked.connect(dialog.accept)
         box = QVBoxLayout(dialog)
         for widget in (hint, listing, buttons):
             box.addWidget(widget)
         if dialog.exec():
-            names = tuple(listing.item(r).text() for r in range(listing.count()) if listing.item(r).isSelected())
-            self.revisions.setText(", ".join(names))
+            self.revisions.setText(", ".join(n for r, n in enumerate(names) if listing.item(r).isSelected()))
         dialog.deleteLater()
 
     @Slot()

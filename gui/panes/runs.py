@@ -18,7 +18,9 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from engine.printable import printable
 from engine.runs.jobs.job import State
+from gui.plots.plain import tip
 from gui.state.runs import RunRow, Runs
 
 COLUMNS = ("Run", "State", "Progress", "Time left", "")
@@ -124,10 +126,10 @@ class RunsPane(QWidget):
     def _fill(self, item: QTreeWidgetItem, row: RunRow) -> None:
         status = row.activity if row.active else row.message
         for column, text in enumerate((row.title, str(row.state), "", clock(row.remaining), status)):
-            item.setText(column, text)
+            item.setText(column, printable(text))
         item.setData(2, SHARE, (row.done, row.total))
-        item.setToolTip(0, f"{row.title}\n{row.run}")
-        item.setToolTip(4, status)
+        item.setToolTip(0, tip(f"{row.title}\n{row.run}"))
+        item.setToolTip(4, tip(status))
 
     def _enable(self) -> None:
         row = self.current

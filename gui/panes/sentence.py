@@ -3,12 +3,13 @@
 from collections.abc import Callable
 
 from PySide6.QtCore import QSignalBlocker, QTimer, Slot
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QWidget
+from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QWidget
 
 from engine.errors import UserError
 from engine.runs.jobs.attend import Attend
 from engine.runs.jobs.job import Reply
 from gui.look.widgets import set_role
+from gui.plots.plain import PlainLabel
 from gui.state.compute_host import ComputeHost
 from gui.state.results import Results
 from gui.state.runs import Runs
@@ -34,7 +35,7 @@ class SentenceBar(QWidget):
         self.line = QLineEdit(placeholderText="Type a sentence to see its attention", clearButtonEnabled=True)
         self.line.setAccessibleName("Sentence")
         self.line.setToolTip("Attention of this sentence in the model chosen on the left; Enter recomputes it")
-        self.status = QLabel(wordWrap=True)
+        self.status = PlainLabel(wordWrap=True)
         box = QHBoxLayout(self)
         box.setContentsMargins(6, 4, 6, 4)
         box.addWidget(self.line, 3)

@@ -6,7 +6,7 @@ from itertools import count
 from pathlib import Path
 
 import numpy as np
-from PySide6.QtCore import QObject, Qt, Signal, Slot
+from PySide6.QtCore import QObject, Signal, Slot
 from PySide6.QtWidgets import (
     QCheckBox,
     QDialog,
@@ -14,7 +14,6 @@ from PySide6.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
     QProgressBar,
     QVBoxLayout,
@@ -29,6 +28,7 @@ from gui.look.widgets import set_role, tool_button
 from gui.panes.form import Form, make_editor
 from gui.panes.model import ModelPane
 from gui.plots.figure import Axis, Figure, Line, Panel, Points
+from gui.plots.plain import PlainLabel
 from gui.state.compute_host import ComputeHost
 from gui.state.settings import Settings
 
@@ -94,7 +94,7 @@ class TuningDialog(QDialog):
         self._model_pane = model_pane
         self.curve = LossCurve()
         self._job: Tune | None = None  # running or queued
-        self.subject = QLabel(wordWrap=True)
+        self.subject = PlainLabel(wordWrap=True)
         self.form: Form[Tuning] = Form(Tuning)
         self.form.set_value(model_pane.tuning)
         self.folder = QLineEdit()
@@ -107,7 +107,7 @@ class TuningDialog(QDialog):
         self.use_checkpoints = QCheckBox("Use the checkpoints in the Model pane when done")
         self.use_checkpoints.setChecked(True)
         self.progress_bar = QProgressBar()
-        self.status = QLabel(wordWrap=True, textFormat=Qt.TextFormat.PlainText)
+        self.status = PlainLabel(wordWrap=True)
         self.plot = FigureWidget(self)
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
         self.start_button = buttons.addButton("Start", QDialogButtonBox.ButtonRole.ActionRole)

@@ -8,11 +8,13 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from engine.errors import Cancelled, UserError
+from engine.logs import keep_warnings
 from engine.runs.jobs.job import Cancel, Context, Job, Reply, State
 
 
 def serve(connection: Connection) -> None:
     """Live in the child."""
+    keep_warnings()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the parent, which cancels
     _Server(connection).live()
 

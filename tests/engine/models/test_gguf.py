@@ -261,7 +261,7 @@ def test_parts_of_a_split_file_and_a_fifo(tmp_path: Path) -> None:
     write(part, more=lambda writer: writer.add_uint16("split.count", 3))
     assert "one part of a model in several files" in refusal(tmp_path)
     os.mkfifo(tmp_path / "pipe.gguf")
-    assert "no regular file" in refusal(tmp_path / "pipe.gguf")
+    assert "a pipe, a socket or a device" in refusal(tmp_path / "pipe.gguf")
 
 
 def test_without_the_package_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
