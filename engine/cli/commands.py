@@ -11,7 +11,7 @@ from engine.analyses.registry import ANALYSES, get_analysis
 from engine.cli.terminal import WIDE, PlainTable, line, reports, say, show
 from engine.cli.tune import tune
 from engine.errors import UserError
-from engine.request import DataSpec, Device, ModelSpec, Request
+from engine.request import SOURCES, DataSpec, Device, ModelSpec, Request
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,11 +36,15 @@ def run(
     analysis: Annotated[str | None, typer.Argument(metavar="ANALYSIS", help=f"One of: {', '.join(ANALYSES)}.")] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(metavar="MODEL", help="builtin, builtin-encoder, a folder, or a hub id; may be repeated."),
+        typer.Option(metavar="MODEL", help=f"{SOURCES}; may be repeated."),
     ] = None,
     revision: Annotated[
         list[str] | None,
         typer.Option(metavar="REVISION", help="Branch, tag, commit or checkpoint; may be repeated; all for every one."),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="What adapters (LoRA) are merged into, instead of what they name."),
     ] = None,
     twin: Annotated[bool, typer.Option("--twin", help="Also a freshly initialised twin of each model.")] = False,
     tuned: Annotated[bool, typer.Option("--tuned", help="Also each model, fine-tuned on the text first.")] = False,
@@ -72,7 +76,7 @@ def run(
     try:
         request: Request
         if recipe is not None:
-            if analysis or model or revision or twin or tuned or tuning or seeds > 1 or data or samples or settings:
+            if seeds > 1 or any((analysis, model, base, revision, twin, tuned, tuning, data, samples, settings)):
                 raise UserError("A recipe is a whole request: give only --out, --device, --seed and --json with it.")
             request = recipe_called(recipe).model_copy(update={"device": device, "seed": seed})
             out = out or Path(f"{recipe}.eigenscope")
@@ -91,6 +95,7 @@ def run(
                 seed,
                 build_tuning(tuned, tuning or []),
                 seeds,
+                base,
             )
     except UserError as error:
         raise typer.BadParameter(error.message) from None

@@ -26,7 +26,7 @@ from engine.models.checkpoint import MAX_HEADER, Stored
 from engine.models.config import Architecture, architecture_of, quiet
 from engine.models.config_values import require_sound
 from engine.models.derived import derive
-from engine.models.folder import LFS, lfs_pointer, unreadable
+from engine.models.folder import LFS, lfs_pointer, present, unreadable
 from engine.models.header import MOST_TENSORS
 
 # What a vocabulary of a million tokens takes; a file with more is not a model's.
@@ -216,6 +216,8 @@ def read_header(file: Path) -> Header:
             f"{file} is a GGUF file, and the package gguf that reads them is not installed. Install it with "
             "`pip install gguf`, or open the safetensors version of the model."
         )
+    if not present(file):
+        raise UserError(f"There is no file {file}. Check its name.")
     try:
         with os.fdopen(open_file(file), "rb") as stream:
             return _Reader(stream, file).header()

@@ -14,8 +14,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from engine.errors import UserError
-from engine.models.checkpoint import DTYPES, Stored, entries, listed, read_header, read_json
+from engine.models.checkpoint import DTYPES, Stored, listed, read_header
 from engine.models.derived import derive
+from engine.models.folder import entries, present, read_json
 from engine.models.names import Match, rename
 
 WEIGHTS = "adapter_model.safetensors"
@@ -96,7 +97,7 @@ def read_config(folder: Path) -> LoraConfig:
 
 def read_adapter(folder: Path) -> dict[str, Stored]:
     """The headers of an adapter's weights."""
-    if (folder / WEIGHTS).is_file():
+    if present(folder / WEIGHTS):
         return read_header(folder / WEIGHTS)
     if pickled := [name for name in entries(folder) if name.startswith("adapter_model.")]:
         raise UserError(

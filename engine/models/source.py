@@ -4,6 +4,7 @@ What a folder is stands here alone: one model, its checkpoints, a hub's cache, a
 """
 
 import fnmatch
+import os
 import re
 import stat
 from collections.abc import Mapping
@@ -14,9 +15,8 @@ from typing import Any
 from engine import resources
 from engine.errors import UserError, reason
 from engine.files import read_file
-from engine.models.checkpoint import listed
 from engine.models.folder import entries, read_json
-from engine.models.hub import SMALL_FILES, WEIGHTS, download, natural, references, suggest
+from engine.models.hub import WEIGHTS, download, natural, references, suggest
 from engine.request import ModelSpec
 
 BUILTIN = ("builtin", "builtin-encoder")
@@ -59,8 +59,8 @@ def resolve(spec: ModelSpec, *, weights: bool) -> Source:
     Raises
     ------
     UserError
-        If there is no such folder, checkpoint, hub id or revision, a folder holds several models and none is named, a
-        file is a link to nothing, or the hub cannot be reached or refuses.
+        If there is no such folder, checkpoint, hub id or revision, a folder holds several models and none is named, or
+        the hub cannot be reached or refuses.
     """
     source = locate(spec, weights=weights)
     if is_adapter(source):
@@ -75,15 +75,12 @@ def locate(spec: ModelSpec, *, weights: bool) -> Source:
     path = local(spec.source)
     if path is None:
         snapshot = download(spec.source, spec.revision, weights=weights)
-        source = Source(snapshot, snapshot.name, spec.source)
-    elif path.is_file():
+        return Source(snapshot, snapshot.name, spec.source)
+    if path.is_file():
         if spec.revision is not None:
             raise UserError(f"{spec.source} is one file and has no revision {spec.revision}. Leave the revision empty.")
         return Source(path.parent, None, gguf=path)
-    else:
-        source = within(path, spec.revision)
-    refuse_broken_links(source, weights=not spec.twin)
-    return source
+    return within(path, spec.revision)
 
 
 def is_adapter(source: Source) -> bool:
@@ -146,7 +143,7 @@ def local(source: str) -> Path | None:
     if path.is_file():
         raise UserError(f"{source} is a file. Give the folder that holds it, the one with config.json, or a GGUF file.")
     if path.is_symlink():
-        raise UserError(broken(path))
+        raise UserError(f"{source} is a link to {path.readlink()}, which is not there. Give the model's own path.")
     if gguf or source.startswith(("/", ".", "~")) or "\\" in source or source.count("/") > 1:
         siblings = path.parent.iterdir() if path.parent.is_dir() else ()
         beside = sorted(entry.name for entry in siblings if entry.is_dir() or entry.suffix.lower() == GGUF)
@@ -199,7 +196,7 @@ def holds(folder: Path) -> bool:
 
 def is_model(folder: Path) -> bool:
     """Whether a folder holds weights and a config.json with a model type, or one that cannot be read."""
-    if not folder.is_dir() or not (folder / "config.json").exists():
+    if not folder.is_dir() or not os.path.lexists(folder / "config.json"):
         return False
     names = [name for name in entries(folder) if not name.startswith("adapter_model")]
     if not any(fnmatch.fnmatch(name, pattern) for name in names for pattern in HELD):
@@ -210,7 +207,7 @@ def is_model(folder: Path) -> bool:
 
 def described(folder: Path) -> Mapping[str, Any] | None:
     """The config of a subfolder, or of the adapter in it; empty without one, None for one that cannot be read."""
-    file = next((folder / name for name in ("config.json", ADAPTER) if (folder / name).is_file()), None)
+    file = next((folder / name for name in ("config.json", ADAPTER) if os.path.lexists(folder / name)), None)
     if file is None:
         return {}
     try:
@@ -285,33 +282,3 @@ def on_base(adapter: Source, spec: ModelSpec, *, weights: bool) -> Source:
     if is_adapter(files):
         raise UserError(f"{base} is an adapter itself, and one adapter cannot be the base of another. Give its model.")
     return replace(files, adapter=adapter)
-
-
-def refuse_broken_links(source: Source, *, weights: bool) -> None:
-    """Refuse files that are links to nothing, as a cache has them after a clean-up or a copy without its blobs."""
-    read = SMALL_FILES + ([*WEIGHTS, f"*{GGUF}"] if weights else [])
-    links = [
-        source.folder / name
-        for name in entries(source.folder)
-        if any(fnmatch.fnmatch(name, pattern) for pattern in read)
-        and (source.folder / name).is_symlink()
-        and not (source.folder / name).exists()
-    ]
-    if links:
-        raise UserError(broken(links[0]) if len(links) == 1 else broken_files(links))
-
-
-def broken(link: Path) -> str:
-    """What a link to nothing means."""
-    return (
-        f"{link} is a link to {link.readlink()}, which does not exist: it was moved or deleted, or the download was "
-        "cut short. Download the model again."
-    )
-
-
-def broken_files(links: list[Path]) -> str:
-    """The same of several."""
-    return (
-        f"In {links[0].parent}, {listed([link.name for link in links], 'file')} links to files that do not exist: they "
-        "were moved or deleted, or the download was cut short. Download the model again."
-    )

@@ -139,14 +139,16 @@ def test_a_cache_without_main(tmp_path: Path, commits: dict[str, str], words: st
 def test_links_to_nothing_are_named(tmp_path: Path) -> None:
     cache = cache_of(tmp_path / "models--org--name", {"main": "9f00c1"})
     (cache / "blobs" / "9f00c1-model.safetensors").unlink()
-    message = refusal(cache)
-    assert "model.safetensors is a link to" in message
-    assert "9f00c1-model.safetensors, which does not exist" in message
+    assert "9f00c1/model.safetensors is a link to a file that is not there" in refusal(cache)
     assert describe(ModelSpec(source=str(cache), twin=True)).revision == "9f00c1"
     (cache / "blobs" / "9f00c1-config.json").unlink()
-    assert "files config.json, model.safetensors are links to files that do not exist" in refusal(cache)
-    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
-    assert "gone is a link to" in refusal(tmp_path / "gone")
+    assert "9f00c1/config.json is a link to a file that is not there" in refusal(cache)
+    for name in ("gone", "gone.gguf"):
+        (tmp_path / name).symlink_to(tmp_path / "nowhere")
+        assert f"{name} is a link to {tmp_path / 'nowhere'}, which is not there" in refusal(tmp_path / name)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "tiny.gguf").symlink_to(tmp_path / "nowhere")
+    assert "tiny.gguf is a link to a file that is not there" in refusal(tmp_path / "folder")
 
 
 def test_consolidated_weights_beside_shards_are_left_alone(tmp_path: Path) -> None:
