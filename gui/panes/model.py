@@ -39,12 +39,14 @@ EDIT_PAUSE_MS = 500
 class ModelPane(QWidget):
     """Edits the models and the text of a request, and shows the facts of the model named.
 
-    `inspect` carries an `Inspect` for the compute process, whose reply goes to `handle_reply`; `list_checkpoints` a
-    source whose revisions are wanted, which go to `choose_checkpoints`.
+    `inspect` carries an `Inspect` for the compute process, whose reply goes to `handle_reply`, and `dropped` the id of
+    one whose answer nobody waits for any more; `list_checkpoints` a source whose revisions are wanted, which go to
+    `choose_checkpoints`.
     """
 
     changed = Signal()
     inspect = Signal(object)
+    dropped = Signal(int)
     list_checkpoints = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -187,6 +189,7 @@ class ModelPane(QWidget):
     def ask_facts(self) -> None:
         """Ask for the facts of the first model named."""
         self._edit_timer.stop()
+        self._drop_inspection()
         self.memory.clear()
         try:
             spec = self.specs()[0]
@@ -262,9 +265,15 @@ class ModelPane(QWidget):
 
     @Slot()
     def _edited(self) -> None:
-        self.info = self._inspection_id = None
+        self.info = None
+        self._drop_inspection()
         self._edit_timer.start()
         self.changed.emit()
+
+    def _drop_inspection(self) -> None:
+        if self._inspection_id is not None:
+            self.dropped.emit(self._inspection_id)
+            self._inspection_id = None
 
     @Slot()
     def _browse(self) -> None:

@@ -88,7 +88,10 @@ def test_a_refusal_is_shown_and_leaves_no_facts(model_pane):
 
 def test_an_answer_about_another_model_is_dropped(model_pane):
     job = ask(model_pane)
+    dropped = []
+    model_pane.dropped.connect(dropped.append)
     model_pane.source.setCurrentText("other")
+    assert dropped == [job.id], "the process need not go on with it"
     model_pane.handle_reply(answered(job, INFO))
     assert model_pane.info is None
     ask(model_pane)
