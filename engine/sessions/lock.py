@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import UserError
-from engine.sessions.gate import parse
+from engine.gate import parse
 from engine.sessions.names import shown
 from engine.sessions.rooted import Root
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from engine.errors import UserError
-from engine.sessions.gate import parse
+from engine.gate import parse
 from engine.sessions.names import shown
 from engine.sessions.tree import free_memory
 
