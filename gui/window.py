@@ -81,7 +81,7 @@ class MainWindow(QMainWindow):
             self, (self.messages, self.workspace, self.navigator, self.timeline), side_panes, settings
         )
 
-        self.file_commands = FileCommands(self.document, self.tasks, settings, self)
+        self.file_commands = FileCommands(self.document, self.runs, self.tasks, settings, self)
         self.figure_commands = FigureCommands(self.workspace, self)
         panes = (self.model_pane, self.parameters, self.runs_pane)
         self.run_commands = RunCommands(self.host, self.document, self.runs, panes, settings, self)
@@ -152,7 +152,7 @@ class MainWindow(QMainWindow):
     def _document_changed(self) -> None:
         """Show the runs of the newly opened session and restore its views."""
         self.results.clear()
-        self.runs.load(self.document.session)
+        self.runs.load(self.document.content.runs if self.document.content is not None else ())
         self.view_state.restore()
         if self.results.row is not None:
             self.runs_pane.choose(self.results.row)
