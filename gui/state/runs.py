@@ -129,6 +129,15 @@ class Runs(QObject):
 
     def cancel(self, row: RunRow) -> None:
         """Stop a running run after its current unit; remove a queued one at once."""
+        self._cancel(row)
+        self.changed.emit()
+
+    def cancel_all(self) -> None:
+        for row in self.rows:
+            self._cancel(row)
+        self.changed.emit()
+
+    def _cancel(self, row: RunRow) -> None:
         if row.state is State.RUNNING:
             self._store(replace(row, state=State.CANCELLING))
             assert row.job is not None
@@ -137,11 +146,6 @@ class Runs(QObject):
             self._store(replace(row, state=State.STOPPED, message=_kept(row.done, row.total)))
         elif row.state is State.QUEUED:
             del self._rows[row.key]
-        self.changed.emit()
-
-    def cancel_all(self) -> None:
-        for row in self.rows:
-            self.cancel(row)
 
     @Slot(object)
     def handle_reply(self, reply: Reply) -> None:
