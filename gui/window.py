@@ -138,6 +138,7 @@ class MainWindow(QMainWindow):
         self.run_commands.message.connect(self.messages.show_message)
         self.model_pane.inspect.connect(self.host.ask)
         self.model_pane.dropped.connect(self.host.cancel)
+        self.model_pane.explain.connect(self.messages.explain)
         self.model_pane.changed.connect(self.run_commands.update_memory)
         self.model_pane.list_checkpoints.connect(self._list_checkpoints)
         self.parameters.changed.connect(self.run_commands.update_memory)

@@ -59,6 +59,12 @@ class MessageBar(QFrame):
         shown = one_sentence(error, failure, remedy)
         self.show_message(shown.message, shown.detail)
 
+    @Slot(object)
+    def explain(self, error: BaseException) -> None:
+        """Show an error with its details open."""
+        self.show_error(error)
+        self.more.setChecked(True)
+
     @Slot()
     def _copy(self) -> None:
         parts = (self.text.text(), self.details.toPlainText())

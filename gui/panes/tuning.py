@@ -1,7 +1,7 @@
 """The fine-tuning dialog: the settings, the loss curve, and the checkpoints it hands to the Model pane."""
 
-import json
 import math
+import os
 from itertools import count
 from pathlib import Path
 
@@ -22,6 +22,8 @@ from PySide6.QtWidgets import (
 )
 
 from engine.errors import UserError
+from engine.files import read_file
+from engine.gate import parse
 from engine.request import ModelSpec, Request, Tuning
 from engine.runs.jobs.job import Reply, State
 from engine.runs.jobs.tune import Tune, TuneProgress
@@ -31,6 +33,8 @@ from gui.panes.model import ModelPane
 from gui.plots.figure import Axis, Figure, Line, Panel, Points
 from gui.state.compute_host import ComputeHost
 from gui.state.settings import Settings
+
+MOST_RECORD_BYTES = 64 * 2**20
 
 
 class LossCurve:
@@ -45,7 +49,7 @@ class LossCurve:
         """Return the losses recorded by an unfinished fine-tuning in `folder`; empty if there is none."""
         curve = cls()
         try:
-            record = json.loads((folder / "training.json").read_text("utf-8"))
+            record = parse(read_file(folder / "training.json", MOST_RECORD_BYTES))
             curve.training = {int(step): float(loss) for step, loss in record["train_loss"]}
             curve.held_out = {int(c["step"]): float(c["held_out_loss"]) for c in record["checkpoints"]}
         except (OSError, ValueError, KeyError, TypeError):
@@ -302,4 +306,6 @@ class Tuner(QObject):
 
 def _finished(folder: str | Path) -> bool:
     """Whether `folder` is unnamed or holds a finished fine-tuning, so that none can start or resume there."""
-    return not str(folder) or (Path(folder, "training.json").exists() and not Path(folder, "state.pt").exists())
+    return not str(folder) or (
+        os.path.exists(os.path.join(folder, "training.json")) and not os.path.exists(os.path.join(folder, "state.pt"))
+    )
