@@ -72,12 +72,12 @@ class FileCommands(QObject):
         self._tasks.submit("Opening the session", lambda: open_session(path, readonly), switch, refuse)
 
     def _switch_to(self, content: OpenSession) -> bool:
-        """Show a session that was opened in the background, unless a run was started meanwhile."""
+        """Show a session that was opened in the background, unless a run is in progress."""
         path = content.session.path
         if self._runs.busy:
             content.session.close()
             self.failed.emit(
-                UserError(f"“{path}” is not shown because a run was started meanwhile. Open it when the run has ended.")
+                UserError(f"“{path}” is not shown because a run is in progress. Open it when the run has ended.")
             )
             return False
         self._document.switch_to(content)

@@ -100,7 +100,7 @@ def test_a_run_that_is_started_meanwhile_keeps_its_session(qtbot, window, large)
     session = window.document.ensure()
     window.runs.add(session.path, request_for(large))
     qtbot.waitUntil(window.messages.isVisible, timeout=READ_MS)
-    assert "a run was started meanwhile" in window.messages.text.text()
+    assert "a run is in progress" in window.messages.text.text()
     assert window.document.session is session
     with Session.open(large) as free:
         assert not free.readonly, "the window has let go of it"
