@@ -132,7 +132,7 @@ class MainWindow(QMainWindow):
         self.runs_pane.chosen.connect(self.results.show_run)
         self.workspace.analysis_changed.connect(self._analysis_changed)
         self.workspace.analysis_changed.connect(self.sentence.return_to_run)
-        for source in (self.file_commands, self.run_commands, self.results):
+        for source in (self.file_commands, self.run_commands, self.results, self.sentence):
             source.failed.connect(self.messages.show_error)
         self.file_commands.notice.connect(self._show_notice)
         self.run_commands.message.connect(self.messages.show_message)

@@ -83,10 +83,11 @@ class TuningDialog(QDialog):
     """Settings and progress of one fine-tuning. Closing hides the dialog; a fine-tuning in progress continues.
 
     `start` carries a `Tune`, `cancel` the id of the one to stop, `use_requested` a folder and the checkpoints of it to
-    put into the Model pane.
+    put into the Model pane, `failed` an error that has more to say than the dialog shows.
     """
 
     start = Signal(object)
+    failed = Signal(object)
     cancel = Signal(int)
     use_requested = Signal(str, str)
 
@@ -193,6 +194,8 @@ class TuningDialog(QDialog):
         set_role(self.status, "" if checkpoints else "problem")
         if reply.error is not None:
             self.status.setText(reply.error.message)
+            if reply.error.detail:
+                self.failed.emit(reply.error)
         elif reply.state is State.STOPPED:
             self.status.setText("Fine-tuning stopped. Start it again in the same folder to resume.")
         else:
@@ -260,6 +263,7 @@ class Tuner(QObject):
     """Connects the dialog of one window to the compute process and the Model pane."""
 
     help_requested = Signal(str)
+    failed = Signal(object)
 
     def __init__(
         self, host: ComputeHost, model_pane: ModelPane, settings: Settings, home: Path, window: QWidget
@@ -276,6 +280,7 @@ class Tuner(QObject):
             self.dialog = TuningDialog(self._model_pane, self._window)
             self.dialog.start.connect(self._host.ask)
             self.dialog.cancel.connect(self._host.cancel)
+            self.dialog.failed.connect(self.failed)
             self._host.replied.connect(self.dialog.handle_reply)
             self.dialog.use_requested.connect(self._use)
             self.dialog.plot.help_requested.connect(self._ask_help)
