@@ -249,7 +249,7 @@ def test_no_config_of_the_library_itself_is_refused() -> None:
     assert examined > 500
 
 
-@pytest.mark.parametrize("name", ["../../tokenizer.4.0.json", "/tmp/tokenizer.4.0.json", "a/tokenizer.4.0.json", 3])
+@pytest.mark.parametrize("name", ["../../tokenizer.4.0.json", "/tokenizer.4.0.json", "a/tokenizer.4.0.json", 3])
 def test_a_tokenizer_in_another_folder_is_not_read(name: Any, folder: Path, tmp_path: Path) -> None:
     mine = copy(folder, tmp_path / "a" / "b" / "model")
     shutil.copy(mine / "tokenizer.json", tmp_path / "tokenizer.4.0.json")
