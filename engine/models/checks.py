@@ -97,6 +97,7 @@ def _check(spec: ModelSpec, weights: bool) -> CheckedModel:
         load_bytes=load_bytes(skeleton, spec),
         step=step,
         held_out_loss=loss,
+        base=files.base,
         **facts | {"notices": facts["notices"] + notices + remarks},
     )
     return CheckedModel(info, files, architecture, skeleton, adapter, matched.tensors, stored, tokenizer)

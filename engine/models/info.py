@@ -13,6 +13,7 @@ class ModelInfo(BaseModel):
     checkpoint holds. `identity` is a hash of the config and of the safetensors headers: it changes when any name,
     shape, dtype or file size does, and costs no read of the weights. `notices` are sentences for the user. `step` and
     `held_out_loss` (nats a token) say how far a checkpoint was trained, None where nothing says.
+    `base` names the model that an adapter was merged into; None for a model that is whole.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,3 +42,4 @@ class ModelInfo(BaseModel):
     notices: tuple[str, ...] = ()
     step: int | None = None
     held_out_loss: float | None = None
+    base: str | None = None

@@ -33,7 +33,8 @@ class Source:
     """Where a model's files lie.
 
     `repo` is the hub id; `revision` is a checkpoint's name or, on the hub and in its cache, the commit. `gguf` is the
-    one file that holds everything, where the model is one. `adapter` is what is merged into the model in `folder`.
+    one file that holds everything, where the model is one. `adapter` is what is merged into the model in `folder`,
+    and `base` what that model was named as.
     """
 
     folder: Path
@@ -41,6 +42,7 @@ class Source:
     repo: str | None = None
     gguf: Path | None = None
     adapter: "Source | None" = None
+    base: str | None = None
 
     @property
     def name(self) -> str:
@@ -281,4 +283,4 @@ def on_base(adapter: Source, spec: ModelSpec, *, weights: bool) -> Source:
         ) from error
     if is_adapter(files):
         raise UserError(f"{base} is an adapter itself, and one adapter cannot be the base of another. Give its model.")
-    return replace(files, adapter=adapter)
+    return replace(files, adapter=adapter, base=base)
