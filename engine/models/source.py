@@ -268,6 +268,8 @@ def on_base(adapter: Source, spec: ModelSpec, *, weights: bool) -> Source:
     config = described(adapter.folder)
     named = (config or {}).get("base_model_name_or_path")
     base = spec.base or named
+    if spec.base is None and isinstance(named, str) and named.startswith(("\\\\", "//")):
+        raise UserError(f"{adapter.folder} names {named} as its base, which is on another machine. Give the base.")
     if not isinstance(base, str) or not base.strip():
         raise UserError(
             f"{adapter.folder} holds an adapter, and {ADAPTER} does not name the model that it was made for. Give that "

@@ -186,3 +186,8 @@ def test_an_update_of_another_width_and_pickled_weights(tmp_path: Path) -> None:
 def test_values_that_are_not_finite_are_refused_when_read(tmp_path: Path) -> None:
     folder = adapter(tmp_path / "lora", updates() | {f"{PREFIX}1.attn.c_attn.bias": torch.ones(72) / 0})
     assert "not finite" in refusal(folder, of="module")
+
+
+@pytest.mark.parametrize("base", [r"\\server\models", "//server/models"])
+def test_a_base_on_another_machine_is_not_looked_for(base: str, tmp_path: Path) -> None:
+    assert "which is on another machine" in refusal(adapter(tmp_path / "lora", updates(), base))
