@@ -25,7 +25,7 @@ SETTINGS: dict[str, list[str]] = {
     "weights": ["--set", "null_draws=200"],
     "jacobians": ["--samples", "2", "--set", "layers=0,29", "--set", "rank=64", "--set", "verify=false"],
     "activations": ["--samples", "16", "--set", "bootstrap=0"],
-    "gradients": ["--samples", "4"],
+    "gradients": ["--samples", "16", "--set", "fit_start=1"],
     "attention": ["--samples", "8", "--set", "length_samples=2", "--set", "sweep_samples=1"],
     "communities": [
         *("--samples", "64", "--set", "detector=cpm", "--set", "permutations=99", "--set", "partitions=10"),
@@ -60,7 +60,7 @@ def measured(analysis: str, model: Path, session: Path, settings: list[str]) -> 
 
 def numbers(result: dict[str, Any]) -> list[str]:
     """The first variables that the command line's own table shows, each as its mean over all that is there."""
-    shown = []
+    shown: list[str] = []
     for name, variable in variables_of(result["analysis"]).items():
         if variable.summary is None or name not in result["variables"]:
             continue

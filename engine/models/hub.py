@@ -97,8 +97,9 @@ def hub_errors(repo: str, revision: str | None) -> Iterator[None]:
         raise UserError(f"The hub has disabled {repo}; see {page}. Choose another model.", str(error)) from error
     except errors.NotASafetensorsRepoError as error:
         raise UserError(
-            f"{repo} has no safetensors weights, and pickled ones can run code when they are read, so Eigenscope does "
-            "not open them. Ask its authors for safetensors, or convert a copy with save_pretrained of transformers.",
+            f"{repo} has no safetensors weights, and pickled ones can run code when they are read, so they are not "
+            "opened here. Ask its authors for safetensors; of GGUF files, download one with `hf download` and give its "
+            "path.",
             str(error),
         ) from error
     except errors.SafetensorsParsingError as error:
