@@ -1,6 +1,5 @@
 """The fine-tuning dialog: the settings, the loss curve, and the checkpoints it hands to the Model pane."""
 
-import json
 import math
 from itertools import count
 from pathlib import Path
@@ -24,6 +23,9 @@ from engine.errors import UserError
 from engine.request import ModelSpec, Request, Tuning
 from engine.runs.jobs.job import Reply, State
 from engine.runs.jobs.tune import Tune, TuneProgress
+from engine.sessions.gate import parse
+from engine.sessions.rooted import opened
+from engine.sessions.tree import MOST_JSON_BYTES
 from gui.look.widgets import set_role, tool_button
 from gui.panes.form import Form, make_editor
 from gui.panes.model import ModelPane
@@ -45,10 +47,11 @@ class LossCurve:
         """Return the losses recorded by an unfinished fine-tuning in `folder`; empty if there is none."""
         curve = cls()
         try:
-            record = json.loads((folder / "training.json").read_text("utf-8"))
+            with opened(folder) as place:
+                record = parse(place.read("training.json", MOST_JSON_BYTES))
             curve.training = {int(step): float(loss) for step, loss in record["train_loss"]}
             curve.held_out = {int(c["step"]): float(c["held_out_loss"]) for c in record["checkpoints"]}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             return cls()
         return curve
 
