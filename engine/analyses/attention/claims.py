@@ -76,8 +76,6 @@ def _stable(results: "xr.Dataset") -> Measured:
 
 
 def _power_law(results: "xr.Dataset") -> list[Measured]:
-    from scipy.stats import spearmanr
-
     what = "Singular values follow σᵢ ∝ i^−α with α between 0.5 and 1."
     deeper = "α grows with depth."
     values = results["alpha_rank"].values
@@ -94,23 +92,36 @@ def _power_law(results: "xr.Dataset") -> list[Measured]:
     )
     statements: list[Measured] = [(what, number, _verdict(inside >= MOST), "singular")]
     if fitted.any(1).sum() > 1:
-        rho, p = spearmanr(np.nonzero(fitted)[0], alpha)
+        rho, p = _rank_correlation(np.nonzero(fitted)[0], alpha)
         verdict: Verdict = "cannot say" if not p < 0.05 else _verdict(rho > 0)
+        sure = "" if np.isnan(p) else f", p = {p:.2g}"
         statements.append(
-            (deeper, f"Spearman’s ρ of α with the layer is {rho:.2f} over heads, p = {p:.2g}.", verdict, "layers")
+            (deeper, f"Spearman’s ρ of α with the layer {_said(rho)} over heads{sure}.", verdict, "layers")
         )
     return statements
 
 
-def _entropy_rank(results: "xr.Dataset") -> Measured:
+def _rank_correlation(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Spearman's ρ and its p; NaN where all values of one are alike, as in a model of zeros."""
     from scipy.stats import spearmanr
 
+    if np.ptp(x) == 0 or np.ptp(y) == 0:
+        return np.nan, np.nan
+    rho, p = spearmanr(x, y)
+    return float(rho), float(p)
+
+
+def _said(rho: float) -> str:
+    return "is undefined" if np.isnan(rho) else f"is {rho:.2f}"
+
+
+def _entropy_rank(results: "xr.Dataset") -> Measured:
     ratio = _means(results, "erank") / _means(results, "exp_entropy")
     near = float(np.mean((ratio > 0.8) & (ratio < 1.25)))
-    rho = spearmanr(_means(results, "erank"), _means(results, "exp_entropy"))[0] if len(ratio) > 2 else np.nan
+    rho = _rank_correlation(_means(results, "erank"), _means(results, "exp_entropy"))[0] if len(ratio) > 2 else np.nan
     number = (
         f"erank/exp H̄ has the median {_median(ratio)} and lies between 0.8 and 1.25 for {near:.0%} of heads; "
-        f"Spearman’s ρ of the two is {rho:.2f}, where S2 expects 1."
+        f"Spearman’s ρ of the two {_said(rho)}, where S2 expects 1."
     )
     return "Effective rank ≈ exp(entropy of attention) (S2 eq. 5).", number, _verdict(near >= MOST), "layers"
 
