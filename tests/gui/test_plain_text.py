@@ -70,7 +70,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 ),
             ),
         ):
-            made_up, infos = deceiving(ds)
+            made_up, infos = deceiving(ds.assign_attrs(analysis=request.analysis))
             request = request.model_copy(
                 update={"models": tuple(m.model_copy(update={"source": HOSTILE}) for m in request.models)}
             )
