@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal, Slot
 
+from engine.analyses.header import Header
+from engine.errors import UserError
 from engine.events import Snapshot
 from engine.runs.jobs.job import State
 from gui.state.background_tasks import BackgroundTasks
@@ -13,7 +15,13 @@ from gui.state.runs import RunRow, Runs
 if TYPE_CHECKING:
     import xarray as xr
 
+    from engine.sessions.store import Run
+
 CHOOSE = "Choose a model on the left, then press Run."
+UNREADABLE = (
+    "The result of this run cannot be shown: what it says of itself does not fit the run. It was not made by "
+    "Eigenscope, or was changed since."
+)
 
 
 class Results(QObject):
@@ -80,7 +88,7 @@ class Results(QObject):
                 if self._document.session is session:
                     self.failed.emit(error)
 
-            self._tasks.submit(f"Reading {row.title}", lambda: session.run(run).result(), store, report)
+            self._tasks.submit(f"Reading {row.title}", lambda: _read(session.run(run)), store, report)
         self.shown.emit()
 
     @Slot(object)
@@ -99,3 +107,16 @@ class Results(QObject):
     def _refresh_text(self) -> None:
         if self._key is not None and self.dataset is None:
             self.shown.emit()
+
+
+def _read(run: "Run") -> "xr.Dataset | None":
+    """Read the result of a run, whose header must be one that the window can go by."""
+    dataset = run.result()
+    if dataset is not None:
+        try:
+            analysis = Header.of(dataset).analysis
+        except (ValueError, TypeError) as error:
+            raise UserError(UNREADABLE, repr(error)) from error
+        if analysis != run.request.analysis:
+            raise UserError(UNREADABLE, f"It is of “{analysis}”, and the run is of “{run.request.analysis}”.")
+    return dataset
