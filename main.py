@@ -3,7 +3,7 @@
 import sys
 import traceback
 
-from engine.errors import UserError
+from engine.errors import UserError, is_failure, reason
 from engine.logs import keep_warnings
 from engine.printable import printable
 
@@ -22,9 +22,12 @@ def main(argv: list[str] | None = None) -> int:
         return open_window([])
     except UserError as error:
         return _fail(error.message, error.detail)
-    except Exception as error:
-        summary = f"{type(error).__name__}: {error}".splitlines()[0]
-        return _fail(f"Unexpected error ({summary}). Please report it.", traceback.format_exc())
+    except BaseException as error:
+        if not is_failure(error):
+            raise
+        return _fail(
+            f"Unexpected error ({type(error).__name__}: {reason(error)}). Please report it.", traceback.format_exc()
+        )
 
 
 def _fail(message: str, detail: str) -> int:

@@ -11,7 +11,7 @@ from engine.analyses.header import assemble
 from engine.analyses.parameters import validate
 from engine.analyses.registry import get_analysis
 from engine.data.texts import source_hash
-from engine.errors import Cancelled, UserError
+from engine.errors import Cancelled, UserError, is_failure
 from engine.events import Event, Notice, Progress, Snapshot, Started
 from engine.models.opening import OpenModel
 from engine.runs.device import resolve_device
@@ -98,7 +98,9 @@ def _complete(
                 dataset, record = _measured(compute, unit, model, models)
             except Cancelled:  # in the middle of fine-tuning
                 raise
-            except Exception as error:
+            except BaseException as error:
+                if not is_failure(error):
+                    raise
                 error.add_note(f"{unit.title} of {label}")
                 if not models.pass_over(index, error):
                     raise

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from engine.errors import UserError
+from engine.gate import parse
 from engine.printable import printable
-from engine.sessions.gate import parse
 from engine.sessions.rooted import Root
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from engine.errors import UserError
+from engine.gate import parse
 from engine.printable import printable
-from engine.sessions.gate import parse
 from engine.sessions.tree import free_memory
 
 # What a file may ask for when it is opened. A codec or a type outside these lists is code that somebody else chose.

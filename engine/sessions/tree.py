@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.errors import UserError
+from engine.files import open_file
 from engine.printable import printable
 from engine.sessions.names import have_twins, safe_name
-from engine.sessions.rooted import Root, open_file, split
+from engine.sessions.rooted import Root, split
 
 MODELS = "models"
 """The folder of a session in which models lie that were fine-tuned for it."""

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from PySide6.QtCore import QObject, Signal, Slot
 
 from engine.analyses.header import Header
-from engine.errors import UserError
+from engine.errors import boundary, one_sentence
 from engine.events import Snapshot
 from engine.runs.jobs.job import State
 from gui.state.background_tasks import BackgroundTasks
@@ -15,13 +15,10 @@ from gui.state.runs import RunRow, Runs
 if TYPE_CHECKING:
     import xarray as xr
 
-    from engine.sessions.store import Run
+    from engine.sessions.store import Session
 
 CHOOSE = "Choose a model on the left, then press Run."
-UNREADABLE = (
-    "The result of this run cannot be shown: what it says of itself does not fit the run. It was not made by "
-    "Eigenscope, or was changed since."
-)
+UNREADABLE = "The result of this run cannot be read"
 
 
 class Results(QObject):
@@ -34,6 +31,7 @@ class Results(QObject):
         super().__init__(parent)
         self._document, self._runs, self._tasks = document, runs, tasks
         self._datasets: dict[str, xr.Dataset] = {}
+        self._unreadable: dict[str, str] = {}  # why, by run
         self.live: xr.Dataset | None = None
         self._key: int | None = None
         runs.snapshot.connect(self._show_snapshot)
@@ -59,8 +57,8 @@ class Results(QObject):
                 return "This run is queued and starts when the one before it ends."
             case RunRow(state=State.RUNNING | State.CANCELLING):
                 return "Computing the first layer …"
-            case RunRow(state=State.DONE):
-                return "Reading the result …"
+            case RunRow(state=State.DONE, run=run):
+                return self._unreadable.get(run, "Reading the result …")
             case RunRow(state=State.FAILED, message=message):
                 return f"{message}"
             case row:
@@ -68,6 +66,7 @@ class Results(QObject):
 
     def clear(self) -> None:
         self._datasets.clear()
+        self._unreadable.clear()
         self._key = self.live = None
         self.shown.emit()
 
@@ -84,11 +83,13 @@ class Results(QObject):
                     self._datasets[run] = dataset
                     self.shown.emit()
 
-            def report(error: Exception) -> None:
+            def report(error: BaseException) -> None:
                 if self._document.session is session:
+                    self._unreadable[run] = one_sentence(error, UNREADABLE).message
                     self.failed.emit(error)
+                    self.shown.emit()
 
-            self._tasks.submit(f"Reading {row.title}", lambda: _read(session.run(run)), store, report)
+            self._tasks.submit(f"Reading {row.title}", lambda: _read(session, run), store, report)
         self.shown.emit()
 
     @Slot(object)
@@ -109,14 +110,11 @@ class Results(QObject):
             self.shown.emit()
 
 
-def _read(run: "Run") -> "xr.Dataset | None":
-    """Read the result of a run, whose header must be one that the window can go by."""
-    dataset = run.result()
-    if dataset is not None:
-        try:
-            analysis = Header.of(dataset).analysis
-        except (ValueError, TypeError) as error:
-            raise UserError(UNREADABLE, repr(error)) from error
-        if analysis != run.request.analysis:
-            raise UserError(UNREADABLE, f"It is of “{analysis}”, and the run is of “{run.request.analysis}”.")
-    return dataset
+def _read(session: "Session", run: str) -> "xr.Dataset | None":
+    """Read a result, and what everything that shows it asks for first: its header."""
+    with boundary(UNREADABLE):
+        stored = session.run(run)
+        dataset = stored.result()
+        if dataset is not None and (analysis := Header.of(dataset).analysis) != stored.request.analysis:
+            raise ValueError(f"it is of “{analysis}”, and its run of “{stored.request.analysis}”")
+        return dataset

@@ -122,6 +122,7 @@ def test_a_window_shows_what_is_written(study: Path, qtbot, tmp_path: Path) -> N
     with window_in(tmp_path) as window:
         qtbot.waitSignal(window.ready, timeout=READ_MS).wait()
         window.file_commands.open_path(study)
+        qtbot.waitUntil(lambda: len(window.runs.rows) == 2, timeout=READ_MS)
         assert not list(problems(window))
         drawn = 0
         for analysis in ("weights", "jacobians"):
@@ -159,8 +160,8 @@ def test_a_result_that_says_something_else_of_itself_is_a_sentence(attrs: dict[s
     with Session.create(tmp_path / "a.eigenscope") as session:
         run = session.new_run(request, INFOS, ["a"], {})
         run.commit_result(jacobians_dataset().drop_attrs(deep=False).assign_attrs(attrs))
-        with pytest.raises(UserError, match="does not fit the run"):
-            read_result(run)
+        with pytest.raises(UserError, match="cannot be read"):
+            read_result(session, run.id)
 
 
 def test_a_box_asks_in_plain_text(qtbot) -> None:
