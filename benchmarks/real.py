@@ -23,7 +23,7 @@ KEPT = ROOT / "build" / "real"
 # What makes each a matter of minutes on two cores: few samples, few layers where each is dear, few draws.
 SETTINGS: dict[str, list[str]] = {
     "weights": ["--set", "null_draws=200"],
-    "jacobians": ["--samples", "2", "--set", "layers=0,29", "--set", "rank=64", "--set", "verify=false"],
+    "jacobians": ["--samples", "2", "--set", "layers=0,29", "--set", "context=isolated", "--set", "verify=false"],
     "activations": ["--samples", "16", "--set", "bootstrap=0"],
     "gradients": ["--samples", "16", "--set", "fit_start=1"],
     "attention": ["--samples", "8", "--set", "length_samples=2", "--set", "sweep_samples=1"],
