@@ -1,8 +1,18 @@
 """The facts about a model that need no weights: read from its config, kept in the provenance."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class HeadShape(BaseModel):
+    """The softmax heads of one layer: query heads, key/value heads, and how wide a head is."""
+
+    model_config = ConfigDict(frozen=True)
+
+    n_heads: int = Field(ge=1)
+    n_kv_heads: int = Field(ge=1)
+    d_head: int = Field(ge=1)
 
 
 class ModelInfo(BaseModel):
@@ -13,6 +23,9 @@ class ModelInfo(BaseModel):
     checkpoint holds. `identity` is a hash of the config and of the safetensors headers: it changes when any name,
     shape, dtype or file size does, and costs no read of the weights. `notices` are sentences for the user. `step` and
     `held_out_loss` (nats a token) say how far a checkpoint was trained, None where nothing says.
+
+    `n_heads`, `n_kv_heads` and `d_head` are the largest of any layer. `head_shapes` has an entry for each layer where
+    layers differ, None for one without softmax heads; it is empty where all have the same. `heads_at` reads either.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -41,3 +54,34 @@ class ModelInfo(BaseModel):
     notices: tuple[str, ...] = ()
     step: int | None = None
     held_out_loss: float | None = None
+    head_shapes: tuple[HeadShape | None, ...] = ()
+
+    @model_validator(mode="after")
+    def _a_shape_for_each_layer(self) -> Self:
+        if self.head_shapes and len(self.head_shapes) != self.n_layers:
+            raise ValueError(f"{len(self.head_shapes)} layers have a shape, and there are {self.n_layers}")
+        return self
+
+    def heads_at(self, layer: int) -> HeadShape | None:
+        """The softmax heads of a layer; None where it has none."""
+        if self.head_shapes:
+            return self.head_shapes[layer]
+        if not (self.n_heads and self.n_kv_heads and self.d_head):
+            return None  # a config without an adapter may not say
+        return HeadShape(n_heads=self.n_heads, n_kv_heads=self.n_kv_heads, d_head=self.d_head)
+
+    @property
+    def headed_layers(self) -> tuple[int, ...]:
+        """The layers that have softmax heads."""
+        return tuple(layer for layer in range(self.n_layers) if self.heads_at(layer))
+
+    @property
+    def total_heads(self) -> int:
+        """Query heads of all layers together."""
+        return sum(shape.n_heads for shape in map(self.heads_at, range(self.n_layers)) if shape)
+
+    @property
+    def head_widths(self) -> tuple[int, ...]:
+        """The widths d_h that occur, each once, the first layer's first."""
+        shapes = map(self.heads_at, range(self.n_layers))
+        return tuple(dict.fromkeys(shape.d_head for shape in shapes if shape))

@@ -4,8 +4,8 @@ from typing import Any
 
 from engine.models.adapters.base import Adapter
 from engine.models.adapters.bert import Bert, Roberta
-from engine.models.adapters.block import AttentionRule, Block, HeadNorm, Heads, Mlp, Norm, Parts, Rotary
-from engine.models.adapters.gemma import Gemma2, Gemma3, Gemma4
+from engine.models.adapters.block import AttentionRule, Block, Borrowed, HeadNorm, Heads, Mlp, Norm, Parts, Rotary
+from engine.models.adapters.gemma import Gemma2, Gemma3, Gemma3n, Gemma4
 from engine.models.adapters.gpt2 import GPT2
 from engine.models.adapters.gpt_neox import GPTNeoX
 from engine.models.adapters.llama import Llama, Mistral, Qwen2, Qwen3
@@ -19,6 +19,7 @@ __all__ = [
     "Adapter",
     "AttentionRule",
     "Block",
+    "Borrowed",
     "HeadNorm",
     "Heads",
     "Mlp",
@@ -41,6 +42,8 @@ ADAPTERS: dict[str, Adapter] = {
     "gemma2": Gemma2(),
     "gemma3_text": Gemma3(),
     "gemma3": Gemma3(),
+    "gemma3n_text": Gemma3n(),
+    "gemma3n": Gemma3n(),
     "gemma4_text": Gemma4(),
     "gemma4": Gemma4(),
     "opt": OPT(),
