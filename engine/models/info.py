@@ -70,15 +70,20 @@ class ModelInfo(BaseModel):
             return None  # a config without an adapter may not say
         return HeadShape(n_heads=self.n_heads, n_kv_heads=self.n_kv_heads, d_head=self.d_head)
 
+    def head_count(self, layer: int) -> int:
+        """Query heads of a layer; 0 where it has no softmax heads."""
+        shape = self.heads_at(layer)
+        return shape.n_heads if shape else 0
+
     @property
     def headed_layers(self) -> tuple[int, ...]:
         """The layers that have softmax heads."""
-        return tuple(layer for layer in range(self.n_layers) if self.heads_at(layer))
+        return tuple(layer for layer in range(self.n_layers) if self.head_count(layer))
 
     @property
     def total_heads(self) -> int:
         """Query heads of all layers together."""
-        return sum(shape.n_heads for shape in map(self.heads_at, range(self.n_layers)) if shape)
+        return sum(map(self.head_count, range(self.n_layers)))
 
     @property
     def head_widths(self) -> tuple[int, ...]:
