@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import transformers as hf
-from adapter_models import GQA, SLIDING, T, randomise
+from adapter_models import GQA, SLIDING, T, randomise, rope
 from torch import Tensor, nn
 
 from engine.models.adapters import Adapter, Block, adapter_for
@@ -22,6 +22,18 @@ WIDTHS = {
     "vocab_size_per_layer_input": 50,
     "layer_types": SLIDING * 2,
 }
+LINEAR = {
+    "head_dim": 8,
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "linear_key_head_dim": 6,
+    "linear_value_head_dim": 6,
+}
+EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2}
+MOE = {"moe_intermediate_size": 8, "shared_expert_intermediate_size": 8}
+MAMBA = {"mamba_n_heads": 8, "mamba_d_head": 6, "mamba_d_state": 8, "mamba_n_groups": 1, "mamba_chunk_size": 4}
+LESS = {name: value for name, value in GQA.items() if name != "intermediate_size"}
 UNEVEN: dict[str, hf.PreTrainedConfig] = {
     # As Gemma 4 E4B: two widths, keys and values shared by the last layers, an input of each token to each layer.
     "gemma4_text-shared": hf.Gemma4TextConfig(
@@ -42,6 +54,73 @@ UNEVEN: dict[str, hf.PreTrainedConfig] = {
         altup_num_inputs=3,
         laurel_rank=4,
         activation_sparsity_pattern=[0.5, 0.0, 0.0, 0.0],
+    ),
+    "qwen3_next": hf.Qwen3NextConfig(**GQA, **LINEAR, **MOE, **EXPERTS, attention_bias=True),
+    "qwen3_5_text": hf.Qwen3_5TextConfig(**GQA, **LINEAR),
+    "qwen3_5_moe_text": hf.Qwen3_5MoeTextConfig(**LESS, **LINEAR, **MOE, **EXPERTS),
+    "gpt_oss": hf.GptOssConfig(
+        **GQA,
+        head_dim=10,
+        sliding_window=4,
+        num_local_experts=4,
+        num_experts_per_tok=2,
+        rope_parameters=rope("yarn", original_max_position_embeddings=16),
+    ),
+    "jamba": hf.JambaConfig(
+        **GQA,
+        num_experts=2,
+        num_experts_per_tok=1,
+        attn_layer_period=2,
+        attn_layer_offset=1,
+        mamba_d_state=4,
+        mamba_dt_rank=3,
+        use_mamba_kernels=False,
+    ),
+    "bamba": hf.BambaConfig(**GQA, **MAMBA, attn_layer_indices=[1], attention_bias=True),
+    "falcon_h1": hf.FalconH1Config(
+        **GQA, **MAMBA, mamba_d_ssm=48, key_multiplier=0.7, attention_in_multiplier=1.3, attention_out_multiplier=0.6
+    ),
+    "granitemoehybrid": hf.GraniteMoeHybridConfig(
+        **GQA,
+        **MAMBA,
+        layer_types=["linear_attention", "full_attention"],
+        position_embedding_type="rope",
+        attention_multiplier=0.4,
+        num_local_experts=2,
+        num_experts_per_tok=1,
+        shared_intermediate_size=16,
+        attention_bias=True,
+    ),
+    "nemotron_h": hf.NemotronHConfig(
+        **LESS,
+        head_dim=10,
+        intermediate_size=20,
+        layers_block_type=["linear_attention", "full_attention", "mlp", "full_attention"],
+        mamba_num_heads=4,
+        mamba_head_dim=6,
+        ssm_state_size=8,
+        n_groups=1,
+        chunk_size=4,
+    ),
+    "lfm2": hf.Lfm2Config(**GQA, layer_types=["conv", "full_attention"]),
+    "lfm2_moe": hf.Lfm2MoeConfig(
+        **GQA, **EXPERTS, layer_types=["conv", "full_attention"], moe_intermediate_size=8, num_dense_layers=1
+    ),
+    "olmo_hybrid": hf.OlmoHybridConfig(
+        **GQA,
+        layer_types=["linear_attention", "full_attention"],
+        linear_num_key_heads=2,
+        linear_num_value_heads=2,
+        linear_key_head_dim=6,
+        linear_value_head_dim=8,
+    ),
+    "minimax": hf.MiniMaxConfig(
+        **GQA,
+        head_dim=8,
+        layer_types=["linear_attention", "full_attention"],
+        num_local_experts=2,
+        num_experts_per_tok=1,
+        block_size=4,
     ),
 }
 
@@ -86,6 +165,7 @@ def uneven_model(name: str) -> nn.Module:
     config = deepcopy(UNEVEN[name])
     model: nn.Module = hf.AutoModel.from_config(config, attn_implementation="eager").double().eval()
     model.requires_grad_(False)
+    model.set_experts_implementation("eager")  # the fused one knows no float64
     randomise(model)
     return model
 
@@ -111,24 +191,22 @@ def observed(name: str) -> Layers:
 
     handles = []
     for layer, block in enumerate(model.layers):
+        attention = next((module for module in block.modules() if hasattr(module, "q_proj")), None)
         handles.append(
             block.register_forward_pre_hook(
                 lambda _, args, kwargs, at=layer: layers.entered.__setitem__(at, first(args, kwargs)), with_kwargs=True
             )
         )
-        for path, module in block.named_modules():
-            if path.endswith(("o_proj", "out_proj")) and "attn" in path.split(".")[0]:
-                handles.append(
-                    module.register_forward_hook(
-                        lambda _, args, out, at=layer: ends.__setitem__(at, [args[0][0], out[0]])
-                    )
+        if attention is not None:
+            end = attention.out_proj if hasattr(attention, "out_proj") else attention.o_proj
+            handles.append(
+                end.register_forward_hook(lambda _, args, out, at=layer: ends.__setitem__(at, [args[0][0], out[0]]))
+            )
+            handles.append(
+                attention.register_forward_pre_hook(
+                    lambda _, args, kwargs, at=layer: into.__setitem__(at, first(args, kwargs)), with_kwargs=True
                 )
-            if "attn" in path and "." not in path:
-                handles.append(
-                    module.register_forward_pre_hook(
-                        lambda _, args, kwargs, at=layer: into.__setitem__(at, first(args, kwargs)), with_kwargs=True
-                    )
-                )
+            )
     file.eager_attention_forward = recording
     try:
         with torch.no_grad():

@@ -84,6 +84,9 @@ class Adapter:
             for layer in range(config.num_hidden_layers)
         ]
         headed = [shape for shape in shapes if shape]
+        headless = (
+            f"{len(headed)} of its {len(shapes)} layers have softmax heads; analyses of heads see these alone.",
+        ) * (len(headed) < len(shapes))
         return {
             "family": self.family,
             "causal": self.causal(config),
@@ -96,9 +99,9 @@ class Adapter:
             "vocab_size": getattr(config, "vocab_size", 0),
             "context": self.context(config),
             "norm": self.norm,
-            "rotary": self.rotary_class is not None,
+            "rotary": self.rotates(config),
             "qk_norm": self.qk_norm is not None,
-            "notices": self.notices(config),
+            "notices": (*self.notices(config), *headless),
         }
 
     def closed_form_refusal(self, config: Any) -> str | None:
@@ -342,6 +345,10 @@ class Adapter:
     def eps(self, config: Any) -> float:
         """The ε of the norms."""
         return config.layer_norm_eps if self.norm == "layernorm" else config.rms_norm_eps
+
+    def rotates(self, config: Any) -> bool:
+        """Whether positions are rotary."""
+        return self.rotary_class is not None
 
     def rotary(self, config: Any, layer: int) -> Rotary | None:
         """The rotary table of one block, from the library's own embedding."""

@@ -15,7 +15,7 @@ torch.set_num_threads(1)
 def test_every_registered_architecture_has_a_case() -> None:
     tested = {config.model_type for config in (*(case.config for case in CASES.values()), *UNEVEN.values())}
     # The multimodal wrappings of those that are tested.
-    assert set(ADAPTERS) - tested == {"gemma3", "gemma3n", "gemma4"}
+    assert set(ADAPTERS) - tested == {"gemma3", "gemma3n", "gemma4", "qwen3_5", "qwen3_5_moe"}
 
 
 @pytest.mark.parametrize("name", CASES)
