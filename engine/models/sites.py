@@ -184,3 +184,15 @@ def block_row(module: nn.Module) -> tuple[str, list[nn.Module]]:
             "Choose another model."
         )
     return text[0], rows[text[0]]
+
+
+def block_paths(module: nn.Module) -> tuple[str, ...]:
+    """The path of every layer's block.
+
+    Raises
+    ------
+    UserError
+        If the module has no single row of blocks.
+    """
+    row, blocks = block_row(module)
+    return tuple(f"{row}.{layer}" for layer in range(len(blocks)))
