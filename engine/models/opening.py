@@ -16,7 +16,6 @@ from engine.models.checks import CheckedModel, check
 from engine.models.info import ModelInfo
 from engine.models.loading import load_module
 from engine.models.memory import require
-from engine.models.sites import block_paths
 from engine.models.twin import fresh_module, fresh_tensor
 from engine.request import ModelSpec
 
@@ -143,7 +142,7 @@ class OpenModel:
 
     def _block_tensors(self, layer: int) -> Iterator[tuple[str, Tensor]]:
         """The tensors of one block by their names in the module, on the CPU."""
-        prefix = f"{block_paths(self._checked.skeleton)[layer]}."
+        prefix = f"{self._checked.blocks[layer]}." if self._checked.blocks else ""
         own = [name for name in self._checked.skeleton.state_dict() if name.startswith(prefix)]
         if self._names.issuperset(own):
             yield from ((name, self._get(name)) for name in own)
