@@ -4,6 +4,17 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+Fact = Literal["heads", "text", "blocks", "stream", "attention", "loss"]
+FACTS: dict[Fact, str] = {
+    "heads": "the matrices of its heads are known: its architecture has an adapter",
+    "text": "it reads token ids and nothing else",
+    "blocks": "it is a row of blocks",
+    "stream": "its blocks pass one residual stream from each to the next",
+    "attention": "its layers show their softmax weights",
+    "loss": "its head gives a number for each entry of the vocabulary; in front of a model that reads in both "
+    "directions, the tokenizer has a mask token too",
+}
+"""What an analysis can need of a model."""
 
 class HeadShape(BaseModel):
     """The softmax heads of one layer: query heads, key/value heads, and how wide a head is."""
@@ -22,7 +33,8 @@ class ModelInfo(BaseModel):
     `family` is the adapter's name (``gpt2``, ``gpt_neox``, ``llama`` …) or ``unsupported``. `storage_dtype` is what the
     checkpoint holds. `identity` is a hash of the config and of the safetensors headers: it changes when any name,
     shape, dtype or file size does, and costs no read of the weights. `notices` are sentences for the user. `step` and
-    `held_out_loss` (nats a token) say how far a checkpoint was trained, None where nothing says.
+    `held_out_loss` (nats a token) say how far a checkpoint was trained, None where nothing says. `lacks` are the facts
+    that an analysis could need and the model does not have, and why; runs of older versions know of none.
 
     `n_heads`, `n_kv_heads` and `d_head` are the largest of any layer. `head_shapes` has an entry for each layer where
     layers differ, None for one without softmax heads; it is empty where all have the same. `heads_at` reads either.
@@ -54,6 +66,7 @@ class ModelInfo(BaseModel):
     notices: tuple[str, ...] = ()
     step: int | None = None
     held_out_loss: float | None = None
+    lacks: dict[Fact, str] = Field(default_factory=dict)
     head_shapes: tuple[HeadShape | None, ...] = ()
 
     @model_validator(mode="after")

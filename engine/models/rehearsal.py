@@ -1,0 +1,349 @@
+"""What an architecture does with a short text, measured before any of its weights are read.
+
+The library's own code runs once on the CPU, with weights that take no memory. What the measured facts are about is the
+same for any weights: which modules are the blocks and in what order they are called, which of them show their
+attention, whether a later token reaches an earlier one, and what the head puts out.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from engine.errors import UserError
+from engine.models.blocks import attention_matrices, block_row, entering, leaving, replaced, uncached
+from engine.models.config import Architecture, first_line
+from engine.models.losses import vocabulary_logits
+from engine.models.memory import is_out_of_memory
+from engine.models.twin import children_first, initialise
+
+SEQUENCES, TOKENS = 2, 5
+"""Two sequences that differ in their last token; no likely number of heads or layers, so that shapes stay apart."""
+REACHES = 1e-5
+"""Relative difference of an earlier token's output from which a later token has reached it."""
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What was measured.
+
+    Attributes
+    ----------
+    refusal : str
+        Why the model could not be run on token ids; then nothing else was measured. Empty where it ran.
+    blocks : tuple of str
+        Path of each layer's block, in the order of the calls; layers that share a module share a path.
+    no_blocks, no_stream : str
+        Why there are none, and why they do not pass one residual stream from each to the next; empty where they do.
+    heads : tuple of int
+        Attention matrices that each layer shows; 0 where it shows none.
+    causal : bool or None
+        Whether no token reaches an earlier one; None where that cannot be seen.
+    vocabulary : bool
+        Whether the head puts out one number for each entry of the vocabulary.
+    positions : int
+        Tokens that the table of positions has rows for; 0 without such a table.
+    """
+
+    refusal: str = ""
+    blocks: tuple[str, ...] = ()
+    no_blocks: str = ""
+    no_stream: str = ""
+    heads: tuple[int, ...] = ()
+    causal: bool | None = None
+    vocabulary: bool = False
+    positions: int = 0
+
+
+def rehearse(architecture: Architecture) -> Rehearsal | None:
+    """Measure an architecture, each config and class once; None where there is too little memory even for that."""
+    key = json.dumps(architecture.raw, sort_keys=True, default=str)
+    return _rehearsed(_Keyed(architecture, (key, architecture.model.__name__)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Keyed:
+    architecture: Architecture
+    key: tuple[str, str]
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Keyed) and self.key == other.key
+
+
+@lru_cache(maxsize=64)
+def _rehearsed(keyed: _Keyed) -> Rehearsal | None:
+    model = keyed.architecture.skeleton()
+    if model.main_input_name != "input_ids":
+        what = {"pixel_values": "images"}.get(model.main_input_name, "sound or other signals")
+        return Rehearsal(refusal=f"{type(model).__name__} reads {what} ({model.main_input_name}), not text.")
+    give_weights(model)
+    try:
+        try:
+            measured = _measured(model, OncePerKind)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            # A block that reads more of another one than the residual stream fails where that one is passed over.
+            measured = _measured(model, Every)
+            measured = replace(measured, no_stream=measured.no_stream or beside(model))
+        if measured.blocks and not any(measured.heads):  # some of the library's older models have to be asked
+            with suppress(Exception):
+                measured = replace(measured, heads=_measured(model, Every, output_attentions=True).heads)
+        return measured
+    except Exception as error:
+        if is_out_of_memory(error):
+            return None
+        what = f"{type(error).__name__}: {first_line(error)}"
+        return Rehearsal(refusal=f"{type(model).__name__} does not run on token ids alone ({what}).")
+
+
+def beside(model: PreTrainedModel) -> str:
+    """What it means where a block reads something of another one that is not the residual stream."""
+    return (
+        f"Blocks of {type(model).__name__} read something that an earlier block left beside the residual stream, so "
+        "the Jacobian of one block would not be whole."
+    )
+
+
+def give_weights(model: PreTrainedModel) -> None:
+    """Give a model on the meta device real buffers, and weights that take next to no memory.
+
+    A matrix is a random Hankel matrix: every entry with the same i + j is one number in memory.
+    """
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = torch.zeros_like(buffer, device="cpu")
+    for path in children_first(model):
+        if any(buffer is not None for buffer in model.get_submodule(path)._buffers.values()):
+            initialise(model, path, 0)
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is not None:
+                weight = _weight(parameter, "bias" in name, generator)
+                module._parameters[name] = nn.Parameter(weight, requires_grad=False)
+    model.eval()
+
+
+def _weight(parameter: Tensor, bias: bool, generator: torch.Generator) -> Tensor:
+    shape = parameter.shape
+    if not parameter.is_floating_point():
+        return torch.zeros(shape, dtype=parameter.dtype)
+    if parameter.ndim < 2:
+        return torch.zeros(shape) if bias else torch.ones(shape)
+    drawn = torch.randn(sum(shape) - len(shape) + 1, generator=generator) / max(1, shape[-1]) ** 0.5
+    return drawn.as_strided(shape, (1,) * len(shape))
+
+
+class Every:
+    """Watches every block of a forward pass.
+
+    Attributes
+    ----------
+    heads : list of int
+        Attention matrices that each block has shown.
+    last : Tensor or None
+        What left the last block, (N, T, d).
+    no_stream : str
+        Why the blocks do not pass one residual stream from each to the next.
+    """
+
+    def __init__(self, name: str, shape: torch.Size) -> None:
+        self.heads: list[int] = []
+        self.last: Tensor | None = None
+        self.no_stream = ""
+        self._name, self._shape = name, shape
+
+    def forward(self, block: nn.Module, own: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Stand in for a block's forward method."""
+        hidden = entering(args, kwargs)
+        if not isinstance(hidden, Tensor) or hidden.ndim != 3 or hidden.shape[:2] != self._shape:
+            self.no_stream = f"The blocks of {self._name} do not read one vector for each token of a text."
+        elif self.last is not None and not torch.equal(hidden, self.last):
+            self.no_stream = (
+                f"The blocks of {self._name} do not pass one residual stream from each to the next: something else "
+                "changes it between them."
+            )
+        output = self._output(block, own, args, kwargs, hidden)
+        left = leaving(output)
+        self.last = left.clone() if isinstance(left, Tensor) else None
+        return output
+
+    def _output(self, block: nn.Module, own: Callable[..., Any], args: Any, kwargs: Any, hidden: Any) -> Any:
+        shown: list[int] = []
+
+        def look(_: nn.Module, __: Any, output: Any) -> None:
+            if (matrices := attention_matrices(output, self._shape[1])) is not None:
+                shown.append(matrices.shape[1])
+
+        handles = [part.register_forward_hook(look) for part in block.modules() if part is not block]
+        try:
+            return own(*args, **kwargs)
+        finally:
+            for handle in handles:
+                handle.remove()
+            self.heads.append(shown[0] if shown else 0)
+
+
+class OncePerKind(Every):
+    """Computes the first block of each kind only: others of the same parts and shapes pass on what they get."""
+
+    def __init__(self, name: str, shape: torch.Size) -> None:
+        super().__init__(name, shape)
+        self._returned: dict[Any, tuple[Any, int]] = {}
+        self.computed: dict[int, tuple[Tensor, Tensor]] = {}
+        self.leaves_more = False
+
+    def _output(self, block: nn.Module, own: Callable[..., Any], args: Any, kwargs: Any, hidden: Any) -> Any:
+        kind = (
+            type(block),
+            tuple((path, type(part)) for path, part in block.named_modules()),
+            tuple((name, parameter.shape) for name, parameter in block.named_parameters()),
+        )
+        if kind in self._returned:
+            output, heads = self._returned[kind]
+            self.heads.append(heads)
+            return replaced(output, hidden)
+        entered = hidden.clone()
+        output = super()._output(block, own, args, kwargs, hidden)
+        self._returned[kind] = output, self.heads[-1]
+        self.computed[len(self.heads) - 1] = entered, leaving(output).clone()
+        self.leaves_more |= any(part is not None for part in output[1:]) if isinstance(output, tuple | list) else False
+        return output
+
+
+class Alone(Every):
+    """Computes some blocks once more, after others that leave nothing beside the residual stream."""
+
+    def __init__(self, name: str, shape: torch.Size, computed: Mapping[int, tuple[Tensor, Tensor]]) -> None:
+        super().__init__(name, shape)
+        self._computed = computed
+        self.agrees = True
+
+    def _output(self, block: nn.Module, own: Callable[..., Any], args: Any, kwargs: Any, hidden: Any) -> Any:
+        output: Any = hidden
+        if (known := self._computed.get(len(self.heads))) is not None:
+            entered, expected = known
+            args, kwargs = (
+                ((entered, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": entered.clone()})
+            )
+            output = own(*args, **kwargs)
+            self.agrees &= torch.allclose(leaving(output), expected, rtol=1e-4, atol=1e-5)
+            self._template = output
+        self.heads.append(0)
+        return replaced(self._template, hidden, lambda _: None)
+
+
+@torch.no_grad()
+def _measured(model: PreTrainedModel, watch: type[Every], **asked: bool) -> Rehearsal:
+    if hasattr(model, "set_experts_implementation"):
+        model.set_experts_implementation("eager")
+    ids = _text(model)
+    name = type(model).__name__
+
+    def run() -> Any:
+        return model(input_ids=ids, **uncached(model), **asked)
+
+    with _recording_positions(model, ids) as rooms, _free_head(model):
+        try:
+            row = block_row(model, run)
+        except UserError as error:
+            output = run()
+            last, no_blocks = getattr(output, "last_hidden_state", None), error.message
+            return Rehearsal("", (), no_blocks, no_blocks, (), *_seen(last, output, model, rooms))
+        blocks, watched = {block for _, block in row}, watch(name, ids.shape)
+        with _forwards(blocks, watched.forward):
+            output = run()
+        if len(watched.heads) != len(row):
+            watched.no_stream = f"Of the {len(row)} blocks of {name}, {len(watched.heads)} are called for a text."
+        if isinstance(watched, OncePerKind) and watched.leaves_more and not watched.no_stream:
+            alone = Alone(name, ids.shape, watched.computed)
+            try:
+                with _forwards(blocks, alone.forward):
+                    run()
+            except Exception:  # something that it reads is missing
+                alone.agrees = False
+            watched.no_stream = "" if alone.agrees else beside(model)
+    paths = tuple(path for path, _ in row)
+    return Rehearsal("", paths, "", watched.no_stream, tuple(watched.heads), *_seen(watched.last, output, model, rooms))
+
+
+def _seen(last: Any, output: Any, model: PreTrainedModel, rooms: Sequence[int]) -> tuple[bool | None, bool, int]:
+    """Whether it is causal, whether its head gives the vocabulary, and how many positions it has."""
+    causal = not _reaches(last) if isinstance(last, Tensor) and last.ndim == 3 else None
+    return causal, vocabulary_logits(output, model) is not None, min(rooms, default=0)
+
+
+def _text(model: PreTrainedModel) -> Tensor:
+    """Ids (N, T) that are no special tokens, with gaps between them, and another last one in each sequence."""
+    config: Any = model.config.get_text_config()
+    special = [getattr(config, f"{role}_token_id", None) for role in ("pad", "bos", "eos")]
+    words = [word for word in range(0, min(config.vocab_size, 64), 3) if word not in special] or [0]
+    ids = torch.tensor([[words[(3 * at * at + 1) % len(words)] for at in range(TOKENS)]] * SEQUENCES)
+    ids[-1, -1] = next((word for word in words if word != ids[0, -1]), words[0])
+    return ids
+
+
+def _reaches(hidden: Tensor) -> bool:
+    """Whether the last tokens, in which the sequences differ, have changed what stands before them."""
+    before = hidden[:, :-1].double()
+    return bool((before[1] - before[0]).norm() > REACHES * before[0].norm())
+
+
+@contextmanager
+def _forwards(blocks: set[nn.Module], forward: Callable[..., Any]) -> Iterator[None]:
+    """Have each block's forward method called through another function."""
+
+    def through(block: nn.Module, own: Callable[..., Any]) -> Callable[..., Any]:
+        return lambda *args, **kwargs: forward(block, own, args, kwargs)
+
+    try:
+        for block in blocks:
+            block.forward = through(block, block.forward)
+        yield
+    finally:
+        for block in blocks:
+            vars(block).pop("forward", None)
+
+
+@contextmanager
+def _recording_positions(model: nn.Module, ids: Tensor) -> Iterator[list[int]]:
+    """How many tokens each table that is read at rising places has rows for, from the first place that is read."""
+    rooms: list[int] = []
+
+    def look(table: nn.Module, args: tuple[Any, ...], _: Any) -> None:
+        at = args[0].flatten()[: ids.shape[1]] if args and isinstance(args[0], Tensor) else torch.zeros(0)
+        if len(at) == ids.shape[1] and bool((at.diff() == 1).all()) and isinstance(table.weight, Tensor):
+            rooms.append(len(table.weight) - int(at[0]))
+
+    handles = [part.register_forward_hook(look) for part in model.modules() if isinstance(part, nn.Embedding)]
+    try:
+        yield rooms
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _free_head(model: PreTrainedModel) -> Iterator[None]:
+    """Have the head put out zeros of the right shape: its product with a large vocabulary would take long."""
+    head = model.get_output_embeddings()
+    if not isinstance(getattr(head, "weight", None), Tensor):
+        yield
+        return
+    rows = len(head.weight)
+    head.forward = lambda hidden, *_, **__: hidden.new_zeros(()).expand(*hidden.shape[:-1], rows)
+    try:
+        yield
+    finally:
+        vars(head).pop("forward", None)
