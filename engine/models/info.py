@@ -16,6 +16,7 @@ FACTS: dict[Fact, str] = {
 }
 """What an analysis can need of a model."""
 
+
 class HeadShape(BaseModel):
     """The softmax heads of one layer: query heads, key/value heads, and how wide a head is."""
 

@@ -84,11 +84,11 @@ class Gemma4(Llama):
     def closed_form_refusal(self, config: Any) -> str | None:
         text = config.get_text_config()
         if text.hidden_size_per_layer_input:
-            return "Its blocks take an input of their own from each token, beside the residual stream."
+            return "Its blocks take an input of their own from each token, which is held fixed."
         if text.enable_moe_block:
             return "Its blocks choose among experts beside the MLP."
         if text.num_kv_shared_layers:
-            return "Its last layers read keys and values of an earlier layer."
+            return "Its last layers read keys and values of an earlier layer, which are held fixed."
         return super().closed_form_refusal(config)
 
     def causal(self, config: Any) -> bool:
