@@ -55,3 +55,15 @@ class ModelInfo(BaseModel):
     step: int | None = None
     held_out_loss: float | None = None
     lacks: dict[Fact, str] = Field(default_factory=dict)
+
+
+def summary(info: ModelInfo) -> str:
+    """Describe the architecture, shape and size of a model in three lines."""
+    heads = f"{info.n_heads} heads"
+    if info.n_kv_heads != info.n_heads:
+        heads += f" ({info.n_kv_heads} key/value)"
+    revision = f" at {info.revision[:12]}" if info.revision else ""
+    return (
+        f"{info.architecture}{revision}\n{info.n_layers} layers × {heads}, d = {info.d_model}, d_h = {info.d_head}\n"
+        f"{info.n_parameters / 1e6:,.1f} M parameters, stored as {info.storage_dtype}"
+    )
