@@ -69,12 +69,8 @@ def reference_operators(
     UserError
         If ``attn`` or ``mlp`` is asked for, and the block is no residual stream to which two sublayers add.
     """
-    sublayers = None
-    if not {"attn", "mlp"}.isdisjoint(components):
-        length = int(state.lengths[0])
-        with torch.no_grad(), InFloat64():
-            call = blocks.call(layer, _inputs_of(inputs, 0, slice(length)))[1].to(torch.float64)
-            sublayers = find_sublayers(call, state.hidden[0, :length].double())
+    apart = not {"attn", "mlp"}.isdisjoint(components)
+    sublayers = sublayers_at(blocks, layer, inputs, state) if apart else None
     wanted: list[Component] = [component for component in components if component != "residual"]
     if "residual" in components and "block" not in wanted:
         wanted.append("block")
@@ -93,6 +89,20 @@ def reference_operators(
     if "residual" in components:
         stacked["residual"] = stacked["block"] - torch.eye(state.hidden.shape[-1]).to(stacked["block"])
     return {component: Dense(stacked[component]) for component in components}
+
+
+def sublayers_at(blocks: Blocks, layer: int, inputs: Mapping[str, Tensor], state: ResidualState) -> Sublayers:
+    """Find where attention and MLP of a block end, by the first sample of `state`.
+
+    Raises
+    ------
+    UserError
+        If no two modules add up to what the block does.
+    """
+    length = int(state.lengths[0])
+    with torch.no_grad(), InFloat64():
+        call = blocks.call(layer, _inputs_of(inputs, 0, slice(length)))[1].to(torch.float64)
+        return find_sublayers(call, state.hidden[0, :length].double())
 
 
 def find_sublayers(call: Call, hidden: Tensor) -> Sublayers:

@@ -18,7 +18,7 @@ from engine.models.info import ModelInfo
 from engine.models.memory import gigabytes
 from engine.models.names import Match, match, without_head
 from engine.models.progress import trained
-from engine.models.rehearsal import rehearse
+from engine.models.rehearsal import Rehearsal, rehearse
 from engine.models.tokenizer import check_vocabulary, load_tokenizer
 from engine.request import ModelSpec
 
@@ -34,8 +34,7 @@ class CheckedModel:
     adapter: Adapter | None
     tensors: Mapping[str, Stored]
     tokenizer: PreTrainedTokenizerBase | UserError
-    blocks: tuple[str, ...]
-    """Path of each layer's block, where they are known."""
+    rehearsal: Rehearsal
 
 
 def check(spec: ModelSpec, *, weights: bool) -> CheckedModel:
@@ -73,8 +72,8 @@ def check(spec: ModelSpec, *, weights: bool) -> CheckedModel:
         lacks=lacks(architecture, adapter, rehearsal, known["causal"], mask),
         **known | {"notices": known["notices"] + notices + remarks},
     )
-    blocks = rehearsal.blocks if rehearsal else ()
-    return CheckedModel(info, files.folder, architecture, skeleton, adapter, matched.tensors, tokenizer, blocks)
+    measured = rehearsal or Rehearsal()
+    return CheckedModel(info, files.folder, architecture, skeleton, adapter, matched.tensors, tokenizer, measured)
 
 
 def headers(files: source.Source) -> tuple[dict[str, Stored], tuple[str, ...]]:

@@ -24,6 +24,7 @@ def facts(architecture: Architecture, adapter: Adapter | None, rehearsal: Rehear
         known["causal"] = rehearsal.causal
     if adapter is None:
         known["n_layers"] = len(rehearsal.blocks) or known["n_layers"]
+        known["d_model"] = rehearsal.width or known["d_model"]
         shown = set(rehearsal.heads) - {0}
         known["n_heads"] = shown.pop() if len(shown) == 1 else known["n_heads"]
     if rehearsal.positions:
@@ -88,13 +89,10 @@ def lacks(
     if not any(rehearsal.heads):
         lacking["attention"] = f"The layers of {name} do not show the weights of a softmax attention."
     if not rehearsal.vocabulary:
-        lacking["loss"] = (
-            f"{name} has no language-model head, which gives a number for each entry of the vocabulary, so a text has "
-            "no loss."
-        )
+        lacking["loss"] = f"{name} has no language-model head, which gives a number for each entry of the vocabulary."
     elif not causal and not mask:
         lacking["loss"] = (
-            f"This {name} reads in both directions and its tokenizer has no mask token, so a text has no loss."
+            f"{name} reads in both directions and its tokenizer has no mask token, so no token can be predicted."
         )
     return lacking
 
@@ -107,11 +105,8 @@ def require_one_stack(architecture: Architecture, skeleton: Any) -> None:
     UserError
     """
     base = getattr(skeleton, "base_model", skeleton)
-    if (
-        getattr(architecture.config, "is_encoder_decoder", False)
-        and hasattr(base, "encoder")
-        and hasattr(base, "decoder")
-    ):
+    stacks = hasattr(base, "encoder") and hasattr(base, "decoder")
+    if stacks and getattr(architecture.config, "is_encoder_decoder", False):
         raise UserError(
             f"{architecture.model.__name__} is an encoder and a decoder, two stacks of blocks of which one reads the "
             "other, and Eigenscope looks at one stack. Choose an encoder or a decoder that stands alone."

@@ -18,13 +18,13 @@ FACTS: dict[Fact, str] = {
 
 
 class HeadShape(BaseModel):
-    """The softmax heads of one layer: query heads, key/value heads, and how wide a head is."""
+    """The softmax heads of one layer: query heads, key/value heads, and how wide a head is; 0 where nothing says."""
 
     model_config = ConfigDict(frozen=True)
 
     n_heads: int = Field(ge=1)
-    n_kv_heads: int = Field(ge=1)
-    d_head: int = Field(ge=1)
+    n_kv_heads: int = Field(ge=0)
+    d_head: int = Field(ge=0)
 
 
 class ModelInfo(BaseModel):
@@ -80,8 +80,8 @@ class ModelInfo(BaseModel):
         """The softmax heads of a layer; None where it has none."""
         if self.head_shapes:
             return self.head_shapes[layer]
-        if not (self.n_heads and self.n_kv_heads and self.d_head):
-            return None  # a config without an adapter may not say
+        if not self.n_heads:
+            return None
         return HeadShape(n_heads=self.n_heads, n_kv_heads=self.n_kv_heads, d_head=self.d_head)
 
     def head_count(self, layer: int) -> int:
@@ -104,3 +104,18 @@ class ModelInfo(BaseModel):
         """The widths d_h that occur, each once, the first layer's first."""
         shapes = map(self.heads_at, range(self.n_layers))
         return tuple(dict.fromkeys(shape.d_head for shape in shapes if shape))
+
+
+def summary(info: ModelInfo) -> str:
+    """Describe the architecture, shape and size of a model in three lines."""
+    heads = f"{info.n_heads} heads"
+    if info.n_kv_heads != info.n_heads:
+        heads += f" ({info.n_kv_heads} key/value)"
+    headed = len(info.headed_layers)
+    layers = f"{info.n_layers} layers" + ("" if headed in (0, info.n_layers) else f", {headed} of them")
+    width = " and ".join(map(str, info.head_widths)) or "0"
+    revision = f" at {info.revision[:12]}" if info.revision else ""
+    return (
+        f"{info.architecture}{revision}\n{layers} × {heads}, d = {info.d_model}, d_h = {width}\n"
+        f"{info.n_parameters / 1e6:,.1f} M parameters, stored as {info.storage_dtype}"
+    )

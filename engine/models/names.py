@@ -92,7 +92,7 @@ def without_head(
     architecture: Architecture, model: PreTrainedModel, stored: Mapping[str, Stored]
 ) -> tuple[Architecture, PreTrainedModel, str] | None:
     """The bare model, where the checkpoint holds nothing of the head that its config names, and what to say of it."""
-    cls: Any = MODEL_MAPPING[type(architecture.config)] if type(architecture.config) in MODEL_MAPPING else None
+    cls: Any = MODEL_MAPPING.get(type(architecture.config), None)
     prefix = f"{model.base_model_prefix}."
     if not isinstance(cls, type) or isinstance(model, cls) or not hasattr(model, model.base_model_prefix):
         return None

@@ -71,6 +71,8 @@ class OpenModel:
     info : ModelInfo
     adapter : Adapter or None
         None for an architecture without one (`info.family` is ``unsupported``).
+    projections : tuple of str
+        Paths of the modules that make each layer's attention output, where they were seen.
     config : the library's config
     device : str
         Where blocks and the module are put.
@@ -79,6 +81,7 @@ class OpenModel:
     def __init__(self, checked: CheckedModel, spec: ModelSpec, seed: int, device: str) -> None:
         self.info = checked.info
         self.adapter = checked.adapter
+        self.projections = checked.rehearsal.projections
         self.config = checked.architecture.config
         self._checked = checked
         self._spec = spec
@@ -142,7 +145,7 @@ class OpenModel:
 
     def _block_tensors(self, layer: int) -> Iterator[tuple[str, Tensor]]:
         """The tensors of one block by their names in the module, on the CPU."""
-        prefix = f"{self._checked.blocks[layer]}." if self._checked.blocks else ""
+        prefix = f"{self._checked.rehearsal.blocks[layer]}." if self._checked.rehearsal.blocks else ""
         own = [name for name in self._checked.skeleton.state_dict() if name.startswith(prefix)]
         if self._names.issuperset(own):
             yield from ((name, self._get(name)) for name in own)

@@ -6,7 +6,7 @@ attention, whether a later token reaches an earlier one, and what the head puts 
 """
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from engine.errors import UserError
-from engine.models.blocks import attention_matrices, block_row, entering, leaving, replaced, uncached
+from engine.models.blocks import block_row, uncached
 from engine.models.config import Architecture, first_line
 from engine.models.losses import vocabulary_logits
 from engine.models.memory import is_out_of_memory
 from engine.models.twin import children_first, initialise
+from engine.models.watching import Alone, Every, OncePerKind
 
 SEQUENCES, TOKENS = 2, 5
 """Two sequences that differ in their last token; no likely number of heads or layers, so that shapes stay apart."""
@@ -43,12 +44,16 @@ class Rehearsal:
         Why there are none, and why they do not pass one residual stream from each to the next; empty where they do.
     heads : tuple of int
         Attention matrices that each layer shows; 0 where it shows none.
+    projections : tuple of str
+        Path of the linear that makes each layer's attention output; empty where it cannot be told.
     causal : bool or None
         Whether no token reaches an earlier one; None where that cannot be seen.
     vocabulary : bool
         Whether the head puts out one number for each entry of the vocabulary.
     positions : int
         Tokens that the table of positions has rows for; 0 without such a table.
+    width : int
+        Of the residual stream, d; 0 where it was not seen.
     """
 
     refusal: str = ""
@@ -56,9 +61,11 @@ class Rehearsal:
     no_blocks: str = ""
     no_stream: str = ""
     heads: tuple[int, ...] = ()
+    projections: tuple[str, ...] = ()
     causal: bool | None = None
     vocabulary: bool = False
     positions: int = 0
+    width: int = 0
 
 
 def rehearse(architecture: Architecture) -> Rehearsal | None:
@@ -84,7 +91,7 @@ def _rehearsed(keyed: _Keyed) -> Rehearsal | None:
     model = keyed.architecture.skeleton()
     if model.main_input_name != "input_ids":
         what = {"pixel_values": "images"}.get(model.main_input_name, "sound or other signals")
-        return Rehearsal(refusal=f"{type(model).__name__} reads {what} ({model.main_input_name}), not text.")
+        return Rehearsal(refusal=f"{type(model).__name__} does not read text, but {what} ({model.main_input_name}).")
     give_weights(model)
     try:
         try:
@@ -97,7 +104,8 @@ def _rehearsed(keyed: _Keyed) -> Rehearsal | None:
             measured = replace(measured, no_stream=measured.no_stream or beside(model))
         if measured.blocks and not any(measured.heads):  # some of the library's older models have to be asked
             with suppress(Exception):
-                measured = replace(measured, heads=_measured(model, Every, output_attentions=True).heads)
+                told = _measured(model, Every, output_attentions=True)
+                measured = replace(measured, heads=told.heads, projections=told.projections)
         return measured
     except Exception as error:
         if is_out_of_memory(error):
@@ -145,105 +153,6 @@ def _weight(parameter: Tensor, bias: bool, generator: torch.Generator) -> Tensor
     return drawn.as_strided(shape, (1,) * len(shape))
 
 
-class Every:
-    """Watches every block of a forward pass.
-
-    Attributes
-    ----------
-    heads : list of int
-        Attention matrices that each block has shown.
-    last : Tensor or None
-        What left the last block, (N, T, d).
-    no_stream : str
-        Why the blocks do not pass one residual stream from each to the next.
-    """
-
-    def __init__(self, name: str, shape: torch.Size) -> None:
-        self.heads: list[int] = []
-        self.last: Tensor | None = None
-        self.no_stream = ""
-        self._name, self._shape = name, shape
-
-    def forward(self, block: nn.Module, own: Callable[..., Any], args: Any, kwargs: Any) -> Any:
-        """Stand in for a block's forward method."""
-        hidden = entering(args, kwargs)
-        if not isinstance(hidden, Tensor) or hidden.ndim != 3 or hidden.shape[:2] != self._shape:
-            self.no_stream = f"The blocks of {self._name} do not read one vector for each token of a text."
-        elif self.last is not None and not torch.equal(hidden, self.last):
-            self.no_stream = (
-                f"The blocks of {self._name} do not pass one residual stream from each to the next: something else "
-                "changes it between them."
-            )
-        output = self._output(block, own, args, kwargs, hidden)
-        left = leaving(output)
-        self.last = left.clone() if isinstance(left, Tensor) else None
-        return output
-
-    def _output(self, block: nn.Module, own: Callable[..., Any], args: Any, kwargs: Any, hidden: Any) -> Any:
-        shown: list[int] = []
-
-        def look(_: nn.Module, __: Any, output: Any) -> None:
-            if (matrices := attention_matrices(output, self._shape[1])) is not None:
-                shown.append(matrices.shape[1])
-
-        handles = [part.register_forward_hook(look) for part in block.modules() if part is not block]
-        try:
-            return own(*args, **kwargs)
-        finally:
-            for handle in handles:
-                handle.remove()
-            self.heads.append(shown[0] if shown else 0)
-
-
-class OncePerKind(Every):
-    """Computes the first block of each kind only: others of the same parts and shapes pass on what they get."""
-
-    def __init__(self, name: str, shape: torch.Size) -> None:
-        super().__init__(name, shape)
-        self._returned: dict[Any, tuple[Any, int]] = {}
-        self.computed: dict[int, tuple[Tensor, Tensor]] = {}
-        self.leaves_more = False
-
-    def _output(self, block: nn.Module, own: Callable[..., Any], args: Any, kwargs: Any, hidden: Any) -> Any:
-        kind = (
-            type(block),
-            tuple((path, type(part)) for path, part in block.named_modules()),
-            tuple((name, parameter.shape) for name, parameter in block.named_parameters()),
-        )
-        if kind in self._returned:
-            output, heads = self._returned[kind]
-            self.heads.append(heads)
-            return replaced(output, hidden)
-        entered = hidden.clone()
-        output = super()._output(block, own, args, kwargs, hidden)
-        self._returned[kind] = output, self.heads[-1]
-        self.computed[len(self.heads) - 1] = entered, leaving(output).clone()
-        self.leaves_more |= any(part is not None for part in output[1:]) if isinstance(output, tuple | list) else False
-        return output
-
-
-class Alone(Every):
-    """Computes some blocks once more, after others that leave nothing beside the residual stream."""
-
-    def __init__(self, name: str, shape: torch.Size, computed: Mapping[int, tuple[Tensor, Tensor]]) -> None:
-        super().__init__(name, shape)
-        self._computed = computed
-        self.agrees = True
-
-    def _output(self, block: nn.Module, own: Callable[..., Any], args: Any, kwargs: Any, hidden: Any) -> Any:
-        output: Any = hidden
-        if (known := self._computed.get(len(self.heads))) is not None:
-            entered, expected = known
-            args, kwargs = (
-                ((entered, *args[1:]), kwargs) if args else (args, kwargs | {"hidden_states": entered.clone()})
-            )
-            output = own(*args, **kwargs)
-            self.agrees &= torch.allclose(leaving(output), expected, rtol=1e-4, atol=1e-5)
-            self._template = output
-        self.heads.append(0)
-        return replaced(self._template, hidden, lambda _: None)
-
-
 @torch.no_grad()
 def _measured(model: PreTrainedModel, watch: type[Every], **asked: bool) -> Rehearsal:
     if hasattr(model, "set_experts_implementation"):
@@ -260,12 +169,12 @@ def _measured(model: PreTrainedModel, watch: type[Every], **asked: bool) -> Rehe
         except UserError as error:
             output = run()
             last, no_blocks = getattr(output, "last_hidden_state", None), error.message
-            return Rehearsal("", (), no_blocks, no_blocks, (), *_seen(last, output, model, rooms))
+            return Rehearsal(no_blocks=no_blocks, no_stream=no_blocks, **_seen(last, output, model, rooms))
         blocks, watched = {block for _, block in row}, watch(name, ids.shape)
         with _forwards(blocks, watched.forward):
             output = run()
-        if len(watched.heads) != len(row):
-            watched.no_stream = f"Of the {len(row)} blocks of {name}, {len(watched.heads)} are called for a text."
+        if len(watched.attention) != len(row):
+            watched.no_stream = f"Of the {len(row)} blocks of {name}, {len(watched.attention)} are called for a text."
         if isinstance(watched, OncePerKind) and watched.leaves_more and not watched.no_stream:
             alone = Alone(name, ids.shape, watched.computed)
             try:
@@ -275,13 +184,27 @@ def _measured(model: PreTrainedModel, watch: type[Every], **asked: bool) -> Rehe
                 alone.agrees = False
             watched.no_stream = "" if alone.agrees else beside(model)
     paths = tuple(path for path, _ in row)
-    return Rehearsal("", paths, "", watched.no_stream, tuple(watched.heads), *_seen(watched.last, output, model, rooms))
+    projections = tuple(
+        f"{path}.{seen.projection}" for path, seen in zip(paths, watched.attention, strict=False) if seen.projection
+    )
+    return Rehearsal(
+        blocks=paths,
+        no_stream=watched.no_stream,
+        heads=tuple(seen.heads for seen in watched.attention),
+        projections=projections if len(projections) == len(paths) else (),
+        **_seen(watched.last, output, model, rooms),
+    )
 
 
-def _seen(last: Any, output: Any, model: PreTrainedModel, rooms: Sequence[int]) -> tuple[bool | None, bool, int]:
-    """Whether it is causal, whether its head gives the vocabulary, and how many positions it has."""
-    causal = not _reaches(last) if isinstance(last, Tensor) and last.ndim == 3 else None
-    return causal, vocabulary_logits(output, model) is not None, min(rooms, default=0)
+def _seen(last: Any, output: Any, model: PreTrainedModel, rooms: Sequence[int]) -> dict[str, Any]:
+    """What else there is to measure, whether there is a row of blocks or not."""
+    whole = isinstance(last, Tensor) and last.ndim == 3
+    return {
+        "causal": not _reaches(last) if whole else None,
+        "vocabulary": vocabulary_logits(output, model) is not None,
+        "positions": min(rooms, default=0),
+        "width": last.shape[-1] if whole else 0,
+    }
 
 
 def _text(model: PreTrainedModel) -> Tensor:

@@ -50,11 +50,6 @@ class WeightsParams(Params):
 
 def units(request: Request, params: WeightsParams, models: Sequence["ModelInfo"]) -> list[Unit]:
     for info in models:
-        if info.family == "unsupported":
-            raise UserError(
-                f"{info.label} has the architecture {info.architecture}, whose heads Eigenscope cannot find; "
-                "choose a model of a supported family."
-            )
         if not info.headed_layers:
             raise UserError(f"No layer of {info.label} has softmax heads; choose a model that has some.")
     if params.offset and not any(info.rotary for info in models):
