@@ -1,7 +1,7 @@
 """A model's own blocks, called one at a time with exactly the arguments that the model passes."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from itertools import count
@@ -96,9 +96,11 @@ class Blocks:
                 hidden = kwargs.pop("hidden_states")
             if index in (0, layer):
                 caught[index] = hidden, Call(self._layers[index], args, without_cache(kwargs))
+            if index == layer:
+                raise _Enough
             return replaced(self._returned[index], hidden)
 
-        with torch.no_grad(), self._forwards(skip):
+        with torch.no_grad(), self._forwards(skip), suppress(_Enough):
             self._run(inputs)
         return caught[0][0], replace(caught[layer][1], args=without_cache(caught[layer][1].args))
 
@@ -150,6 +152,10 @@ class Blocks:
                     f"Block {index} of {type(self.model).__name__} reads something that an earlier block left "
                     "beside the residual stream, so its Jacobian would not be whole. Choose another model."
                 )
+
+
+class _Enough(Exception):
+    """Ends a forward pass: what comes after the block that is asked for may not be made for float64."""
 
 
 class InFloat64(TorchFunctionMode):

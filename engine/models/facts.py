@@ -43,7 +43,7 @@ def facts_without_adapter(architecture: Architecture) -> dict[str, Any]:
 
     def number(name: str) -> int:
         value = getattr(config, name, None)
-        return value if isinstance(value, int) else 0
+        return max(value, 0) if isinstance(value, int) else 0
 
     heads = number("num_attention_heads")
     return {
@@ -86,7 +86,9 @@ def lacks(
         lacking["blocks"] = rehearsal.no_blocks
     if rehearsal.no_stream:
         lacking["stream"] = rehearsal.no_stream
-    if not any(rehearsal.heads):
+    if not rehearsal.heads:
+        lacking["attention"] = rehearsal.no_blocks
+    elif not any(rehearsal.heads):
         lacking["attention"] = f"The layers of {name} do not show the weights of a softmax attention."
     if not rehearsal.vocabulary:
         lacking["loss"] = f"{name} has no language-model head, which gives a number for each entry of the vocabulary."

@@ -41,7 +41,7 @@ class Rehearsal:
     blocks : tuple of str
         Path of each layer's block, in the order of the calls; layers that share a module share a path.
     no_blocks, no_stream : str
-        Why there are none, and why they do not pass one residual stream from each to the next; empty where they do.
+        Why there are none, and what else a block reads of others than the residual stream; empty where that is not so.
     heads : tuple of int
         Attention matrices that each layer shows; 0 where it shows none.
     projections : tuple of str
@@ -174,22 +174,24 @@ def _measured(model: PreTrainedModel, watch: type[Every], **asked: bool) -> Rehe
         with _forwards(blocks, watched.forward):
             output = run()
         if len(watched.attention) != len(row):
-            watched.no_stream = f"Of the {len(row)} blocks of {name}, {len(watched.attention)} are called for a text."
-        if isinstance(watched, OncePerKind) and watched.leaves_more and not watched.no_stream:
-            alone = Alone(name, ids.shape, watched.computed)
+            watched.no_blocks = f"Of the {len(row)} blocks of {name}, {len(watched.attention)} are called for a text."
+        alone = True
+        if isinstance(watched, OncePerKind) and watched.leaves_more and not watched.no_blocks:
+            again = Alone(name, ids.shape, watched.computed)
             try:
-                with _forwards(blocks, alone.forward):
+                with _forwards(blocks, again.forward):
                     run()
+                alone = again.agrees
             except Exception:  # something that it reads is missing
-                alone.agrees = False
-            watched.no_stream = "" if alone.agrees else beside(model)
+                alone = False
     paths = tuple(path for path, _ in row)
     projections = tuple(
         f"{path}.{seen.projection}" for path, seen in zip(paths, watched.attention, strict=False) if seen.projection
     )
     return Rehearsal(
         blocks=paths,
-        no_stream=watched.no_stream,
+        no_blocks=watched.no_blocks,
+        no_stream=watched.no_blocks or ("" if alone else beside(model)),
         heads=tuple(seen.heads for seen in watched.attention),
         projections=projections if len(projections) == len(paths) else (),
         **_seen(watched.last, output, model, rooms),
