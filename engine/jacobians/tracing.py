@@ -2,7 +2,7 @@
 
 from collections import UserDict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import count
@@ -108,6 +108,8 @@ class Blocks:
                     hidden.clone() if before else hidden,
                     Call(self._layers[index], without_cache(args), without_cache(kwargs)),
                 )
+            if index == layer:
+                raise _Enough
             if index < before:
                 # As the model computes it, also where the call is made in float64.
                 with torch._C.DisableTorchFunction():
@@ -115,7 +117,7 @@ class Blocks:
                     return own[index](hidden, *args, **kwargs)
             return replaced(self._returned[index], hidden)
 
-        with torch.no_grad(), self._forwards(skip):
+        with torch.no_grad(), self._forwards(skip), suppress(_Enough):
             self._run(inputs)
         return caught[0][0], caught[layer][1]
 
@@ -176,6 +178,10 @@ class Blocks:
                     f"Block {index} of {type(self.model).__name__} computes something else when it is called alone "
                     "than inside the model, so its Jacobian cannot be taken. Choose another model."
                 )
+
+
+class _Enough(Exception):
+    """Ends a forward pass: what comes after the block that is asked for may not be made for float64."""
 
 
 class InFloat64(TorchFunctionMode):

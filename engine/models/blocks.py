@@ -12,6 +12,8 @@ from engine.errors import UserError
 
 TOWERS = ("vision", "visual", "audio")
 """Parts of names of what stands beside the text part of a multimodal model, with as many layers perhaps."""
+WEIGHT_ERROR = 0.01
+"""By how much a weight may be above 1, sized for bfloat16."""
 _shared: "WeakKeyDictionary[nn.Module, list[str]]" = WeakKeyDictionary()
 
 
@@ -103,8 +105,10 @@ def replaced(output: Any, hidden: Any, beside: Callable[[Any], Any] = lambda par
 
 
 def attention_matrices(output: Any, tokens: int) -> Tensor | None:
-    """The attention weights (N, H, T, T) beside the first thing that a module returned."""
+    """The attention weights (N, H, T, T) beside the first thing that a module returned; T5's bias is none of them."""
     for part in output[1:] if isinstance(output, tuple | list) else ():
-        if isinstance(part, Tensor) and part.ndim == 4 and part.shape[2:] == (tokens, tokens):
+        square = isinstance(part, Tensor) and part.ndim == 4 and part.shape[2:] == (tokens, tokens)
+        # Written so that weights that are not finite pass: they belong to a sample that is left out.
+        if square and not ((part < 0).any() or (part > 1 + WEIGHT_ERROR).any()):
             return part
     return None

@@ -1,11 +1,12 @@
 """What is known of a model without its weights: from its config, and from what its architecture does with a text."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.errors import UserError
 from engine.models.adapters import Adapter
 from engine.models.config import Architecture
-from engine.models.info import Fact
+from engine.models.info import Fact, HeadShape
 from engine.models.rehearsal import Rehearsal
 
 
@@ -25,8 +26,12 @@ def facts(architecture: Architecture, adapter: Adapter | None, rehearsal: Rehear
     if adapter is None:
         known["n_layers"] = len(rehearsal.blocks) or known["n_layers"]
         known["d_model"] = rehearsal.width or known["d_model"]
-        shown = set(rehearsal.heads) - {0}
-        known["n_heads"] = shown.pop() if len(shown) == 1 else known["n_heads"]
+        known["n_heads"] = max(rehearsal.heads, default=0) or known["n_heads"]
+        known["head_shapes"] = _shapes(rehearsal.heads, known)
+        known["notices"] += (
+            f"Blocks of {architecture.model.__name__} read something that an earlier block left beside the residual "
+            "stream; Jacobians hold it fixed.",
+        ) * rehearsal.beside
     if rehearsal.positions:
         known["context"] = min(known["context"] or rehearsal.positions, rehearsal.positions)
     if "CausalLM" in architecture.model.__name__ and not known["causal"]:
@@ -37,13 +42,21 @@ def facts(architecture: Architecture, adapter: Adapter | None, rehearsal: Rehear
     return known
 
 
+def _shapes(heads: Sequence[int], known: Mapping[str, Any]) -> tuple[HeadShape | None, ...]:
+    """The heads of each layer as far as they were seen; empty where all layers show as many."""
+    if len(set(heads)) < 2:
+        return ()
+    widths = {name: known[name] for name in ("n_kv_heads", "d_head")}
+    return tuple(HeadShape(n_heads=count, **widths) if count else None for count in heads)
+
+
 def facts_without_adapter(architecture: Architecture) -> dict[str, Any]:
     """What a config says under the library's usual names; zero where it says nothing."""
     config = architecture.config.get_text_config()
 
     def number(name: str) -> int:
         value = getattr(config, name, None)
-        return value if isinstance(value, int) else 0
+        return max(value, 0) if isinstance(value, int) else 0
 
     heads = number("num_attention_heads")
     return {
@@ -86,7 +99,9 @@ def lacks(
         lacking["blocks"] = rehearsal.no_blocks
     if rehearsal.no_stream:
         lacking["stream"] = rehearsal.no_stream
-    if not any(rehearsal.heads):
+    if not rehearsal.heads:
+        lacking["attention"] = rehearsal.no_blocks
+    elif not any(rehearsal.heads):
         lacking["attention"] = f"The layers of {name} do not show the weights of a softmax attention."
     if not rehearsal.vocabulary:
         lacking["loss"] = f"{name} has no language-model head, which gives a number for each entry of the vocabulary."

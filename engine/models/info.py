@@ -8,8 +8,8 @@ Fact = Literal["heads", "text", "blocks", "stream", "attention", "loss"]
 FACTS: dict[Fact, str] = {
     "heads": "the matrices of its heads are known: its architecture has an adapter",
     "text": "it reads token ids and nothing else",
-    "blocks": "it is a row of blocks",
-    "stream": "its blocks pass one residual stream from each to the next",
+    "blocks": "its blocks pass one residual stream from each to the next",
+    "stream": "its blocks read nothing of each other but the residual stream",
     "attention": "its layers show their softmax weights",
     "loss": "its head gives a number for each entry of the vocabulary; in front of a model that reads in both "
     "directions, the tokenizer has a mask token too",

@@ -41,7 +41,9 @@ class Rehearsal:
     blocks : tuple of str
         Path of each layer's block, in the order of the calls; layers that share a module share a path.
     no_blocks, no_stream : str
-        Why there are none, and why they do not pass one residual stream from each to the next; empty where they do.
+        Why there are none, and what else a block reads of others than the residual stream; empty where that is not so.
+    beside : bool
+        Whether blocks read something that an earlier block left beside the residual stream.
     heads : tuple of int
         Attention matrices that each layer shows; 0 where it shows none.
     projections : tuple of str
@@ -60,6 +62,7 @@ class Rehearsal:
     blocks: tuple[str, ...] = ()
     no_blocks: str = ""
     no_stream: str = ""
+    beside: bool = False
     heads: tuple[int, ...] = ()
     projections: tuple[str, ...] = ()
     causal: bool | None = None
@@ -100,8 +103,7 @@ def _rehearsed(keyed: _Keyed) -> Rehearsal | None:
             if is_out_of_memory(error):
                 raise
             # A block that reads more of another one than the residual stream fails where that one is passed over.
-            measured = _measured(model, Every)
-            measured = replace(measured, no_stream=measured.no_stream or beside(model))
+            measured = replace(_measured(model, Every), beside=True)
         if measured.blocks and not any(measured.heads):  # some of the library's older models have to be asked
             with suppress(Exception):
                 told = _measured(model, Every, output_attentions=True)
@@ -112,14 +114,6 @@ def _rehearsed(keyed: _Keyed) -> Rehearsal | None:
             return None
         what = f"{type(error).__name__}: {first_line(error)}"
         return Rehearsal(refusal=f"{type(model).__name__} does not run on token ids alone ({what}).")
-
-
-def beside(model: PreTrainedModel) -> str:
-    """What it means where a block reads something of another one that is not the residual stream."""
-    return (
-        f"Blocks of {type(model).__name__} read something that an earlier block left beside the residual stream, so "
-        "the Jacobian of one block would not be whole."
-    )
 
 
 def give_weights(model: PreTrainedModel) -> None:
@@ -174,22 +168,25 @@ def _measured(model: PreTrainedModel, watch: type[Every], **asked: bool) -> Rehe
         with _forwards(blocks, watched.forward):
             output = run()
         if len(watched.attention) != len(row):
-            watched.no_stream = f"Of the {len(row)} blocks of {name}, {len(watched.attention)} are called for a text."
-        if isinstance(watched, OncePerKind) and watched.leaves_more and not watched.no_stream:
-            alone = Alone(name, ids.shape, watched.computed)
+            watched.no_blocks = f"Of the {len(row)} blocks of {name}, {len(watched.attention)} are called for a text."
+        alone = True
+        if isinstance(watched, OncePerKind) and watched.leaves_more and not watched.no_blocks:
+            again = Alone(name, ids.shape, watched.computed)
             try:
-                with _forwards(blocks, alone.forward):
+                with _forwards(blocks, again.forward):
                     run()
+                alone = again.agrees
             except Exception:  # something that it reads is missing
-                alone.agrees = False
-            watched.no_stream = "" if alone.agrees else beside(model)
+                alone = False
     paths = tuple(path for path, _ in row)
     projections = tuple(
         f"{path}.{seen.projection}" for path, seen in zip(paths, watched.attention, strict=False) if seen.projection
     )
     return Rehearsal(
         blocks=paths,
-        no_stream=watched.no_stream,
+        no_blocks=watched.no_blocks,
+        no_stream=watched.no_blocks or watched.no_stream,
+        beside=not alone,
         heads=tuple(seen.heads for seen in watched.attention),
         projections=projections if len(projections) == len(paths) else (),
         **_seen(watched.last, output, model, rooms),

@@ -57,28 +57,33 @@ class Every:
         What each block has shown of its attention.
     last : Tensor or None
         What left the last block, (N, T, d).
-    no_stream : str
-        Why the blocks do not pass one residual stream from each to the next.
+    no_blocks, no_stream : str
+        Why the outputs of these modules are not those of blocks, or not one residual stream.
     """
 
     def __init__(self, name: str, shape: torch.Size) -> None:
         self.attention: list[AttentionSeen] = []
         self.last: Tensor | None = None
-        self.no_stream = ""
+        self.no_blocks = self.no_stream = ""
         self._name, self._shape = name, shape
 
     def forward(self, block: nn.Module, own: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         """Stand in for a block's forward method."""
         hidden = entering(args, kwargs)
-        if not isinstance(hidden, Tensor) or hidden.ndim != 3 or hidden.shape[:2] != self._shape:
-            self.no_stream = f"The blocks of {self._name} do not read one vector for each token of a text."
-        elif self.last is not None and not torch.equal(hidden, self.last):
-            self.no_stream = (
-                f"The blocks of {self._name} do not pass one residual stream from each to the next: something else "
-                "changes it between them."
+        if self.last is not None and not _same(hidden, self.last):
+            self.no_blocks = (
+                f"What stands in a row in {self._name} is not a row of blocks that pass one residual stream from each "
+                "to the next."
             )
         output = self._output(block, own, args, kwargs, hidden)
         left = leaving(output)
+        for stream in (hidden, left):
+            if isinstance(stream, Tensor) and stream.ndim == 4 and stream.shape[1:3] == self._shape:
+                self.no_stream = (
+                    f"The blocks of {self._name} carry {len(stream)} versions of the residual stream and mix them."
+                )
+            elif not isinstance(stream, Tensor) or stream.ndim != 3 or stream.shape[:2] != self._shape:
+                self.no_blocks = f"The blocks of {self._name} do not pass on one vector for each token of a text."
         self.last = left.clone() if isinstance(left, Tensor) else None
         return output
 
@@ -95,11 +100,14 @@ class Every:
 
         handles = [part.register_forward_hook(look(path)) for path, part in block.named_modules() if path]
         try:
-            return own(*args, **kwargs)
+            output = own(*args, **kwargs)
         finally:
             for handle in handles:
                 handle.remove()
-            self.attention.append(seen)
+        if (matrices := attention_matrices(output, self._shape[1])) is not None:
+            seen.matrices(matrices, output)
+        self.attention.append(seen)
+        return output
 
 
 class OncePerKind(Every):
