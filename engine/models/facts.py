@@ -44,7 +44,7 @@ def facts(architecture: Architecture, adapter: Adapter | None, rehearsal: Rehear
 
 def _shapes(heads: Sequence[int], known: Mapping[str, Any]) -> tuple[HeadShape | None, ...]:
     """The heads of each layer as far as they were seen; empty where all layers show as many."""
-    if len(set(heads)) < 2:
+    if len(set(heads)) < 2 or len(heads) != known["n_layers"]:
         return ()
     widths = {name: known[name] for name in ("n_kv_heads", "d_head")}
     return tuple(HeadShape(n_heads=count, **widths) if count else None for count in heads)
