@@ -108,7 +108,7 @@ class NemotronH(Hybrid):
         "in": "mixer.up_proj",
         "out": "mixer.down_proj",
     }
-    norm_paths: ClassVar[Mapping[str, str]] = {"attn_norm": "norm"}
+    norm_paths: ClassVar[Mapping[str, str]] = {"attn_norm": "norm", "mlp_norm": "norm"}
     final_norm = "norm_f"
     rotary_class = None
 
