@@ -57,6 +57,10 @@ class Adapter:
         Path of the norm after the last block, beside the row of blocks; a config may leave it out (OPT).
     rotary_class : str or None
         The library's rotary embedding, as a path under ``transformers.models``.
+    closed_form : bool
+        Whether a `Block` describes the blocks of any config of the family; `closed_form_refusal` says which.
+    one_stream : bool
+        Whether blocks pass one residual stream from each to the next.
     """
 
     family: ClassVar[str]
@@ -69,6 +73,8 @@ class Adapter:
     qk_norm: ClassVar[Literal["head", "all"] | None] = None
     final_norm: ClassVar[str | None] = None
     rotary_class: ClassVar[str | None] = None
+    closed_form: ClassVar[bool] = True
+    one_stream: ClassVar[bool] = True
 
     def facts(self, config: Any) -> dict[str, Any]:
         """Read the fields of `ModelInfo` that the config alone decides.

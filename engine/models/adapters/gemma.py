@@ -140,6 +140,8 @@ class Gemma3n(Gemma4):
     """
 
     family = "gemma3n"
+    closed_form = False
+    one_stream = False
     rotary_class = "gemma3n.modeling_gemma3n.Gemma3nRotaryEmbedding"
 
     def closed_form_refusal(self, config: Any) -> str | None:

@@ -13,6 +13,7 @@ class GptOss(Llama):
     """
 
     family = "gpt_oss"
+    closed_form = False
     rotary_class = "gpt_oss.modeling_gpt_oss.GptOssRotaryEmbedding"
 
     def closed_form_refusal(self, config: Any) -> str | None:

@@ -25,6 +25,7 @@ class Hybrid(Llama):
     """
 
     other: ClassVar[str] = "a Mamba mixer"
+    closed_form = False
 
     def attends(self, config: Any, layer: int) -> bool:
         return config.layer_types[layer] == "full_attention"
