@@ -70,7 +70,8 @@ def _families() -> Iterator[list[str]]:
         types.setdefault(type(adapter), []).append(model_type)
     for cls, names in types.items():
         config = CONFIG_MAPPING[names[0]]
-        text = MODEL_MAPPING[config].main_input_name == "input_ids"
+        model: Any = MODEL_MAPPING[config]
+        text = model.main_input_name == "input_ids"
         adapter = ADAPTERS[names[0]]
         absent = ({"text"} if not text else set()) | ({"stream"} if not adapter.one_stream else set())
         able = [_linked(analysis) for analysis in ANALYSES.values() if absent.isdisjoint(analysis.needs)]

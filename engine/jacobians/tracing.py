@@ -193,7 +193,8 @@ class InFloat64(TorchFunctionMode):
     """
 
     CASTS = {torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16}
-    DTYPE = torch.Tensor.dtype.__get__
+    _property: Any = torch.Tensor.dtype
+    DTYPE = _property.__get__
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -49,7 +49,7 @@ def check(spec: ModelSpec, *, weights: bool) -> CheckedModel:
             architecture, skeleton, notice = bare
             notices += (notice,)
         matched = Match({}, False, ()) if spec.twin else match(architecture, skeleton, stored)
-        adapter, rehearsal = adapter_for(architecture.config), rehearse(architecture)
+        adapter, rehearsal = adapter_for(architecture.config), rehearse(architecture, spec.dtype)
         known = facts(architecture, adapter, rehearsal)
         tokenizer, remarks = open_tokenizer(files.folder, known["vocab_size"])
         mask = not isinstance(tokenizer, UserError) and tokenizer.mask_token_id is not None

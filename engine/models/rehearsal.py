@@ -71,10 +71,18 @@ class Rehearsal:
     width: int = 0
 
 
-def rehearse(architecture: Architecture) -> Rehearsal | None:
-    """Measure an architecture, each config and class once; None where there is too little memory even for that."""
-    key = json.dumps(architecture.raw, sort_keys=True, default=str)
-    return _rehearsed(_Keyed(architecture, (key, architecture.model.__name__)))
+def rehearse(architecture: Architecture, dtype: str = "float32") -> Rehearsal | None:
+    """Measure an architecture, each config and class once; None where there is too little memory even for that.
+
+    Some of the library's code runs in float32 alone, so a model that is to run in float64 is measured in that. Narrower
+    dtypes are not: what a CPU cannot compute in them, a GPU can.
+    """
+    key = json.dumps(architecture.raw, sort_keys=True, default=str), architecture.model.__name__
+    measured = _rehearsed(_Keyed(architecture, key), torch.float32)
+    if dtype != "float64" or measured is None or measured.refusal:
+        return measured
+    wide = _rehearsed(_Keyed(architecture, key), torch.float64)
+    return measured if wide is None or not wide.refusal else Rehearsal(f"{wide.refusal} Choose float32.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,12 +98,12 @@ class _Keyed:
 
 
 @lru_cache(maxsize=64)
-def _rehearsed(keyed: _Keyed) -> Rehearsal | None:
+def _rehearsed(keyed: _Keyed, dtype: torch.dtype) -> Rehearsal | None:
     model = keyed.architecture.skeleton()
     if model.main_input_name != "input_ids":
         what = {"pixel_values": "images"}.get(model.main_input_name, "sound or other signals")
         return Rehearsal(refusal=f"{type(model).__name__} does not read text, but {what} ({model.main_input_name}).")
-    give_weights(model)
+    give_weights(model, dtype)
     try:
         try:
             measured = _measured(model, OncePerKind)
@@ -112,11 +120,12 @@ def _rehearsed(keyed: _Keyed) -> Rehearsal | None:
     except Exception as error:
         if is_out_of_memory(error):
             return None
-        what = f"{type(error).__name__}: {first_line(error)}"
+        in_dtype = str(dtype).removeprefix("torch.")
+        what = f"{in_dtype}, {type(error).__name__}: {first_line(error)}"
         return Rehearsal(refusal=f"{type(model).__name__} does not run on token ids alone ({what}).")
 
 
-def give_weights(model: PreTrainedModel) -> None:
+def give_weights(model: PreTrainedModel, dtype: torch.dtype) -> None:
     """Give a model on the meta device real buffers, and weights that take next to no memory.
 
     A matrix is a random Hankel matrix: every entry with the same i + j is one number in memory.
@@ -128,23 +137,27 @@ def give_weights(model: PreTrainedModel) -> None:
     for path in children_first(model):
         if any(buffer is not None for buffer in model.get_submodule(path)._buffers.values()):
             initialise(model, path, 0)
+    for module in model.modules():
+        for name, buffer in module._buffers.items():
+            if buffer is not None and buffer.is_floating_point():
+                module._buffers[name] = buffer.to(dtype)
     generator = torch.Generator().manual_seed(0)
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is not None:
-                weight = _weight(parameter, "bias" in name, generator)
+                weight = _weight(parameter, "bias" in name, generator, dtype)
                 module._parameters[name] = nn.Parameter(weight, requires_grad=False)
     model.eval()
 
 
-def _weight(parameter: Tensor, bias: bool, generator: torch.Generator) -> Tensor:
+def _weight(parameter: Tensor, bias: bool, generator: torch.Generator, dtype: torch.dtype) -> Tensor:
     shape = parameter.shape
     if not parameter.is_floating_point():
         return torch.zeros(shape, dtype=parameter.dtype)
     if parameter.ndim < 2:
-        return torch.zeros(shape) if bias else torch.ones(shape)
+        return torch.full(shape, 0.0 if bias else 1.0, dtype=dtype)
     drawn = torch.randn(sum(shape) - len(shape) + 1, generator=generator) / max(1, shape[-1]) ** 0.5
-    return drawn.as_strided(shape, (1,) * len(shape))
+    return drawn.to(dtype).as_strided(shape, (1,) * len(shape))
 
 
 @torch.no_grad()
