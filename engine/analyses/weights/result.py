@@ -166,17 +166,17 @@ def _nulls(
                     nulls[layer] = Null(unit[f"{which}_null_eigenvalues"].values)
                     put(nulls[layer], "", (m, layer))
             for width in () if params.fold_norm else info.head_widths:
-                shape = (width, info.d_model)
-                if shape not in shared:
-                    parts = [units[key] for key in null_keys(params, *shape) if key in units]
+                factor = (width, info.d_model)
+                if factor not in shared:
+                    parts = [units[key] for key in null_keys(params, *factor) if key in units]
                     if not parts:
                         continue
-                    shared[shape] = Null(np.concatenate([part["null_eigenvalues"].values for part in parts]))
+                    shared[factor] = Null(np.concatenate([part["null_eigenvalues"].values for part in parts]))
                 if width == info.d_head:
-                    put(shared[shape], "", (m,))
+                    put(shared[factor], "", (m,))
                 if widths:
-                    put(shared[shape], "_by_width", (m, widths.index(width)))
-                nulls |= {layer: shared[shape] for layer, own in shapes.items() if own.d_head == width}
+                    put(shared[factor], "_by_width", (m, widths.index(width)))
+                nulls |= {layer: shared[factor] for layer, own in shapes.items() if own.d_head == width}
             exists = np.zeros(tables[f"{prefix}p_leading"][m].shape, bool)
             for layer, own in shapes.items():
                 exists[layer, : own.n_heads] = True

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from unadapted_models import MODELS
 from uneven_models import uneven_model
 
 from engine.jacobians.attention import Context
 from engine.jacobians.reference import reference_operators
 from engine.jacobians.stream import ResidualStream
+from engine.models.blocks import block_row, leaving, uncached
 
 torch.set_num_threads(1)
 NAME = "gemma4_text-shared"
@@ -28,14 +30,14 @@ def left_by(model: Any, ids: Tensor, layer: int, replace: Callable[[Tensor], Ten
     def enter(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         return (replace(args[0]), *args[1:]), kwargs
 
-    block = model.layers[layer]
+    block = block_row(model)[layer][1]
     part = block.get_submodule(path)
     handles = [
         block.register_forward_pre_hook(enter, with_kwargs=True),
-        part.register_forward_hook(lambda _, __, out: kept.append(out[0])),
+        part.register_forward_hook(lambda _, __, out: kept.append(leaving(out)[0])),
     ]
     try:
-        model(ids, use_cache=False)
+        model(ids, **uncached(model))
     finally:
         for handle in handles:
             handle.remove()
@@ -87,3 +89,22 @@ def test_the_residual_stream_is_the_models_own() -> None:
                 left_by(model, ids, layer, lambda h, entered=entered: entered.append(h[0].clone()) or h)
                 torch.testing.assert_close(state.hidden[row, :length], entered[0], rtol=1e-6, atol=1e-6)
         stream.advance()
+
+
+@pytest.mark.parametrize("layer", range(2))
+def test_what_the_first_block_returns_beside_the_stream_is_held_fixed(layer: int) -> None:
+    """T5's first block makes the position bias that all later ones add to their scores."""
+    model = MODELS["t5-encoder"]().double().eval().requires_grad_(False)
+    stream = ResidualStream(model, IDS[:1])
+    for _ in range(layer):
+        stream.advance()
+    samples, state = next(iter(stream.states(torch.float64)))
+    found = reference_operators(stream.blocks, layer, stream.inputs(samples), state, ("block",), "in_context")["block"]
+    x, ids = state.hidden[0, -1], torch.from_numpy(IDS[:1])
+
+    def left(y: Tensor) -> Tensor:
+        return left_by(model, ids, layer, lambda hidden: torch.cat((hidden[:, :-1], y[None, None]), 1))[-1]
+
+    with torch.enable_grad():
+        expected = torch.autograd.functional.jacobian(left, x)
+    torch.testing.assert_close(found.dense()[0], expected, rtol=1e-5, atol=1e-6)
