@@ -17,6 +17,7 @@ def info(
 ) -> None:
     """Say what a model is and what each analysis can do with it; without a model, what opens."""
     from engine.analyses.abilities import abilities, described
+    from engine.cli.terminal import line
     from engine.models.info import summary
     from engine.models.opening import describe
 
@@ -30,4 +31,6 @@ def info(
         able = {name: {"can": not reason, "because": reason} for name, reason in abilities(facts).items()}
         print(json.dumps(facts.model_dump(mode="json") | {"abilities": able}))
         return
-    print("\n".join((summary(facts), described(facts), *facts.notices)))
+    for text in (summary(facts), described(facts), *facts.notices):
+        for part in text.splitlines():
+            line(part)

@@ -6,6 +6,7 @@ attention, whether a later token reaches an earlier one, and what the head puts 
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -16,11 +17,11 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from engine.errors import UserError
+from engine.errors import UserError, reason
 from engine.models.blocks import block_row, uncached
-from engine.models.config import Architecture, first_line
+from engine.models.config import Architecture
 from engine.models.losses import vocabulary_logits
-from engine.models.memory import is_out_of_memory
+from engine.models.memory import available_bytes, is_out_of_memory
 from engine.models.twin import children_first, initialise
 from engine.models.watching import Alone, Every, OncePerKind
 
@@ -103,6 +104,8 @@ def _rehearsed(keyed: _Keyed, dtype: torch.dtype) -> Rehearsal | None:
     if model.main_input_name != "input_ids":
         what = {"pixel_values": "images"}.get(model.main_input_name, "sound or other signals")
         return Rehearsal(refusal=f"{type(model).__name__} does not read text, but {what} ({model.main_input_name}).")
+    if not computable(model):
+        return None
     give_weights(model, dtype)
     try:
         try:
@@ -121,8 +124,21 @@ def _rehearsed(keyed: _Keyed, dtype: torch.dtype) -> Rehearsal | None:
         if is_out_of_memory(error):
             return None
         in_dtype = str(dtype).removeprefix("torch.")
-        what = f"{in_dtype}, {type(error).__name__}: {first_line(error)}"
+        what = f"{in_dtype}, {type(error).__name__}: {reason(error)}"
         return Rehearsal(refusal=f"{type(model).__name__} does not run on token ids alone ({what}).")
+
+
+def computable(model: PreTrainedModel) -> bool:
+    """Whether there is memory for a copy of any one matrix of a block; tables are only looked up in."""
+    tables = {
+        id(weight)
+        for part in (model.get_input_embeddings(), model.get_output_embeddings())
+        if (weight := getattr(part, "weight", None)) is not None
+    }
+    matrices = (parameter.shape for parameter in model.parameters() if id(parameter) not in tables)
+    largest = max((math.prod(shape[-2:]) for shape in matrices), default=0)
+    longest = max((sum(parameter.shape) for parameter in model.parameters()), default=0)
+    return 8 * (2 * largest + longest) < available_bytes("cpu")
 
 
 def give_weights(model: PreTrainedModel, dtype: torch.dtype) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import UserError
-from engine.sessions.gate import parse
+from engine.gate import parse
 from engine.sessions.rooted import Place, Root, opened, split
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from engine.errors import UserError
+from engine.gate import parse
 from engine.sessions.files import replace_file, seal, unseal
-from engine.sessions.gate import parse
 from engine.sessions.records import Head
 from engine.sessions.tree import FolderTree, Tree
 

@@ -14,14 +14,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.files import NOT_WAITING, SPECIAL, read_open, regular
 from engine.sessions.names import MOST_FOLDERS, safe_name
 
 Kind = Literal["file", "folder", "link", "other"]
 
 RELATIVE = os.supports_dir_fd >= {os.open, os.mkdir, os.rename, os.rmdir, os.stat, os.unlink}
 NO_LINK = getattr(os, "O_NOFOLLOW", 0)
-# Not waiting: the other end of a pipe may never come.
-_FILE = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 _FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 _JUNCTION = getattr(stat, "IO_REPARSE_TAG_MOUNT_POINT", None)
 
@@ -30,7 +29,7 @@ _INSTEAD = {
     "file": "it is a file where a folder belongs",
     "folder": "it is a folder where a file belongs",
     "link": "it is a link, and links inside a session are not followed; put the thing itself in its place",
-    "other": "it is neither a file nor a folder, but a pipe, a socket or a device; remove it",
+    "other": SPECIAL,
 }
 
 
@@ -134,11 +133,8 @@ class Place:
         """The content of a regular file of at most `most` bytes."""
         self._require(name, "file")
         path, at = self._at(name)
-        with os.fdopen(_regular(os.open(path, _FILE | NO_LINK, **at)), "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > most:
-                raise OSError(errno.EFBIG, f"it has {size / 1e9:.2f} GB, and at most {most / 1e9:.2f} GB can be read")
-            return file.read(size)
+        with os.fdopen(regular(os.open(path, NOT_WAITING | NO_LINK, **at)), "rb") as file:
+            return read_open(file.fileno(), most)
 
     def write(self, name: str, content: bytes) -> None:
         """Make a file that is not there yet; it is on the disk only after `sync`."""
@@ -181,7 +177,7 @@ class Place:
             if not name:
                 return
         path, at = self._at(name) if name else (".", {"dir_fd": self._handle})
-        handle = os.open(path, (_FILE if os.name == "posix" else os.O_RDWR) | NO_LINK, **at)
+        handle = os.open(path, (NOT_WAITING if os.name == "posix" else os.O_RDWR) | NO_LINK, **at)
         try:
             os.fsync(handle)
         finally:
@@ -242,21 +238,6 @@ def opened(path: Path, *, own: bool = True) -> Iterator[Place]:
     finally:
         if handle is not None:
             os.close(handle)
-
-
-def open_file(path: Path) -> int:
-    """A handle to read a file that the user named; OSError at once for a pipe or a device."""
-    if not stat.S_ISREG(os.stat(path).st_mode):
-        raise OSError(errno.EINVAL, _INSTEAD["other"])
-    return _regular(os.open(path, _FILE))
-
-
-def _regular(handle: int) -> int:
-    """The handle, if it still is what was looked at before it was opened."""
-    if not stat.S_ISREG(os.fstat(handle).st_mode):
-        os.close(handle)
-        raise OSError(errno.EINVAL, _INSTEAD["other"])
-    return handle
 
 
 def _kind_of(entry: os.DirEntry[str]) -> Kind:

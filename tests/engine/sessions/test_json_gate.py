@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from session_examples import finished, refusals
 
+from engine.gate import parse
 from engine.sessions.files import seal
-from engine.sessions.gate import parse
 from engine.sessions.store import Session
 
 DEEP = "[" * 100_000 + "]" * 100_000
@@ -33,6 +33,7 @@ TEXTS = [
     b'{"a": 18446744073709551616}',
     b'{"a": "\\ud800"}',
     b'{"\\uDFFF": 1}',
+    b'{"a": 1, "b": 2, "a": 1}',
 ]
 
 
