@@ -9,6 +9,7 @@ from engine.analyses.base import Unit, unit_rng
 from engine.analyses.header import assemble
 from engine.analyses.parameters import validate
 from engine.analyses.registry import get_analysis
+from engine.data.drawing import DRAWING, drawn_anew
 from engine.data.texts import source_hash
 from engine.errors import Cancelled, UserError
 from engine.events import Event, Notice, Progress, Snapshot, Started
@@ -60,7 +61,7 @@ def complete(run: Run, emit: Emit, cancelled: Callable[[], bool], cache: ModelCa
     reporter = Reporter(run.id, emit, units, done)
     device = resolve_device(request.device) if waiting else "cpu"
     models = RunModels(run, device, cache, reporter, cancelled, _stamps(run, units, done) if waiting else {})
-    assembled = partial(assemble, analysis, request, params, run.models)
+    assembled = partial(assemble, analysis, request, params, run.models, remarks=_text_notes(run))
     snapshots = Snapshots(run.id, emit, lambda: assembled(done))
 
     def compute(unit: Unit, model: OpenModel) -> "xr.Dataset":
@@ -118,6 +119,12 @@ def _require_same_text(run: Run) -> None:
             f"“{data.source}” is not the text that this run began with: the file has changed since. Bring the old file "
             "back to resume the run, or start a new run."
         )
+    sentences = run.request.params.get("samples") == "sentences"
+    if data is not None and run.provenance.get("text_drawing") != DRAWING and drawn_anew(data, sentences=sentences):
+        raise UserError(
+            f"The samples of this run were drawn from “{data.source}” by another version of Eigenscope, and this one "
+            "draws others. Start a new run; what this one has stays readable."
+        )
 
 
 def _read_committed(run: Run, units: Sequence[Unit], emit: Emit) -> dict[str, "xr.Dataset"]:
@@ -145,6 +152,11 @@ def _stamps(run: Run, units: Sequence[Unit], done: Mapping[str, "xr.Dataset"]) -
     return stamps
 
 
+def _text_notes(run: Run) -> tuple[str, ...]:
+    """What there is to say of how the run's text is read."""
+    return tuple(map(str, run.provenance.get("text_notes", ())))
+
+
 def _announce(run: Run, left_out: Sequence[str], emit: Emit) -> None:
     """Say what there is to know of the models, and which of those asked for are not in the run."""
     for info in run.models:
@@ -152,6 +164,8 @@ def _announce(run: Run, left_out: Sequence[str], emit: Emit) -> None:
             emit(Notice(run.id, f"{info.label}: {notice}"))
     for sentence in left_out:
         emit(Notice(run.id, sentence))
+    for sentence in _text_notes(run):
+        emit(Notice(run.id, f"{sentence}."))
 
 
 def _measured(

@@ -64,7 +64,9 @@ def resume(
     return record
 
 
-def save_checkpoint(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dtype: str) -> None:
+def save_checkpoint(
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, dtype: str
+) -> None:
     """Write an ordinary Hugging Face folder (safetensors of `dtype`, config, tokenizer), whole or not at all."""
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
@@ -74,7 +76,8 @@ def save_checkpoint(folder: Path, model: PreTrainedModel, tokenizer: PreTrainedT
         for name, tensor in model.state_dict().items()
     }
     model.save_pretrained(part, state_dict=weights, max_shard_size="1GB")  # a session reads its files whole
-    tokenizer.save_pretrained(part)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(part)
     config = json.loads((part / "config.json").read_text())
     config["dtype"] = dtype  # the library writes the dtype that the model trained in
     (part / "config.json").write_text(json.dumps(config, indent=2) + "\n")
