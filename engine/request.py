@@ -83,6 +83,8 @@ def conditions(
     return (*(seeded(pretrained) if reads_text else pretrained), *seeded(drawn))
 
 
+TEXT_SUFFIXES = (".txt", ".jsonl", ".parquet", ".csv", ".tsv", ".arrow", ".npy")
+"""Of the files that a text can be; the last one holds token ids."""
 DEFAULT_LENGTH = 128
 """Tokens a sample where nothing else is said, and no model reads fewer."""
 
@@ -104,6 +106,7 @@ class DataSpec(BaseModel):
         title="Length",
         description=f"Tokens a sample; {DEFAULT_LENGTH} if empty, or as many as the models can read",
         ge=1,
+        json_schema_extra={"empty": "what the models read"},
     )
 
     @property
