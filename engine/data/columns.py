@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from engine.data.documents import LARGE_TABLE, LARGE_TEXT, Documents, Text
-from engine.data.rows import CHAT_NOTE, CHATS, COLUMN, chat_text, gather, no_column, whole_characters
+from engine.data.rows import CHAT_NOTE, CHATS, COLUMN, EMPTY_NOTE, chat_text, gather, no_column, whole_characters
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,7 +60,7 @@ def from_column(values: "pa.ChunkedArray", column: str, name: str) -> Text:
         return gather(rows, name, chats=column in CHATS)
     notes = [CHAT_NOTE.format(name=name)] if column in CHATS else []
     if values.null_count:
-        notes.append(f"{values.null_count:,} of the {len(values):,} rows of “{name}” have no text and are passed over")
+        notes.append(EMPTY_NOTE.format(name=name, empty=values.null_count, total=len(values)))
     return Text(ColumnRows(values, column, name), tuple(notes))
 
 

@@ -11,7 +11,7 @@ from engine.errors import UserError
 from engine.files import open_file
 
 LARGE_TEXT = 2**22
-"""Characters (bytes, of a file) from which one running text is read in blocks (methods §1.4)."""
+"""Characters (bytes, of a file) from which one running text is read in blocks (methods §0)."""
 LARGE_TABLE = 2**26
 """Bytes from which the rows of a table are read in blocks."""
 BLOCK = 2**14

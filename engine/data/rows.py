@@ -71,15 +71,16 @@ def gather(rows: Iterable[str | None], name: str, *, chats: bool = False) -> Tex
             texts.append(whole)
     notes = []
     if empty := total - len(texts):
-        notes.append(f"{empty:,} of the {total:,} rows of “{name}” have no text and are passed over")
+        notes.append(EMPTY_NOTE.format(name=name, empty=empty, total=total))
     if halves:
-        notes.append(f"{halves:,} halves of surrogate pairs in “{name}” are no characters; � stands for each")
+        notes.append(f"Halves of surrogate pairs, which are no characters, are read as � in “{name}”: {halves:,}")
     if chats:
         notes.append(CHAT_NOTE.format(name=name))
     documents = in_blocks(texts)
     return Text(documents, tuple(notes), blocks=len(documents) > len(texts))
 
 
+EMPTY_NOTE = "Rows of “{name}” without text are passed over: {empty:,} of {total:,}"
 CHAT_NOTE = (
     "The chats of “{name}” are read as plain text, a paragraph “speaker: words” a message, without a model's template"
 )

@@ -1,4 +1,4 @@
-"""Samples that are sentences of a text, drawn reproducibly from the seed (methods §6)."""
+"""Samples that are sentences of a text, drawn reproducibly from the seed (methods §0)."""
 
 from collections.abc import Iterator, Sequence
 

@@ -1,4 +1,4 @@
-"""Where sentences end: Punkt learnt on the text itself, and rules for what Punkt cannot learn (methods §6)."""
+"""Where sentences end: Punkt learnt on the text itself, and rules for what Punkt cannot learn (methods §0)."""
 
 from collections.abc import Iterator
 from functools import lru_cache

@@ -106,7 +106,7 @@ def test_what_was_passed_over_stands_under_the_result(session, tmp_path: Path) -
     )
     seen: list[object] = []
     execute(session, run, seen.append, lambda: False)
-    note = "20 of the 60 rows of “rows.jsonl” have no text and are passed over"
+    note = "Rows of “rows.jsonl” without text are passed over: 20 of 60"
     assert f"{note}." in [getattr(event, "text", "") for event in seen]
     result = run.result()
     assert result is not None

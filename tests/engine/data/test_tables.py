@@ -43,13 +43,13 @@ def test_a_column_of_text_of_any_form_is_read(form: str, tmp_path: Path) -> None
     pq.write_table(table, tmp_path / "a.parquet")
     for kind in ("arrow", "parquet"):
         assert documents(tmp_path / f"a.{kind}") == ["one two", "three", "naïve 🙂"]
-        assert notes(tmp_path / f"a.{kind}") == (f"1 of the 4 rows of “a.{kind}” have no text and are passed over",)
+        assert notes(tmp_path / f"a.{kind}") == (f"Rows of “a.{kind}” without text are passed over: 1 of 4",)
 
 
 def test_rows_of_json_without_text_are_passed_over_and_counted(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text("\n\n".join(json.dumps({"text": text}) for text in TEXTS))
     assert documents(tmp_path / "a.jsonl") == ["one two", "three", "naïve 🙂"]
-    assert notes(tmp_path / "a.jsonl") == ("1 of the 4 rows of “a.jsonl” have no text and are passed over",)
+    assert notes(tmp_path / "a.jsonl") == ("Rows of “a.jsonl” without text are passed over: 1 of 4",)
     (tmp_path / "a.jsonl").write_text('{"text": null}\n')
     assert "has no text in it" in refusal(tmp_path / "a.jsonl")
 
@@ -107,7 +107,7 @@ class TestSaved:
     def test_a_large_one_is_read_where_it_is_drawn(self, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(columns, "LARGE_TABLE", 0)
         assert documents(saved / "saved") == ["one two", "", "three", "naïve 🙂"]
-        assert notes(saved / "saved") == ("1 of the 4 rows of “saved” have no text and are passed over",)
+        assert notes(saved / "saved") == ("Rows of “saved” without text are passed over: 1 of 4",)
 
     def test_splits_without_train_are_asked_for(self, saved: Path) -> None:
         rows = datasets.Dataset.from_dict({"text": ["a"]})
