@@ -3,12 +3,15 @@
 import sys
 import traceback
 
-from engine.errors import UserError
+from engine.errors import UserError, is_failure, reason
+from engine.logs import keep_warnings
+from engine.printable import printable
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
+    keep_warnings()
     try:
         if arguments:
             from engine.cli import main as run_command
@@ -19,14 +22,17 @@ def main(argv: list[str] | None = None) -> int:
         return open_window([])
     except UserError as error:
         return _fail(error.message, error.detail)
-    except Exception as error:
-        summary = f"{type(error).__name__}: {error}".splitlines()[0]
-        return _fail(f"Unexpected error ({summary}). Please report it.", traceback.format_exc())
+    except BaseException as error:
+        if not is_failure(error):
+            raise
+        return _fail(
+            f"Unexpected error ({type(error).__name__}: {reason(error)}). Please report it.", traceback.format_exc()
+        )
 
 
 def _fail(message: str, detail: str) -> int:
     """Print one line for the user and write the rest to a file that can be attached to a bug report."""
-    print(f"eigenscope: {message}", file=sys.stderr)
+    print(f"eigenscope: {printable(message, 10_000)}", file=sys.stderr)
     if detail:
         from platformdirs import user_log_path
 

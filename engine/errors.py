@@ -1,9 +1,13 @@
 """Errors that a person reads."""
 
+import re
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from engine.printable import printable
+
+LONGEST_MESSAGE = 1200
 LONGEST_REASON = 200
 
 
@@ -13,12 +17,14 @@ class UserError(Exception):
     Parameters
     ----------
     message : str
-        One clear sentence (or two): what happened, why, what to do. Shown as it is, without a traceback.
+        One clear sentence (or two): what happened, why, what to do. Shown without a traceback; control characters,
+        lone surrogates and what is too long for a sentence are taken out, since it may quote what somebody else wrote.
     detail : str, optional
         What a bug report would need; shown one click away.
     """
 
     def __init__(self, message: str, detail: str = "") -> None:
+        message = quotable(message, LONGEST_MESSAGE)
         super().__init__(message)
         self.message = message
         self.detail = detail
@@ -88,6 +94,15 @@ def reason(error: BaseException) -> str:
             pass
         case _:
             text = str(error) or type(error).__name__
-    text = "".join(letter if letter.isprintable() else " " for letter in (text.strip().splitlines() or [""])[0])
-    text = (text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}…").rstrip(".: ")
-    return text or type(error).__name__
+    return quotable((text.strip().splitlines() or [""])[0], LONGEST_REASON).rstrip(".: ") or type(error).__name__
+
+
+def quotable(text: str, most: int) -> str:
+    """`text` as it can be printed anywhere, at most so long: the middle of a long name gives way, then that of all."""
+    text = _LONG_NAME.sub(lambda name: f"{name[0][:160]}…{name[0][-80:]}", text)
+    if len(text) > most:
+        text = f"{text[: 2 * most // 3]} … {text[-most // 3 :]}"
+    return printable(" ".join(text.splitlines()), most + 10)
+
+
+_LONG_NAME = re.compile(r"\S{251,}")

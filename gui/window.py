@@ -7,7 +7,6 @@ from PySide6.QtCore import QObject, Qt, QTimer, Signal, Slot
 from PySide6.QtGui import QAction, QCloseEvent, QPaintEvent
 from PySide6.QtWidgets import (
     QApplication,
-    QLabel,
     QMainWindow,
     QMessageBox,
     QToolButton,
@@ -34,6 +33,7 @@ from gui.panes.timeline import Timeline
 from gui.panes.view_state import ViewState
 from gui.panes.view_sync import ViewSync
 from gui.panes.workspace import ViewPanel, Workspace, navigators
+from gui.plots.plain import PlainLabel, in_menu, in_title, message_box
 from gui.plots.theme import Mode, Theme
 from gui.state.background_tasks import BackgroundTasks
 from gui.state.compute_host import ComputeHost
@@ -69,7 +69,7 @@ class MainWindow(QMainWindow):
         self.model_pane, self.parameters, self.inspector = ModelPane(), ParametersPane(), Inspector()
         self.runs_pane, self.help = RunsPane(self.runs), HelpPane(self)
         self.timeline = Timeline(self.selection, self.results)
-        self.busy_label = QLabel()
+        self.busy_label = PlainLabel()
         self.statusBar().addPermanentWidget(self.busy_label)
         side_panes = {
             "model": scrolled(self.model_pane),
@@ -81,7 +81,7 @@ class MainWindow(QMainWindow):
             self, (self.messages, self.workspace, self.navigator, self.timeline), side_panes, settings
         )
 
-        self.file_commands = FileCommands(self.document, self.tasks, settings, self)
+        self.file_commands = FileCommands(self.document, self.runs, self.tasks, settings, self)
         self.figure_commands = FigureCommands(self.workspace, self)
         panes = (self.model_pane, self.parameters, self.runs_pane)
         self.run_commands = RunCommands(self.host, self.document, self.runs, panes, settings, self)
@@ -132,11 +132,13 @@ class MainWindow(QMainWindow):
         self.runs_pane.chosen.connect(self.results.show_run)
         self.workspace.analysis_changed.connect(self._analysis_changed)
         self.workspace.analysis_changed.connect(self.sentence.return_to_run)
-        for source in (self.file_commands, self.run_commands, self.results):
+        for source in (self.file_commands, self.run_commands, self.results, self.sentence):
             source.failed.connect(self.messages.show_error)
         self.file_commands.notice.connect(self._show_notice)
         self.run_commands.message.connect(self.messages.show_message)
         self.model_pane.inspect.connect(self.host.ask)
+        self.model_pane.dropped.connect(self.host.cancel)
+        self.model_pane.explain.connect(self.messages.explain)
         self.model_pane.changed.connect(self.run_commands.update_memory)
         self.model_pane.list_checkpoints.connect(self._list_checkpoints)
         self.parameters.changed.connect(self.run_commands.update_memory)
@@ -151,11 +153,11 @@ class MainWindow(QMainWindow):
     def _document_changed(self) -> None:
         """Show the runs of the newly opened session and restore its views."""
         self.results.clear()
-        self.runs.load(self.document.session)
+        self.runs.load(self.document.content.runs if self.document.content is not None else ())
         self.view_state.restore()
         if self.results.row is not None:
             self.runs_pane.choose(self.results.row)
-        self.setWindowTitle(f"{self.document.title} – Eigenscope")
+        self.setWindowTitle(in_title(f"{self.document.title} – Eigenscope"))
         self._update_actions()
 
     @Slot()
@@ -211,7 +213,7 @@ class MainWindow(QMainWindow):
     def _list_recent(self) -> None:
         self._recent.clear()
         for path in self.settings.recent:
-            self._recent.addAction(str(path)).triggered.connect(partial(self.file_commands.open_path, path))
+            self._recent.addAction(in_menu(str(path))).triggered.connect(partial(self.file_commands.open_path, path))
         self._recent.setEnabled(not self._recent.isEmpty())
 
     # -- commands of the window itself ----------------------------------------------------------------------------
@@ -239,11 +241,10 @@ class MainWindow(QMainWindow):
 
     @Slot()
     def show_about(self) -> None:
-        QMessageBox.about(
-            self,
-            "About Eigenscope",
-            "<b>Eigenscope</b><p>A desktop instrument for the spectra of transformers.</p><p>BSD-3-Clause licence.</p>",
-        )
+        text = "Eigenscope\n\nA desktop instrument for the spectra of transformers.\n\nBSD-3-Clause licence."
+        box = message_box(self, QMessageBox.Icon.NoIcon, "About Eigenscope", text, Button.Ok)
+        box.exec()
+        box.deleteLater()
 
     @Slot()
     def theme_system(self) -> None:

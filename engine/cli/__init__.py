@@ -1,5 +1,7 @@
 """The command line: the same engine as the window's, without a window."""
 
+import io
+import sys
 from collections.abc import Sequence
 
 
@@ -11,10 +13,23 @@ def main(arguments: Sequence[str]) -> int:
     UserError
         What failed; the entry point prints it as one line and exits with 1.
     """
-    from engine.cli.commands import app
+    import typer
 
+    from engine.cli.commands import app
+    from engine.printable import printable
+
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its number
     try:
-        app(list(arguments), prog_name="main.py")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 1
-    return 0
+        code = app(list(arguments), prog_name="main.py", standalone_mode=False)
+    except typer.Abort:
+        return 130
+    except Exception as error:
+        show = getattr(error, "show", None)  # what typer has to say of the arguments, whose base class has no name
+        if show is None:
+            raise
+        text = io.StringIO()
+        show(text)
+        print(printable(text.getvalue(), 10_000, lines=True), end="", file=sys.stderr)
+        return 2
+    return code if isinstance(code, int) else 0

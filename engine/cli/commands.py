@@ -2,13 +2,13 @@
 
 import json
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from engine.analyses.registry import ANALYSES, get_analysis
+from engine.cli.terminal import WIDE, PlainTable, line, reports, say, show
 from engine.cli.tune import tune
 from engine.errors import UserError
 from engine.request import DataSpec, Device, ModelSpec, Request
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from engine.runs.model_cache import ModelCache
     from engine.sessions.store import Run, Session
-
-WIDE = 200  # where numbers must not be cut: a narrow terminal wraps the line itself
 
 app = typer.Typer(
     help="Spectra of transformers beside their nulls. Without a command, the window opens.",
@@ -143,18 +141,18 @@ def _carry_out(
     from engine import events
     from engine.cli.follow import follow
 
-    errors = Console(stderr=True)
-    resumable = f"Resume with: python main.py resume {session.path}"
+    errors = reports()
+    resumable = f"Resume with: python main.py resume {quote(str(session.path))}"
     try:
         follower = follow(session, run, errors, models)
     except KeyboardInterrupt:
-        errors.print(f"Stopped at once; what was committed is kept. {resumable}", markup=False, soft_wrap=True)
+        say(errors, f"Stopped at once; what was committed is kept. {resumable}")
         raise typer.Exit(130) from None
     match follower.end:
         case events.Failed(message=message, detail=detail):
             raise UserError(message, detail)
         case events.Stopped(done=done, total=total):
-            errors.print(f"Cancelled: {done} of {total} units are kept. {resumable}", markup=False, soft_wrap=True)
+            say(errors, f"Cancelled: {done} of {total} units are kept. {resumable}")
             raise typer.Exit(130)
         case events.Finished(seconds=seconds, missing=missing):
             if follower.result is not None and not quiet:
@@ -169,10 +167,13 @@ def _print_result(run: "Run", result: "xr.Dataset", seconds: float, as_json: boo
     if as_json:
         print(json.dumps(report.as_json(run, result, seconds)))
         return
-    _show(report.as_table(run, result), WIDE)
+    show(report.as_table(run, result), WIDE)
     for note in report.notes(result):
-        print(f"\n{note}")
-    print(f"\nSession: {run.session.path}\nResult:  {run.path / 'result.zarr'}")
+        line()
+        line(note)
+    line()
+    line(f"Session: {run.session.path}")
+    line(f"Result:  {run.path / 'result.zarr'}")
 
 
 @app.command()
@@ -186,11 +187,12 @@ def params(
         chosen = get_analysis(analysis)
     except UserError as error:
         raise typer.BadParameter(error.message) from None
-    print(f"{chosen.title}: {chosen.summary}\n")
-    listing = Table("parameter", "default", "accepts", "meaning", box=None, pad_edge=False)
+    line(f"{chosen.title}: {chosen.summary}")
+    line()
+    listing = PlainTable("parameter", "default", "accepts", "meaning")
     for row in table(chosen):
         listing.add_row(*row)
-    _show(listing)
+    show(listing)
 
 
 @app.command()
@@ -215,26 +217,27 @@ def verify(
     from engine.cli import report
     from engine.runs.verification import verify_model
 
-    errors = Console(stderr=True)
+    errors = reports()
     outcome = verify_model(
         ModelSpec(source=model, revision=revision),
         DataSpec(source=data, samples=samples),
         device,
         seed,
-        lambda doing: errors.print(doing, markup=False, highlight=False),
+        lambda doing: say(errors, doing),
     )
     if as_json:
         print(json.dumps(report.verification_as_json(outcome)))
     else:
         heading, *rows = outcome.rows()
-        listing = Table(*heading, box=None, pad_edge=False)
+        listing = PlainTable(*heading)
         for row in rows:
             listing.add_row(*row)
-        _show(listing)
+        show(listing)
     if not outcome.passed:
         raise UserError(outcome.sentence)
     if not as_json:
-        print(f"\n{outcome.sentence}")
+        line()
+        line(outcome.sentence)
 
 
 def _verify_files(session: Path) -> None:
@@ -242,10 +245,10 @@ def _verify_files(session: Path) -> None:
 
     report = compare(session)
     for problem in report.problems:
-        print(problem)
+        line(problem)
     if report.problems:
         raise UserError(f"{len(report.problems)} problems in “{session}”. Resuming computes damaged units again.")
-    print(f"{report.files} files, {report.bytes / 1e6:.1f} MB: all as committed.")
+    line(f"{report.files} files, {report.bytes / 1e6:.1f} MB: all as committed.")
 
 
 @app.command()
@@ -260,7 +263,7 @@ def export(
     from engine.sessions.export import export as write
 
     for path in write(session, file_format, out):
-        print(path)
+        line(str(path))
 
 
 @app.command()
@@ -273,7 +276,7 @@ def pack(
 
     target = out or session.with_name(f"{session.stem}.eigenscope.zip")
     report = zip_up(session, target)
-    print(f"{target}: {report.files} files, {report.bytes / 1e6:.1f} MB, verified.")
+    line(f"{target}: {report.files} files, {report.bytes / 1e6:.1f} MB, verified.")
 
 
 @app.command()
@@ -285,7 +288,7 @@ def unpack(
     from engine.sessions.archive import unpack as unzip
 
     report = unzip(archive, out)
-    print(f"{out}: {report.files} files, {report.bytes / 1e6:.1f} MB, verified.")
+    line(f"{out}: {report.files} files, {report.bytes / 1e6:.1f} MB, verified.")
 
 
 @app.command()
@@ -295,13 +298,6 @@ def doctor() -> None:
 
     checks = examine()
     for check in checks:
-        print(f"{check.name:<8}{check.state:<9}{check.text}")
+        line(f"{check.name:<8}{check.state:<9}{check.text}")
     if any(check.state == "problem" for check in checks):
         raise UserError("Not everything is in order; the lines marked “problem” say what to do.")
-
-
-def _show(table: Table, width: int | None = None) -> None:
-    console = Console(width=width)
-    if not console.is_terminal:
-        console.width = WIDE
-    console.print(table)

@@ -1,4 +1,7 @@
-"""Carry out a run and show on standard error how it goes; Ctrl-C asks it to stop, a second one stops it at once."""
+"""Carry out a run and show on standard error how it goes.
+
+Ctrl-C asks it to stop; a second one, or a request to terminate, stops it at once.
+"""
 
 import signal
 import threading
@@ -11,6 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from engine import events
+from engine.cli.terminal import say
+from engine.printable import printable
 from engine.runs.loop import execute
 from engine.runs.model_cache import ModelCache
 from engine.sessions.store import Run, Session
@@ -24,10 +29,10 @@ class Follower:
         self.result: events.Snapshot | None = None
         self._console = console
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[left]}"),
+            TextColumn("{task.fields[left]}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
@@ -57,12 +62,12 @@ class Follower:
 
     def say(self, text: str) -> None:
         """One line on standard error, above the bar."""
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
+        say(self._console, text)
 
     def _advance(self, event: events.Progress) -> None:
         left = "" if event.remaining is None else f"{timedelta(seconds=round(event.remaining))} left"
         if self._console.is_terminal and self._task is not None:
-            self._bar.update(self._task, description=event.doing, completed=event.done, left=left)
+            self._bar.update(self._task, description=printable(event.doing), completed=event.done, left=left)
         else:  # in a log every line stands for itself
             self.say(f"{event.done}/{event.total} {event.doing}{', ' if left else ''}{left}")
 
@@ -73,7 +78,7 @@ def follow(session: Session, run: Run, console: Console, models: ModelCache | No
     Raises
     ------
     KeyboardInterrupt
-        At the second Ctrl-C. What is committed is kept in any case.
+        At the second Ctrl-C, or at SIGTERM. What is committed is kept in any case.
     """
     stopping = "Stopping after this unit; press Ctrl-C again to stop at once."
     with Follower(console) as follower, interruptible(lambda: follower.say(stopping)) as cancelled:
@@ -83,11 +88,14 @@ def follow(session: Session, run: Run, console: Console, models: ModelCache | No
 
 @contextmanager
 def interruptible(stopping: Callable[[], None]) -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, which also calls `stopping`; the second raises KeyboardInterrupt."""
+    """An event that the first Ctrl-C sets, which also calls `stopping`; the second raises KeyboardInterrupt.
+
+    So does SIGTERM: whoever sends it, such as a batch system, kills what has not ended soon.
+    """
     cancelled = threading.Event()
 
     def interrupted(signum: int, frame: FrameType | None) -> None:
-        if cancelled.is_set():
+        if cancelled.is_set() or signum == signal.SIGTERM:
             raise KeyboardInterrupt
         cancelled.set()
         # In a thread: the signal may come in the middle of a line, where this one must not write to the same stream.

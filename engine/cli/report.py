@@ -4,10 +4,9 @@ import math
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from engine.analyses.header import Header
 from engine.analyses.registry import variables_of
+from engine.cli.terminal import PlainTable
 from engine.sessions.store import Run
 
 if TYPE_CHECKING:
@@ -63,12 +62,12 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def as_table(run: Run, result: "xr.Dataset") -> Table:
+def as_table(run: Run, result: "xr.Dataset") -> PlainTable:
     """One row for each layer of each model: the variables that are declared with a summary, over heads and samples.
 
     A variable that also has a component, a site or another named dimension gets a column for each.
     """
-    table = Table(box=None, pad_edge=False, title_justify="left")
+    table = PlainTable()
     table.add_column("model", no_wrap=True)
     table.add_column("layer", justify="right")
     columns = []

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from engine.cli.terminal import line, reports, say
 from engine.errors import Cancelled, UserError
 from engine.request import DataSpec, Device, ModelSpec, Tuning
 
@@ -44,34 +44,33 @@ def tune(
         spec = ModelSpec(source=model, revision=revision, tuning=checked(Tuning, values, "fine-tuning"))
     except UserError as error:
         raise typer.BadParameter(error.message) from None
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    console = reports()
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("reading the text", total=None)
-
-        def say(text: str) -> None:
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
 
         def show(progress: "TrainingProgress") -> None:
             loss = "" if math.isnan(progress.loss) else f"loss {progress.loss:.4f}"
             bar.update(task, total=progress.steps, completed=progress.step, description=loss)
             if progress.checkpoint:
                 at = f"step {progress.step} of {progress.steps}, {progress.seconds:.0f} s"
-                say(f"{at}: {_measured(progress.checkpoint.held_out_loss)} on the held-out part")
+                say(console, f"{at}: {_measured(progress.checkpoint.held_out_loss)} on the held-out part")
 
         try:
-            with interruptible(lambda: say("Stopping; Ctrl-C again to stop at once.")) as cancelled:
+            with interruptible(lambda: say(console, "Stopping; Ctrl-C again to stop at once.")) as cancelled:
                 device_name = resolve_device(device)
                 record = carry_out(
                     spec, DataSpec(source=data), seed, device_name, out, show, cancelled.is_set, history=history
                 )
         except (Cancelled, KeyboardInterrupt):
-            say("Stopped; the same command goes on from the last saved state.")
+            say(console, "Stopped; the same command goes on from the last saved state.")
             raise typer.Exit(130) from None
     before, after = record.checkpoints[0], record.checkpoints[-1]
-    print(f"before  {_measured(before.held_out_loss)}")
-    print(f"after   {_measured(after.held_out_loss)}  ({record.steps} steps, {record.seconds:.0f} s)")
-    print(f"\nModel: {out / after.name}\nCurve: {out / 'training.json'}")
+    line(f"before  {_measured(before.held_out_loss)}")
+    line(f"after   {_measured(after.held_out_loss)}  ({record.steps} steps, {record.seconds:.0f} s)")
+    line()
+    line(f"Model: {out / after.name}")
+    line(f"Curve: {out / 'training.json'}")
 
 
 def _measured(loss: float) -> str:

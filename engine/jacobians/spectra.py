@@ -118,12 +118,17 @@ def singular_values(operator: Operator) -> Tensor:
     return torch.cat(_densely(operator, lambda matrices: _each(torch.linalg.svdvals, matrices).double()))
 
 
+def resolved(operator: Operator) -> float:
+    """The largest κ that the operator's precision can tell from ∞: 1/(d·eps)."""
+    return 1 / (operator.shape[1] * torch.finfo(operator.like.dtype).eps)
+
+
 @torch.no_grad()
 def condition_numbers(operator: Operator, largest: Tensor) -> Tensor:
     """κ = σ₁/σ_d of every sample, (N,) float64, by LU factorisation and inverse iteration for σ_d.
 
-    inf where σ_d ≤ d·eps·σ₁ in the precision of the operator, in which J is then singular: always behind a LayerNorm,
-    which takes a direction out, and in float32 from κ = 10⁴ at d = 768 on.
+    inf where the precision of the operator does not tell σ_d from 0, which is σ_d ≤ d·eps·σ₁ (`resolved`): in float32
+    from κ = 10⁴ at d = 768 on. Whether J is singular is another question (`singular_by_structure`).
 
     Parameters
     ----------
@@ -133,13 +138,20 @@ def condition_numbers(operator: Operator, largest: Tensor) -> Tensor:
     """
 
     def smallest(matrix: Tensor) -> Tensor:
-        lu, pivots, failed = torch.linalg.lu_factor_ex(matrix)
-        if failed:
+        size = matrix.abs().max()
+        lu, pivots, failed = torch.linalg.lu_factor_ex(matrix / size)
+        if failed or not lu.isfinite().all():
             return torch.zeros(1, dtype=torch.float64)
+        # A pivot of rounding alone would overflow when it is squared, and says no more than the smallest that counts.
+        pivot = lu.diagonal()
+        least = torch.finfo(lu.dtype).eps
+        pivot.copy_(torch.where(pivot.abs() < least, torch.copysign(pivot.new_tensor(least), pivot), pivot))
         inverse = _Inverse(lu[None], pivots[None])
-        return 1 / top_singular_values(inverse)[:, :1].flatten().cpu()
+        if not inverse.matmul(lu.new_ones(1, len(lu), 1)).isfinite().all():
+            return torch.zeros(1, dtype=torch.float64)
+        return (size / top_singular_values(inverse)[:, :1].flatten()).cpu()
 
-    at_least = operator.shape[1] * torch.finfo(operator.like.dtype).eps * largest
+    at_least = largest / resolved(operator)
     # Equal numbers are what a LayerNorm takes out: ‖J 1‖/√d bounds σ_d and often says at once that J is singular.
     equal = torch.full((*operator.shape[::2], 1), operator.shape[2] ** -0.5).to(operator.like)
     left = (operator.matmul(equal).norm(dim=(1, 2)).to(largest) > at_least).nonzero().flatten()
@@ -147,7 +159,7 @@ def condition_numbers(operator: Operator, largest: Tensor) -> Tensor:
     if len(left):
         inverted = _densely(operator[left], lambda matrices: _each(smallest, matrices))
         sigma[left] = torch.cat(inverted).flatten().to(largest)
-    return torch.where(sigma > at_least, largest / sigma, torch.inf)
+    return torch.where((sigma > at_least) & sigma.isfinite(), largest / sigma, torch.inf)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class ResidualState:
     def __len__(self) -> int:
         return len(self.hidden)
 
-    def __getitem__(self, samples: slice) -> "ResidualState":
+    def __getitem__(self, samples: slice | Tensor) -> "ResidualState":
         return ResidualState(self.hidden[samples], self.lengths[samples], self.positions[samples])
 
     def to(self, dtype: torch.dtype, device: torch.device | str | None = None) -> "ResidualState":

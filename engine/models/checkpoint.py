@@ -1,6 +1,7 @@
 """The safetensors files of a checkpoint: their headers, and one tensor at a time."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -11,14 +12,21 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from engine.errors import UserError
+from engine.errors import UserError, reason
+from engine.files import open_file
+from engine.gate import parse
+from engine.models.folder import LFS, entries, lfs_pointer, present, read_json, unreadable
+from engine.models.header import MOST_SHARDS, MOST_TENSORS, Entry, declared, end_of, require_few
+from engine.models.memory import require
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-LFS = b"version https://git-lfs.github.com/spec/"
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}
 # What the format's own reader accepts; a longer header is not a header.
 MAX_HEADER = 100_000_000
+LARGE_HEADER = 1_000_000
+PARSED = 20
+"""Bytes of memory that a byte of a header takes when it is read."""
 STAMPED = 512
 """Bytes of each place of a tensor that a stamp covers."""
 
@@ -48,16 +56,20 @@ def read_headers(folder: Path) -> dict[str, Stored]:
         If there are no safetensors weights, a shard is missing, or a file is a Git LFS pointer, truncated or damaged.
     """
     stored: dict[str, Stored] = {}
-    if (folder / SINGLE).exists():
+    if present(folder / SINGLE):
         return read_header(folder / SINGLE)
-    if not (folder / INDEX).exists():
+    if not present(folder / INDEX):
         raise UserError(no_weights(folder))
     weight_map = read_json(folder / INDEX).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise UserError(f"{folder / INDEX} has no weight_map: it is not a shard index. Download it again.")
-    shards = sorted({str(name) for name in weight_map.values()})
+    if not all(isinstance(name, str) for name in weight_map.values()):
+        raise UserError(f"{folder / INDEX} has a weight_map whose entries are not names of files. Download it again.")
+    require_few(len(weight_map), MOST_TENSORS, "tensors", folder / INDEX)
+    shards = sorted(set(weight_map.values()))
+    require_few(len(shards), MOST_SHARDS, "shards", folder / INDEX)
     # A shard lies beside its index: a name with a path in it could point anywhere.
-    missing = [name for name in shards if Path(name).name != name or not (folder / name).exists()]
+    missing = [name for name in shards if not plain_name(name) or not present(folder / name)]
     if missing:
         raise UserError(
             f"Of {len(shards)} shards named in {INDEX}, {listed(missing, 'shard')} missing from {folder}: the download "
@@ -65,6 +77,7 @@ def read_headers(folder: Path) -> dict[str, Stored]:
         )
     for name in shards:
         stored.update(read_header(folder / name))
+        require_few(len(stored), MOST_TENSORS, "tensors", folder / name)
     absent = sorted(key for key, name in weight_map.items() if key not in stored or stored[key].file.name != name)
     if absent:
         raise UserError(
@@ -77,28 +90,26 @@ def read_headers(folder: Path) -> dict[str, Stored]:
 def read_header(file: Path) -> dict[str, Stored]:
     """Read the header of one safetensors file and check it against the file's size."""
     try:
-        size = file.stat().st_size
-        with file.open("rb") as stream:
+        with os.fdopen(open_file(file), "rb") as stream:
+            size = os.fstat(stream.fileno()).st_size
             start = stream.read(8)
             if start == LFS[:8]:
                 raise UserError(lfs_pointer(file))
             length = int.from_bytes(start, "little")
-            if len(start) < 8 or size < 8 + length:
+            if len(start) < 8 or size < 8 + length or length > MAX_HEADER:
                 what = "is empty" if size == 0 else f"ends inside its header, at {size} bytes"
                 if length > MAX_HEADER:
                     what = "does not begin with a safetensors header"
                 raise UserError(f"{file} {what}: it is truncated or damaged. Download it again.")
-            header = json.loads(stream.read(length))
-        stored = {
-            key: Stored(file, key, entry["dtype"], tuple(entry["shape"]), tuple(entry["data_offsets"]))
-            for key, entry in header.items()
-            if key != "__metadata__"
-        }
-        expected = 8 + length + max((tensor.offsets[1] for tensor in stored.values()), default=0)
+            if length > LARGE_HEADER:
+                require(PARSED * length, "cpu", f"The header of {file}")
+            header = parse(stream.read(length))
     except OSError as error:
         raise UserError(unreadable(file, error)) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise UserError(f"{file} has a damaged header. Download it again.", str(error)) from error
+    except ValueError as error:
+        raise UserError(f"{file} has a damaged header ({reason(error)}). Download it again.", str(error)) from error
+    tensors = declared(file, header)
+    expected = 8 + length + end_of(tensors, file)
     if size != expected:
         what = (
             f"is truncated: it holds {size:,} bytes of {expected:,}"
@@ -106,7 +117,15 @@ def read_header(file: Path) -> dict[str, Stored]:
             else "is longer than its header says"
         )
         raise UserError(f"{file} {what}. Download it again.")
-    return stored
+    return stored_in(file, tensors)
+
+
+def stored_in(file: Path, tensors: Mapping[str, Entry]) -> dict[str, Stored]:
+    """The tensors of a header as those of a file."""
+    return {
+        key: Stored(file, key, entry.dtype, tuple(entry.shape), (entry.data_offsets[0], entry.data_offsets[1]))
+        for key, entry in tensors.items()
+    }
 
 
 def read_tensor(stored: Stored) -> Tensor:
@@ -119,6 +138,7 @@ def read_tensor(stored: Stored) -> Tensor:
     """
     try:
         # pread, not mmap: mapped pages would count as ours, and a file cut short meanwhile would kill the process.
+        os.close(open_file(stored.file))  # or it could wait for a pipe
         with safe_open(stored.file, framework="pt", backend="pread") as file:
             tensor: Tensor = file.get_tensor(stored.key)
     except OSError as error:
@@ -175,7 +195,7 @@ def stamp(stored: Mapping[str, Stored]) -> str:
         by_file.setdefault(tensor.file, []).append(tensor)
     for file, tensors in sorted(by_file.items()):
         try:
-            with file.open("rb", buffering=0) as stream:
+            with os.fdopen(open_file(file), "rb", buffering=0) as stream:
                 data = 8 + int.from_bytes(stream.read(8), "little")
                 for tensor in sorted(tensors, key=lambda tensor: tensor.offsets):
                     first, last = tensor.offsets
@@ -185,31 +205,6 @@ def stamp(stored: Mapping[str, Stored]) -> str:
         except OSError as error:
             raise UserError(unreadable(file, error)) from error
     return hasher.hexdigest()
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Read a JSON object, with a sentence for every way in which that fails."""
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise UserError(unreadable(file, error)) from error
-    if data.startswith(LFS):
-        raise UserError(lfs_pointer(file))
-    try:
-        content = json.loads(data)
-    except ValueError as error:
-        raise UserError(f"{file} is not valid JSON: it is damaged. Download it again.", str(error)) from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file} does not hold a JSON object: it is damaged. Download it again.")
-    return content
-
-
-def entries(folder: Path) -> list[str]:
-    """Names in a folder, in order."""
-    try:
-        return sorted(path.name for path in folder.iterdir())
-    except OSError as error:
-        raise UserError(unreadable(folder, error)) from error
 
 
 def no_weights(folder: Path) -> str:
@@ -230,17 +225,9 @@ def no_weights(folder: Path) -> str:
     )
 
 
-def lfs_pointer(file: Path) -> str:
-    """What a Git LFS pointer means."""
-    return (
-        f"{file} is a Git LFS pointer, not the file itself. Run `git lfs pull` in its folder, or download the model "
-        "from the hub."
-    )
-
-
-def unreadable(file: Path, error: OSError) -> str:
-    """What the system said about a file."""
-    return f"{file} cannot be read ({error.strerror or error}). Check the disk and the file's permissions."
+def plain_name(name: str) -> bool:
+    """Whether a name is that of a file in the same folder, on every platform."""
+    return name not in ("", ".", "..") and not set(name) & set("/\\:\0")
 
 
 def listed(names: list[str], kind: str, most: int = 3) -> str:

@@ -9,11 +9,15 @@ import huggingface_hub as hub
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from engine.errors import UserError
+from engine.errors import UserError, boundary
 from engine.models import source
 from engine.models.adapters import Adapter, adapter_for
-from engine.models.checkpoint import DTYPES, Stored, identity, read_headers
+from engine.models.building import MOST_MODULES, allowed
+from engine.models.checkpoint import DTYPES, Stored, identity, read_headers, stored_in
 from engine.models.config import Architecture, quiet, read_config
+from engine.models.config_values import require_stored
+from engine.models.folder import require_readable
+from engine.models.header import declared
 from engine.models.info import ModelInfo
 from engine.models.memory import gigabytes
 from engine.models.names import Match, match
@@ -36,14 +40,28 @@ class CheckedModel:
 
 
 def check(spec: ModelSpec, *, weights: bool) -> CheckedModel:
-    """Carry out every check that needs no weights. `weights` says whether a hub model's are downloaded."""
+    """Carry out every check that needs no weights. `weights` says whether a hub model's are downloaded.
+
+    Raises
+    ------
+    UserError
+        Whatever is wrong with the model.
+    """
+    with boundary(f"{spec.label} cannot be opened", "Download the model again, or choose another."):
+        return _check(spec, weights)
+
+
+def _check(spec: ModelSpec, weights: bool) -> CheckedModel:
     files = source.resolve(spec, weights=weights)
+    require_readable(files.folder)
     with quiet():
         architecture = read_config(files.folder)
-        skeleton = architecture.skeleton()
+        stored, notices = ({}, ()) if spec.twin else headers(files)
+        if not spec.twin:
+            require_stored(architecture.raw, len(stored), files.folder / "config.json")
+        skeleton = architecture.skeleton(MOST_MODULES if spec.twin else allowed(len(stored)))
         adapter = adapter_for(architecture.config)
         facts = adapter.facts(architecture.config) if adapter else facts_without_adapter(architecture)
-        stored, notices = ({}, ()) if spec.twin else headers(files)
         matched = Match({}, False, ()) if spec.twin else match(architecture, skeleton, stored)
         tokenizer, remarks = open_tokenizer(files.folder, facts["vocab_size"])
     if matched.unused:
@@ -73,11 +91,13 @@ def headers(files: source.Source) -> tuple[dict[str, Stored], tuple[str, ...]]:
         return read_headers(files.folder), ()
     with source.hub_errors(files.repo, files.revision):
         metadata = hub.get_safetensors_metadata(files.repo, revision=files.revision)
-    stored = {
-        key: Stored(Path(name), key, tensor.dtype, tuple(tensor.shape), tensor.data_offsets)
-        for name, file in metadata.files_metadata.items()
-        for key, tensor in file.tensors.items()
-    }
+    stored: dict[str, Stored] = {}
+    for name, file in metadata.files_metadata.items():
+        entries = {
+            key: {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": list(tensor.data_offsets)}
+            for key, tensor in file.tensors.items()
+        }
+        stored |= stored_in(Path(name), declared(Path(name), entries))
     size = gigabytes(sum(tensor.nbytes for tensor in stored.values()))
     return stored, (f"Its weights are not on this machine yet: {size} will be downloaded when a run starts.",)
 

@@ -9,12 +9,15 @@ from typing import Any
 
 import torch
 import transformers
+from huggingface_hub.errors import StrictDataclassError
 from transformers import CONFIG_MAPPING, PreTrainedConfig, PreTrainedModel
 from transformers.models.auto import modeling_auto
 from transformers.utils import logging
 
-from engine.errors import UserError
-from engine.models.checkpoint import entries, read_json
+from engine.errors import UserError, reason
+from engine.models.building import MOST_MODULES, at_most
+from engine.models.config_values import require_sound, walk
+from engine.models.folder import entries, present, read_json
 
 # For a config that names no class: the head that its training most likely had, then the bare model.
 HEADS = ("MODEL_FOR_CAUSAL_LM_MAPPING", "MODEL_FOR_MASKED_LM_MAPPING", "MODEL_MAPPING")
@@ -30,22 +33,24 @@ class Architecture:
     config: PreTrainedConfig
     model: type[PreTrainedModel]
 
-    def skeleton(self) -> PreTrainedModel:
-        """Build the whole model without memory, on the meta device, with eager attention."""
+    def skeleton(self, most: int = MOST_MODULES) -> PreTrainedModel:
+        """Build the whole model, of `most` modules, without memory: on the meta device, with eager attention."""
         try:
-            with torch.device("meta"):
+            with torch.device("meta"), at_most(most):
                 return self.model._from_config(
                     copy.deepcopy(self.config), attn_implementation="eager", dtype=torch.float32
                 )
+        except UserError:
+            raise
         except ImportError as error:
             raise UserError(
-                f"{self.model.__name__} needs a package that is not installed. Install it, or choose another model: "
-                f"{first_line(error)}",
+                f"{self.model.__name__} needs a package that is not installed ({reason(error)}). Install it, or choose "
+                "another model.",
                 str(error),
             ) from error
         except Exception as error:
             raise UserError(
-                f"No {self.model.__name__} can be built from this config.json: {first_line(error)}. "
+                f"No {self.model.__name__} can be built from this config.json: {why(error)}. "
                 "Download the model again, or choose another.",
                 repr(error),
             ) from error
@@ -60,11 +65,13 @@ def read_config(folder: Path) -> Architecture:
         If there is none, it is damaged, names remote code or a kernel repository, is quantised or an adapter's, or
         describes an architecture that the installed transformers does not know.
     """
-    if not (folder / "config.json").exists():
+    file = folder / "config.json"
+    if not present(file):
         raise UserError(no_config(folder))
-    raw = read_json(folder / "config.json")
+    raw = read_json(file)
     refuse_remote_code(raw, folder)
-    if (folder / "adapter_config.json").exists():
+    require_sound(raw, file)
+    if present(folder / "adapter_config.json"):
         raise UserError(
             f"{folder} holds a PEFT adapter (adapter_config.json). Merge it into its model first, with "
             "merge_and_unload() of peft, and open the merged model."
@@ -86,7 +93,7 @@ def read_config(folder: Path) -> Architecture:
         config = CONFIG_MAPPING[model_type].from_dict({k: v for k, v in raw.items() if k not in DROPPED})
     except Exception as error:
         raise UserError(
-            f"config.json in {folder} is not a valid {model_type} config: {first_line(error)}. Download it again.",
+            f"config.json in {folder} is not a valid {model_type} config: {why(error)}. Download it again.",
             repr(error),
         ) from error
     return Architecture(raw, config, model_class(config, raw))
@@ -94,7 +101,7 @@ def read_config(folder: Path) -> Architecture:
 
 def model_class(config: PreTrainedConfig, raw: dict[str, Any]) -> type[PreTrainedModel]:
     """The library's class that the config names, or else the one with the likeliest head."""
-    names = [str(name) for name in raw.get("architectures") or ()]
+    names = raw.get("architectures") or ()
     for name in names:
         candidate = getattr(transformers, name, None)
         if isinstance(candidate, type) and issubclass(candidate, PreTrainedModel):
@@ -114,7 +121,7 @@ def model_class(config: PreTrainedConfig, raw: dict[str, Any]) -> type[PreTraine
 
 def refuse_remote_code(raw: dict[str, Any], folder: Path) -> None:
     """Refuse a config that would have the library run code, or load a compiled kernel, from a repository."""
-    for key, value in walk(raw):
+    for _, key, value in walk(raw):
         if key == "auto_map":
             raise UserError(
                 f"config.json in {folder} names Python code to run with the model (auto_map), and Eigenscope runs no "
@@ -127,17 +134,6 @@ def refuse_remote_code(raw: dict[str, Any], folder: Path) -> None:
                 f"config.json in {folder} names a repository for its kernels ({key}: {value}), and Eigenscope runs no "
                 f"code from a model. Remove {key} from config.json if you trust the rest."
             )
-
-
-def walk(raw: Any) -> Iterator[tuple[str, Any]]:
-    """Every key and value of nested JSON."""
-    if isinstance(raw, dict):
-        for key, value in raw.items():
-            yield key, value
-            yield from walk(value)
-    elif isinstance(raw, list):
-        for value in raw:
-            yield from walk(value)
 
 
 def no_config(folder: Path) -> str:
@@ -171,6 +167,6 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def first_line(error: Exception) -> str:
-    """The first line of an error's text, without its full stop."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".: ")
+def why(error: Exception) -> str:
+    """What the library says of a config: of a field of another type its name and value."""
+    return reason(error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error)

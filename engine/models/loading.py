@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from engine.errors import UserError
+from engine.errors import UserError, boundary
 from engine.models.checkpoint import Stored, all_finite, listed, read_tensor
-from engine.models.config import Architecture, first_line, quiet
+from engine.models.config import Architecture, quiet
+from engine.models.folder import require_readable
 
 # Tensors compared with the file: the ends, and some between.
 SAMPLED = 8
@@ -33,24 +34,19 @@ def load_module(
     UserError
         If the library filled a gap, left something out, changed the dtype, or the result is not finite or not the file.
     """
-    try:
-        with quiet():
-            loaded: Any = architecture.model.from_pretrained(
-                folder,
-                config=architecture.config,
-                dtype=dtype,
-                attn_implementation="eager",
-                use_safetensors=True,
-                trust_remote_code=False,
-                local_files_only=True,
-                output_loading_info=True,
-            )
-            model, report = loaded
-    except Exception as error:
-        raise UserError(
-            f"transformers cannot load {folder}: {first_line(error)}. Download the model again, or choose another.",
-            repr(error),
-        ) from error
+    require_readable(folder)
+    with boundary(f"transformers cannot load {folder}", "Download the model again, or choose another."), quiet():
+        loaded: Any = architecture.model.from_pretrained(
+            folder,
+            config=architecture.config,
+            dtype=dtype,
+            attn_implementation="eager",
+            use_safetensors=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            output_loading_info=True,
+        )
+        model, report = loaded
     wrong = sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"])
     if wrong or report["error_msgs"]:
         raise UserError(

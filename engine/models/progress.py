@@ -1,15 +1,17 @@
 """How far a checkpoint was trained: its step and its held-out loss, where its name or a record of the training says."""
 
-import json
 import math
 import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from engine.files import read_file
+from engine.gate import parse
 from engine.models.source import Source
 
-STEP = re.compile(r"(?:step|checkpoint|ckpt|iter(?:ation)?)[-_]?(\d+)", re.IGNORECASE)
+STEP = re.compile(r"(?:step|checkpoint|ckpt|iter(?:ation)?)[-_]?(\d{1,18})", re.IGNORECASE)
+MOST_RECORD = 128_000_000
 
 
 def named_step(name: str) -> int | None:
@@ -27,7 +29,7 @@ def trained(source: Source, revision: str | None) -> tuple[int | None, float | N
     """
     name = revision or source.folder.name
     step, loss = None, None
-    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         step, loss = _recorded(source.folder)
     return named_step(name) if step is None else step, loss if loss is not None and math.isfinite(loss) else None
 
@@ -36,10 +38,10 @@ def _recorded(folder: Path) -> tuple[int | None, float | None]:
     if (file := folder.parent / "training.json").is_file():
         for checkpoint in _read(file)["checkpoints"]:
             if checkpoint["name"] == folder.name:
-                return int(checkpoint["step"]), float(checkpoint["held_out_loss"])
+                return _step(checkpoint["step"]), float(checkpoint["held_out_loss"])
     if (file := folder / "trainer_state.json").is_file():
         state = _read(file)
-        step = int(state["global_step"])
+        step = _step(state["global_step"])
         losses = [
             entry["eval_loss"] for entry in state["log_history"] if "eval_loss" in entry and entry["step"] == step
         ]
@@ -47,5 +49,11 @@ def _recorded(folder: Path) -> tuple[int | None, float | None]:
     return None, None
 
 
+def _step(number: Any) -> int:
+    if isinstance(number, bool) or not 0 <= int(number) < 10**18:
+        raise ValueError("no number of steps")
+    return int(number)
+
+
 def _read(file: Path) -> Any:
-    return json.loads(file.read_text(encoding="utf-8"))
+    return parse(read_file(file, MOST_RECORD))

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import huggingface_hub as hub
 from huggingface_hub import errors
 
 from engine import resources
-from engine.errors import UserError
+from engine.errors import UserError, reason
 from engine.request import ModelSpec
 
 BUILTIN = ("builtin", "builtin-encoder")
@@ -83,7 +84,7 @@ def local(source: str) -> Path | None:
         return folder
     if not source.strip():
         raise UserError("No model was given. Give builtin, builtin-encoder, a folder, or a hub id.")
-    folder = Path(source).expanduser()
+    folder = reachable(source)
     if folder.is_dir():
         return folder
     if folder.is_file():
@@ -95,6 +96,26 @@ def local(source: str) -> Path | None:
     return None
 
 
+def reachable(source: str) -> Path:
+    """`source` as a path.
+
+    Raises
+    ------
+    UserError
+        If the system cannot even look it up, or it is a pipe, a socket or a device.
+    """
+    try:
+        path = Path(source).expanduser()
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return path
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(f"No model can be looked up as {source} ({reason(error)}). Check the path.") from error
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UserError(f"{source} is no folder, but a pipe, a socket or a device. Give the folder with config.json.")
+    return path
+
+
 def subfolders(folder: Path) -> tuple[str, ...]:
     """Names of the subfolders that hold a model, with numbers in their order: step2 before step16."""
     return tuple(sorted((path.parent.name for path in folder.glob("*/config.json")), key=natural))
@@ -102,7 +123,7 @@ def subfolders(folder: Path) -> tuple[str, ...]:
 
 def natural(name: str) -> list[tuple[int, str]]:
     """Sorting key that reads runs of digits as numbers."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
 
 
 def references(repo: str) -> tuple[str, ...]:

@@ -1,11 +1,13 @@
 """The tokenizer of a model's folder, checked against its embedding."""
 
+from contextlib import suppress
 from pathlib import Path
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from engine.errors import UserError
-from engine.models.config import first_line
+from engine.errors import UserError, boundary
+from engine.models.checkpoint import plain_name
+from engine.models.folder import present, read_json, require_readable
 
 # With none of these the library would make up a tokenizer of two tokens.
 VOCABULARIES = (
@@ -16,6 +18,10 @@ VOCABULARIES = (
     "spiece.model",
     "sentencepiece.bpe.model",
 )
+CONFIG = "tokenizer_config.json"
+OTHERS = "fast_tokenizer_files"
+"""Names of further files, one for each version of the library."""
+TRIAL = "The cat sat on the mat."
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
@@ -26,22 +32,35 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     UserError
         If there is none, or it cannot be read.
     """
-    if not any((folder / name).exists() for name in VOCABULARIES):
+    if not any(present(folder / name) for name in VOCABULARIES):
         raise UserError(
             f"No tokenizer came with the model in {folder}: its weights can be analysed, and data must be token ids "
             "(a .npy file). To read text, copy the tokenizer files from the model's hub page."
         )
-    try:
+    require_readable(folder)
+    if present(folder / CONFIG):
+        require_inside(folder / CONFIG)
+    with boundary(
+        f"Data must be token ids (a .npy file), because the tokenizer in {folder} cannot be loaded",
+        "To read text, download the tokenizer again.",
+    ):
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, trust_remote_code=False, local_files_only=True
         )
-    except Exception as error:
-        raise UserError(
-            f"The tokenizer in {folder} cannot be loaded ({first_line(error)}), so data must be token ids (a .npy "
-            "file). To read text, download the tokenizer again.",
-            repr(error),
-        ) from error
+        # Some parts of the library in Rust panic only when they are used. That it knows no word of this is no fault.
+        with suppress(Exception):
+            tokenizer.decode(tokenizer(TRIAL)["input_ids"])
     return tokenizer
+
+
+def require_inside(config: Path) -> None:
+    """Refuse a config of a tokenizer that sends the library to files of another folder."""
+    others = read_json(config).get(OTHERS) or []
+    if not isinstance(others, list) or not all(isinstance(name, str) and plain_name(name) for name in others):
+        raise UserError(
+            f"{OTHERS} in {config} is no list of names of files beside it, so data must be token ids (a .npy file). To "
+            "read text, download the tokenizer again."
+        )
 
 
 def check_vocabulary(tokenizer: PreTrainedTokenizerBase, folder: Path, rows: int) -> tuple[str, ...]:

@@ -1,17 +1,18 @@
 """Compute what a run lacks, unit by unit, commit each, and put the result together."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from engine.analyses.base import Unit, unit_rng
+from engine.analyses.base import Params, Unit, unit_rng
 from engine.analyses.header import assemble
 from engine.analyses.parameters import validate
 from engine.analyses.registry import get_analysis
 from engine.data.drawing import DRAWING, drawn_anew
 from engine.data.texts import source_hash
-from engine.errors import Cancelled, UserError
+from engine.errors import Cancelled, UserError, is_failure
 from engine.events import Event, Notice, Progress, Snapshot, Started
 from engine.models.opening import OpenModel
 from engine.runs.device import resolve_device
@@ -19,6 +20,7 @@ from engine.runs.memory import PeakMemory
 from engine.runs.model_cache import ModelCache
 from engine.runs.reporting import Reporter, Snapshots
 from engine.runs.run_models import RunModels
+from engine.sessions.recovery import SessionGone
 from engine.sessions.store import DamagedUnit, Run
 
 if TYPE_CHECKING:
@@ -47,8 +49,26 @@ def complete(run: Run, emit: Emit, cancelled: Callable[[], bool], cache: ModelCa
     params = validate(analysis, request.params)
     units = analysis.units(request, params, run.models)
     _require_same_plan(run, units)
-    computation = analysis.compute()
     done = _read_committed(run, units, emit)
+    records = {key: run.unit_meta(key) for key in done}
+    with _rescued(run, done, records):
+        return _complete(run, units, params, done, records, emit, cancelled, cache)
+
+
+def _complete(
+    run: Run,
+    units: Sequence[Unit],
+    params: Params,
+    done: dict[str, "xr.Dataset"],
+    records: dict[str, Mapping[str, Any]],
+    emit: Emit,
+    cancelled: Callable[[], bool],
+    cache: ModelCache,
+) -> tuple[str, ...]:
+    """Go on from the units that are `done`; `records` has what is kept beside each. Both grow on the way."""
+    request = run.request
+    analysis = get_analysis(request.analysis)
+    computation = analysis.compute()
     left_out = [str(sentence) for sentence in run.provenance.get("left_out", ())]
     title = f"{analysis.title} · {', '.join(info.label for info in run.models)}"
     emit(Started(run.id, analysis.name, title, len(done), len(units)))
@@ -60,7 +80,7 @@ def complete(run: Run, emit: Emit, cancelled: Callable[[], bool], cache: ModelCa
         _require_same_text(run)
     reporter = Reporter(run.id, emit, units, done)
     device = resolve_device(request.device) if waiting else "cpu"
-    models = RunModels(run, device, cache, reporter, cancelled, _stamps(run, units, done) if waiting else {})
+    models = RunModels(run, device, cache, reporter, cancelled, _stamps(units, records) if waiting else {})
     assembled = partial(assemble, analysis, request, params, run.models, remarks=_text_notes(run))
     snapshots = Snapshots(run.id, emit, lambda: assembled(done))
 
@@ -79,13 +99,15 @@ def complete(run: Run, emit: Emit, cancelled: Callable[[], bool], cache: ModelCa
                 dataset, record = _measured(compute, unit, model, models)
             except Cancelled:  # in the middle of fine-tuning
                 raise
-            except Exception as error:
+            except BaseException as error:
+                if not is_failure(error):
+                    raise
                 error.add_note(f"{unit.title} of {label}")
                 if not models.pass_over(index, error):
                     raise
                 continue
-            run.commit_unit(unit.key, dataset, record)
-            done[unit.key] = dataset
+            run.commit_unit(unit.key, dataset, record, _known(done, records))
+            done[unit.key], records[unit.key] = dataset, record
             reporter.timed(unit, time.monotonic() - began)
             break
         reporter.passed(unit)
@@ -96,11 +118,32 @@ def complete(run: Run, emit: Emit, cancelled: Callable[[], bool], cache: ModelCa
     result = _kept_result(run, emit, outdated=len(done) > before)
     if result is None:
         emit(Progress(run.id, len(done), len(units), "Putting the result together", 0.0))
-        result = _put_together(
-            run, [unit.key for unit in units if unit.key in done], partial(assembled, missing=missing)
-        )
+        # From the disk, not from memory: a run that was interrupted and one that was not go through the same bytes.
+        whole = assembled({unit.key: run.read_unit(unit.key) for unit in units if unit.key in done}, missing=missing)
+        run.commit_result(whole, _known(done, records))
+        result = run.result()
+        assert result is not None
     emit(Snapshot(run.id, result, final=True))
     return missing
+
+
+def _known(
+    done: Mapping[str, "xr.Dataset"], records: Mapping[str, Mapping[str, Any]]
+) -> dict[str, tuple["xr.Dataset", Mapping[str, Any]]]:
+    return {key: (done[key], records[key]) for key in done}
+
+
+@contextmanager
+def _rescued(run: Run, done: Mapping[str, "xr.Dataset"], records: Mapping[str, Mapping[str, Any]]) -> Iterator[None]:
+    """Where a run ends because its session is gone, keep all that is known of it and say where."""
+    try:
+        yield
+    except SessionGone:
+        raise
+    except (Exception, KeyboardInterrupt):
+        if run.session.is_present():
+            raise
+        raise run.rescue(_known(done, records)) from None
 
 
 def _require_same_plan(run: Run, units: Sequence[Unit]) -> None:
@@ -141,12 +184,12 @@ def _read_committed(run: Run, units: Sequence[Unit], emit: Emit) -> dict[str, "x
     return done
 
 
-def _stamps(run: Run, units: Sequence[Unit], done: Mapping[str, "xr.Dataset"]) -> dict[int, str]:
+def _stamps(units: Sequence[Unit], records: Mapping[str, Mapping[str, Any]]) -> dict[int, str]:
     """The stamp of the weights that each model's committed units were computed from; older versions wrote none."""
     stamps: dict[int, str] = {}
     for unit in units:
-        if unit.key in done and unit.model not in stamps and not unit.also:
-            stamp = run.unit_meta(unit.key).get("weights_stamp")
+        if unit.key in records and unit.model not in stamps and not unit.also:
+            stamp = records[unit.key].get("weights_stamp")
             if stamp is not None:
                 stamps[unit.model] = str(stamp)
     return stamps
@@ -186,17 +229,6 @@ def _measured(
         "weights_stamp": stamp,
     }
     return dataset, record | ({"tuned": models.tuned.name} if models.tuned is not None else {})
-
-
-def _put_together(
-    run: Run, keys: Sequence[str], assembled: Callable[[Mapping[str, "xr.Dataset"]], "xr.Dataset"]
-) -> "xr.Dataset":
-    """Commit the result of these units, and return it."""
-    # From the disk, not from memory: a run that was interrupted and one that was not go through the same bytes.
-    run.commit_result(assembled({key: run.read_unit(key) for key in keys}))
-    result = run.result()
-    assert result is not None
-    return result
 
 
 def _kept_result(run: Run, emit: Emit, *, outdated: bool) -> "xr.Dataset | None":

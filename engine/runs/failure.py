@@ -2,12 +2,12 @@
 
 import traceback
 
-from engine.errors import UserError
+from engine.errors import UserError, reason
 from engine.events import Failed
 from engine.models.memory import is_out_of_memory
 
 
-def describe_failure(run: str, error: Exception) -> Failed:
+def describe_failure(run: str, error: BaseException) -> Failed:
     """Put an error into a sentence; `run` is the id of the run, empty where it has none yet."""
     if isinstance(error, UserError):
         return Failed(run, error.message, error.detail)
@@ -19,7 +19,8 @@ def describe_failure(run: str, error: Exception) -> Failed:
             "or a smaller model, and resume the run."
         )
     else:
-        what = f"{type(error).__name__}: {str(error).splitlines()[0]}" if str(error) else type(error).__name__
+        name, what = type(error).__name__, reason(error)
+        what = what if what == name else f"{name}: {what}"
         message = (
             f"{where} failed unexpectedly ({what}). What was committed is kept and the run can be resumed; the details "
             "are for a bug report."

@@ -12,7 +12,7 @@ from engine.analyses.registry import get_analysis
 from engine.analyses.samples import settled
 from engine.data.drawing import DRAWING
 from engine.data.texts import source_hash, text_notes
-from engine.errors import Cancelled, UserError
+from engine.errors import Cancelled, UserError, is_failure
 from engine.events import Event, Failed, Finished, Stopped
 from engine.models.info import ModelInfo
 from engine.models.memory import is_out_of_memory, release, require
@@ -105,7 +105,9 @@ def carry_out(
         with Session.open(session, lock=False) as store:
             run = store.run(work) if isinstance(work, str) else start(store, work)
             return execute(store, run, emit, cancelled, models)
-    except Exception as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         failed = describe_failure(work if isinstance(work, str) else "", error)
     emit(failed)
     return failed
@@ -144,7 +146,9 @@ def execute(
         end = Finished(run.id, time.monotonic() - began, missing)
     except Cancelled:
         end = Stopped(run.id, len(run.committed()), len(run.plan))
-    except Exception as error:
+    except BaseException as error:
+        if not is_failure(error):
+            raise
         end = describe_failure(run.id, error)
         exhausted = is_out_of_memory(error)
     # Only out here are the frames gone that kept the failed unit's tensors alive.

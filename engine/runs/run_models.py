@@ -88,7 +88,7 @@ class RunModels:
             raise UserError(changed(self._run.models[index]))
         return stamp
 
-    def pass_over(self, index: int, error: Exception) -> bool:
+    def pass_over(self, index: int, error: BaseException) -> bool:
         """Go on without a model that failed; False if the run cannot, for lack of other models or of memory."""
         if len(self._run.models) == 1 or is_out_of_memory(error):
             return False

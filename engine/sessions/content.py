@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from engine.errors import UserError
+from engine.printable import printable
 from engine.sessions.lock import LOCK, OWNER, SOFT
-from engine.sessions.names import safe_name, shown
+from engine.sessions.names import safe_name
 from engine.sessions.rooted import Root
 from engine.sessions.tree import Tree
 
@@ -33,7 +34,7 @@ def committed_files(tree: Tree) -> Iterator[tuple[str, bytes]]:
         else:
             yield name, content
             continue
-        raise UserError(f"The session cannot be copied because of its file “{shown(name)}”: {why}.")
+        raise UserError(f"The session cannot be copied because of its file “{printable(name)}”: {why}.")
 
 
 def remove_parts(root: Root) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.errors import UserError
 from engine.gate import parse
-from engine.sessions.names import shown
+from engine.printable import printable
 from engine.sessions.rooted import Root
 
 if TYPE_CHECKING:
@@ -120,6 +120,6 @@ def _may_live(note: Any) -> bool:
 
 def _holder(note: Any) -> str:
     try:
-        return shown(f" in process {note['pid']} on {note['host']} since {note['since']}")
+        return printable(f" in process {note['pid']} on {note['host']} since {note['since']}")
     except (TypeError, KeyError):
         return " in another window"

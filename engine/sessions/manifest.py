@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import UserError
+from engine.printable import printable
 from engine.sessions.files import digest, seal, unseal
-from engine.sessions.names import shown
 from engine.sessions.records import FileRecord, Manifest
 from engine.sessions.tree import Tree, free_memory
 
@@ -26,7 +26,7 @@ class DamagedUnit(UserError):
 
     def __init__(self, folder: str, file: str, why: str) -> None:
         super().__init__(
-            f"The file “{shown(file)}” is damaged: {why}. "
+            f"The file “{printable(file)}” is damaged: {why}. "
             "Resume the run to compute it again; the damaged copy is kept aside."
         )
         self.folder, self.file, self.why = folder, file, why

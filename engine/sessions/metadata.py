@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt
 
 from engine.errors import UserError
 from engine.gate import parse
-from engine.sessions.names import shown
+from engine.printable import printable
 from engine.sessions.tree import free_memory
 
 # What a file may ask for when it is opened. A codec or a type outside these lists is code that somebody else chose.
@@ -173,7 +173,7 @@ def _array(node: dict[str, Any], name: str) -> _Array | None:
     unknown = {str(codec) for codec in codecs} - CODECS
     unknown |= {str(node["data_type"])} - set(ITEM_BYTES)
     if unknown or node.get("storage_transformers"):
-        what = "”, “".join(sorted(map(shown, unknown))) or "storage transformers"
+        what = "”, “".join(sorted(map(printable, unknown))) or "storage transformers"
         raise _refused(name, f"it asks for “{what}”, which this program never writes")
     array = _Array.model_validate(node)
     # Exactly these, so that nothing inflates twice and the size of a chunk can be read at its start.

@@ -55,9 +55,3 @@ def _key(name: str) -> str:
     """What is left of a name where case, Unicode composition, and dots or spaces at the end make no difference."""
     folded = unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
     return "/".join(part.rstrip(" .") for part in folded.split("/"))
-
-
-def shown(text: str, most: int = 300) -> str:
-    """A foreign name as a sentence may show it: nothing that steers a terminal, and not too long."""
-    text = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
-    return text if len(text) <= most else f"{text[: most - 1]}…"

@@ -1,8 +1,10 @@
 """What a result carries about how it came to be."""
 
+import json
 import os
 import platform
 import tomllib
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,7 +41,26 @@ def versions() -> dict[str, str]:
     return versions
 
 
-def tuned_record(tree: Tree, key: str) -> dict[str, Any]:
+def made_how(
+    tree: Tree, provenance: Mapping[str, Any], units: Mapping[str, Mapping[str, Any]]
+) -> dict[str, str | float | int]:
+    """Attributes that a finished Dataset has beside its header (methods §0): with what, and how long it took.
+
+    Mappings are JSON text, so that every file format can hold them. `units` has the ``meta`` of each committed unit;
+    ``tuned`` is there when weights were fine-tuned for the run: how, by the key of each.
+    """
+    keys = sorted({meta["tuned"] for meta in units.values() if meta.get("tuned")})
+    tuned = {"tuned": json.dumps({key: _tuned_record(tree, key) for key in keys})} if keys else {}
+    return tuned | {
+        "versions": json.dumps(provenance.get("versions", {})),
+        "provenance": json.dumps(dict(provenance)),
+        "units": json.dumps(dict(units)),
+        "seconds": float(sum(meta.get("seconds", 0.0) for meta in units.values())),
+        "peak_bytes": int(max((meta.get("peak_bytes", 0) for meta in units.values()), default=0)),
+    }
+
+
+def _tuned_record(tree: Tree, key: str) -> dict[str, Any]:
     """How a committed fine-tuned model was made, as it was written down with it."""
     try:
         return read_manifest(tree, f"{MODELS}/{key}").meta

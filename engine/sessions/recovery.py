@@ -13,7 +13,7 @@ class SessionGone(UserError):
     """The folder of an open session is not there any more, or is another one now."""
 
     def __init__(self, path: Path, kept: Path | None = None) -> None:
-        where = f" What was just computed is kept in “{kept}”: open that to go on." if kept else ""
+        where = f" What this run has computed is kept in “{kept}”: open that session to go on." if kept else ""
         super().__init__(
             f"The session “{path}” was deleted, moved or renamed while it was open, so nothing can be added to "
             f"it.{where} If you moved it, open it where it is now and resume the run there."

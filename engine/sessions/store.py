@@ -1,6 +1,5 @@
 """The session on disk: runs, committed units, results, settings of views. All state is read from the files."""
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from engine.errors import UserError
 from engine.models.info import ModelInfo
+from engine.printable import printable
 from engine.request import Request
 from engine.sessions import units
 from engine.sessions.content import committed_files, remove_parts
@@ -20,8 +20,7 @@ from engine.sessions.files import DENIED, commit_folder, replace_file, seal, set
 from engine.sessions.lock import SessionLock
 from engine.sessions.manifest import DamagedUnit, read_files, read_manifest, with_manifest
 from engine.sessions.migrate import HEAD, SCHEMA, migrate, new_head, read_schema
-from engine.sessions.names import shown
-from engine.sessions.provenance import tuned_record
+from engine.sessions.provenance import made_how
 from engine.sessions.records import KEY, RunRecord, View
 from engine.sessions.recovery import SessionGone, keep
 from engine.sessions.rooted import Root
@@ -33,6 +32,9 @@ if TYPE_CHECKING:
 RESULT = "result.zarr"
 DESCRIPTION = "run.json"
 _KEY = re.compile(KEY)
+Computed = tuple["xr.Dataset", Mapping[str, Any]]
+"""A unit that was computed, and what is kept beside it."""
+_NOTHING: Mapping[str, Computed] = {}
 
 
 class Session:
@@ -148,8 +150,8 @@ class Session:
         try:
             with self.root.folder() as folder:
                 return folder.kind(HEAD) == "file"
-        except FileNotFoundError:
-            return False
+        except OSError as error:  # where nobody may look, nobody can say that it is gone
+            return not isinstance(error, FileNotFoundError)
 
     def require_present(self) -> None:
         """Raise UserError when the session is read-only or gone: it is never made again."""
@@ -175,7 +177,7 @@ class Session:
     def run(self, run_id: str) -> "Run":
         """The run of that id; UserError if it is not there or its description is damaged."""
         if run_id not in self._run_ids():
-            raise UserError(f"There is no run “{shown(run_id)}” in “{self.path}”.")
+            raise UserError(f"There is no run “{printable(run_id)}” in “{self.path}”.")
         return self._run(run_id)
 
     def _run(self, run_id: str) -> "Run":
@@ -292,7 +294,9 @@ class Run:
         """The keys of the units that are on disk (damaged ones too: `read_unit` finds out)."""
         return set(self.plan) & set(self.session.tree.folders(f"runs/{self.id}/units"))
 
-    def commit_unit(self, key: str, ds: "xr.Dataset", meta: Mapping[str, Any]) -> None:
+    def commit_unit(
+        self, key: str, ds: "xr.Dataset", meta: Mapping[str, Any], known: "Mapping[str, Computed]" = _NOTHING
+    ) -> None:
         """Put one unit on the disk. Once this returns, neither a kill nor a power cut can lose it.
 
         Parameters
@@ -302,15 +306,24 @@ class Run:
         ds : xarray.Dataset
         meta : mapping
             JSON values: ``seconds``, ``peak_bytes``, ``weights_hash``, ``device``.
+        known : mapping
+            Units that are committed already, by key: where the session is gone, they are kept with this one.
 
         Raises
         ------
+        SessionGone
+            Naming where everything known of the run is kept now.
         UserError
             Read-only session, full disk, already committed. Nothing committed is touched.
         """
         if key not in self.plan:
             raise ValueError(f"{key} is not in the plan of this run")
-        self._commit(key, ds, meta)
+        try:
+            self._commit(key, ds, meta)
+        except UserError:
+            if self.session.is_present():
+                raise
+            raise self.rescue({**known, key: (ds, meta)}) from None
 
     def read_unit(self, key: str) -> "xr.Dataset":
         """A committed unit, each of its files compared with the manifest; DamagedUnit names the first bad one."""
@@ -324,13 +337,40 @@ class Run:
         """Move a unit (None: the result) out of the way, so that it is computed again; nothing is deleted."""
         set_aside(self.session.root, self._folder(key), why)
 
-    def commit_result(self, ds: "xr.Dataset") -> None:
-        """Put the finished Dataset on the disk as ``result.zarr``, with the run's provenance in its attributes."""
-        metas = {}
+    def commit_result(self, ds: "xr.Dataset", known: "Mapping[str, Computed]" = _NOTHING) -> None:
+        """Put the finished Dataset on the disk as ``result.zarr``, with the run's provenance in its attributes.
+
+        `known` and SessionGone are as in `commit_unit`.
+        """
+        metas = {key: known[key][1] for key in self.plan if key in known}
         for key in self.plan:
             with suppress(DamagedUnit):
                 metas[key] = self.unit_meta(key)
-        self._commit(None, ds.assign_attrs(self._attrs(metas) | ds.attrs), {})
+        how = {"run": self.id, "created": self.created} | made_how(self.session.tree, self.provenance, metas)
+        ds = ds.assign_attrs(how | ds.attrs)
+        try:
+            self._commit(None, ds, {})
+        except UserError:
+            if self.session.is_present():
+                raise
+            raise self.rescue(known, ds) from None
+
+    def rescue(self, known: "Mapping[str, Computed]", result: "xr.Dataset | None" = None) -> SessionGone:
+        """Keep what is known of this run, whose session is gone, in a session of its own, where the run can go on.
+
+        Returns
+        -------
+        SessionGone
+            Says where it is.
+        """
+        folders = {self._folder(key): with_manifest(units.encode(ds), meta) for key, (ds, meta) in known.items()}
+        if result is not None:
+            folders[self._folder(None)] = with_manifest(units.encode(result), {})
+        if not folders:
+            return SessionGone(self.session.path)
+        described = (f"runs/{self.id}/{DESCRIPTION}", self.description())
+        inside = ((f"{folder}/{name}", content) for folder, files in folders.items() for name, content in files)
+        return SessionGone(self.session.path, keep(self.session.path, [(HEAD, new_head()), described, *inside]))
 
     def result(self) -> "xr.Dataset | None":
         """The finished Dataset, checked; None until there is one; DamagedUnit if it has changed since."""
@@ -341,47 +381,13 @@ class Run:
     def _folder(self, key: str | None) -> str:
         return f"runs/{self.id}/{RESULT}" if key is None else f"runs/{self.id}/units/{key}"
 
-    def _attrs(self, units: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-        """Attributes of a finished Dataset (methods §0): what was asked, of which weights, with what, how long it took.
-
-        Mappings are JSON text, so that every file format can hold them. `units` has the ``meta`` of each committed
-        unit; ``tuned`` is there when weights were fine-tuned for the run: how, by the key of each.
-        """
-        keys = sorted({meta["tuned"] for meta in units.values() if meta.get("tuned")})
-        tuned = {"tuned": json.dumps({key: tuned_record(self.session.tree, key) for key in keys})} if keys else {}
-        return tuned | {
-            "run": self.id,
-            "created": self.created,
-            "analysis": self.request.analysis,
-            "request": self.request.model_dump_json(),
-            "models": json.dumps([model.model_dump(mode="json") for model in self.models]),
-            "seed": self.request.seed,
-            "versions": json.dumps(self.provenance.get("versions", {})),
-            "provenance": json.dumps(self.provenance),
-            "units": json.dumps(units),
-            "seconds": float(sum(meta.get("seconds", 0.0) for meta in units.values())),
-            "peak_bytes": int(max((meta.get("peak_bytes", 0) for meta in units.values()), default=0)),
-        }
-
     def _commit(self, key: str | None, ds: "xr.Dataset", meta: Mapping[str, Any]) -> None:
         root, target = self.session.root, self.session.path / self._folder(key)
-        files = dict(with_manifest(units.encode(ds), meta))
-        try:
-            self.session.require_present()
-            if target.exists():
-                raise UserError(f"“{target}” is already committed, and nothing is ever saved over.")
-            commit_folder(target, files.items(), root)
-        except UserError:
-            # Again, for a folder that went in the middle of it.
-            if self.session.is_present():
-                raise
-            raise SessionGone(self.session.path, self._recover(key, files)) from None
-
-    def _recover(self, key: str | None, files: Mapping[str, bytes]) -> Path:
-        """Keep what could not be committed in a session of its own, in which the run can be resumed."""
-        inside = [(f"{self._folder(key)}/{name}", content) for name, content in files.items()]
-        described = (f"runs/{self.id}/{DESCRIPTION}", self.description())
-        return keep(self.session.path, [(HEAD, new_head()), described, *inside])
+        files = with_manifest(units.encode(ds), meta)
+        self.session.require_present()
+        if target.exists():
+            raise UserError(f"“{target}” is already committed, and nothing is ever saved over.")
+        commit_folder(target, files, root)
 
     def _read(self, key: str | None) -> "xr.Dataset":
         folder = self._folder(key)

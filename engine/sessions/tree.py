@@ -12,7 +12,8 @@ from typing import Protocol
 
 from engine.errors import UserError
 from engine.files import open_file
-from engine.sessions.names import have_twins, safe_name, shown
+from engine.printable import printable
+from engine.sessions.names import have_twins, safe_name
 from engine.sessions.rooted import Root, split
 
 MODELS = "models"
@@ -182,7 +183,7 @@ def _checked_entries(archive: zipfile.ZipFile, path: Path) -> dict[str, zipfile.
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if kind not in (0, stat.S_IFREG) or not plain:
             raise UserError(
-                f"“{path}” is refused: its entry “{shown(entry.filename)}” is a link, or packed in an unusual way."
+                f"“{path}” is refused: its entry “{printable(entry.filename)}” is a link, or packed in an unusual way."
             )
     entries = [entry for entry in entries if entry.filename.rsplit("/", 1)[-1] not in LITTER]
     if have_twins([entry.filename for entry in entries]):
@@ -202,4 +203,4 @@ def _require_safe(name: str, entry: zipfile.ZipInfo, path: Path) -> None:
     try:
         safe_name(name)
     except ValueError as error:
-        raise UserError(f"“{path}” is refused: its entry “{shown(entry.filename)}” {error}.") from None
+        raise UserError(f"“{path}” is refused: its entry “{printable(entry.filename)}” {error}.") from None

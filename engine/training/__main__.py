@@ -15,7 +15,7 @@ from engine.training import builtin as recipes
 from engine.training.spec import TrainingProgress
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
-console = Console(stderr=True, highlight=False)
+console = Console(stderr=True, highlight=False, markup=False)
 
 
 @app.callback()

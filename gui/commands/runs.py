@@ -59,6 +59,7 @@ class RunCommands(QObject):
         self._host = host
         self._verification_id: int | None = None
         self.tuner = Tuner(host, self._model_pane, settings, document.home, window)
+        self.tuner.failed.connect(self.failed)
         host.replied.connect(self._handle_reply)
         self._parameters.run.connect(self.run)
         self._pane.cancel.connect(self.cancel_row)

@@ -3,6 +3,8 @@
 from PySide6.QtCore import Qt
 from PySide6.QtWidgets import QDialog, QDialogButtonBox, QMessageBox, QScrollArea, QToolButton, QWidget
 
+from gui.plots.plain import message_box
+
 SIDE_WIDTH = 280
 """Minimum width of a side pane, in pixels; any narrower and its content is cut off."""
 Button = QMessageBox.StandardButton
@@ -47,7 +49,7 @@ def confirm(
 
     Enter gives the answer `default`.
     """
-    box = QMessageBox(QMessageBox.Icon.Question, title, text, button | Button.Cancel, parent)
+    box = message_box(parent, QMessageBox.Icon.Question, title, text, button | Button.Cancel)
     box.button(button).setText(accept)
     box.button(Button.Cancel).setText(reject)
     box.setDefaultButton(button if default else Button.Cancel)

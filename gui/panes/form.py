@@ -17,7 +17,6 @@ from PySide6.QtWidgets import (
     QFormLayout,
     QGridLayout,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
     QSlider,
     QSpinBox,
@@ -26,6 +25,8 @@ from PySide6.QtWidgets import (
 )
 
 from engine.errors import UserError
+from engine.printable import printable
+from gui.plots.plain import PlainLabel, in_menu, tip
 
 M = TypeVar("M", bound=BaseModel)
 INT_LIMIT = 2**31 - 1
@@ -50,10 +51,10 @@ class CheckBoxes(QWidget):
         super().__init__()
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
-        self.boxes = {value: QCheckBox(str(value).replace("_", " ")) for value in values}
+        self.boxes = {value: QCheckBox(in_menu(str(value).replace("_", " "))) for value in values}
         columns = 2 if max(map(len, map(str, values))) < 10 else 1
         for index, (value, box) in enumerate(self.boxes.items()):
-            box.setToolTip(labels.get(value, ""))
+            box.setToolTip(tip(labels.get(value, "")))
             grid.addWidget(box, index // columns, index % columns)
             box.toggled.connect(self.changed)
 
@@ -76,7 +77,7 @@ class ValueSlider(QWidget):
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setMaximum(round((high - low) / step))
         self.slider.setFixedWidth(84)
-        self.value_label = QLabel()
+        self.value_label = PlainLabel()
         self.value_label.setMinimumWidth(self.fontMetrics().horizontalAdvance("0.00 "))
         self.setFocusProxy(self.slider)
         line = QHBoxLayout(self)
@@ -111,7 +112,7 @@ class Form(QWidget, Generic[M]):
         super().__init__(parent)
         self.model = model
         self.editors: dict[str, Editor] = {}
-        self.problems: dict[str, QLabel] = {}
+        self.problems: dict[str, PlainLabel] = {}
         self._rows: QFormLayout | QHBoxLayout = QHBoxLayout(self) if compact else QFormLayout(self)
         self._rows.setContentsMargins(0, 0, 0, 0)
         if isinstance(self._rows, QFormLayout):
@@ -130,13 +131,13 @@ class Form(QWidget, Generic[M]):
         widget.setObjectName(name)
         widget.setToolTip(field.description or "")
         widget.setAccessibleName(title)
-        problem = QLabel(wordWrap=True)
+        problem = PlainLabel(wordWrap=True)
         problem.hide()
         problem.setProperty("role", "problem")
         self.editors[name], self.problems[name] = editor, problem
         editor.changed.connect(self._edited)
 
-        label = QLabel("" if isinstance(widget, QCheckBox) else title)
+        label = PlainLabel("" if isinstance(widget, QCheckBox) else title)
         label.setToolTip(field.description or "")
         label.setBuddy(widget)
         if isinstance(widget, QCheckBox):
@@ -260,7 +261,8 @@ def _choices(values: tuple[Any, ...], optional: bool, labels: dict[str, str]) ->
     box = QComboBox()
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToContents)
     for value in (None, *values) if optional else values:
-        box.addItem("none" if value is None else labels.get(value, str(value).replace("_", " ")), value)
+        text = "none" if value is None else labels.get(value, str(value).replace("_", " "))
+        box.addItem(printable(text), value)
     return Editor(box, box.currentData, lambda v: box.setCurrentIndex(box.findData(v)), box.currentIndexChanged)
 
 

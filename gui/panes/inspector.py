@@ -4,9 +4,10 @@ import math
 
 from PySide6.QtCore import Qt, Signal, Slot
 from PySide6.QtGui import QGuiApplication
-from PySide6.QtWidgets import QGridLayout, QLabel, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QGridLayout, QVBoxLayout, QWidget
 
 from gui.look.widgets import set_role, tool_button
+from gui.plots.plain import PlainLabel, tip
 from gui.views.inspection import Inspection, Row
 
 
@@ -29,11 +30,11 @@ class Inspector(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.inspection: Inspection | None = None
-        self.title = QLabel()
+        self.title = PlainLabel()
         self.title.setProperty("role", "heading")
-        self.subtitle = QLabel(wordWrap=True)
+        self.subtitle = PlainLabel(wordWrap=True)
         self.subtitle.setProperty("role", "muted")
-        self.verdict = QLabel(wordWrap=True)
+        self.verdict = PlainLabel(wordWrap=True)
         self.verdict.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.help = tool_button("What is this?")
         self.help.clicked.connect(self._ask_help)
@@ -41,7 +42,7 @@ class Inspector(QWidget):
         self._grid = QGridLayout(self._table)
         self._grid.setContentsMargins(0, 0, 0, 0)
         self._grid.setHorizontalSpacing(10)
-        self._cells: list[list[QLabel]] = []
+        self._cells: list[list[PlainLabel]] = []
         self.help.setObjectName("link")
         box = QVBoxLayout(self)
         box.setSpacing(10)
@@ -66,7 +67,7 @@ class Inspector(QWidget):
         self._fill([row[: len(content.columns)] for row in (content.columns, *map(self._texts, content.rows))])
         for cells, row in zip(self._cells[1:], content.rows, strict=False):
             for cell in cells:
-                cell.setToolTip(row.meaning)
+                cell.setToolTip(tip(row.meaning))
 
     def text(self) -> str:
         """Return the inspection as tab-separated lines, for a spreadsheet."""
@@ -92,7 +93,7 @@ class Inspector(QWidget):
     def _fill(self, rows: list[tuple[str, ...]]) -> None:
         while len(self._cells) < len(rows):
             index = len(self._cells)
-            self._cells.append([QLabel() for _ in Inspection.columns])
+            self._cells.append([PlainLabel() for _ in Inspection.columns])
             for column, cell in enumerate(self._cells[-1]):
                 side = Qt.AlignmentFlag.AlignRight if column else Qt.AlignmentFlag.AlignLeft
                 cell.setProperty("role", "muted" if index == 0 else "number" if column else "")

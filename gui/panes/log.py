@@ -7,7 +7,12 @@ from PySide6.QtCore import Qt, Slot
 from PySide6.QtGui import QFontDatabase, QGuiApplication
 from PySide6.QtWidgets import QDialog, QDialogButtonBox, QPlainTextEdit, QVBoxLayout, QWidget
 
+from engine.printable import printable
+from gui.plots.plain import in_title
 from gui.state.runs import RunRow
+
+MOST = 2_000_000
+"""Characters of a log that are shown."""
 
 
 def log_text(row: RunRow, provenance: dict[str, Any] | None) -> str:
@@ -27,8 +32,8 @@ class LogDialog(QDialog):
     def __init__(self, row: RunRow, provenance: dict[str, Any] | None, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
-        self.setWindowTitle(f"Log of {row.run or row.title}")
-        self.text = QPlainTextEdit(log_text(row, provenance), readOnly=True)
+        self.setWindowTitle(in_title(f"Log of {row.run or row.title}"))
+        self.text = QPlainTextEdit(printable(log_text(row, provenance), MOST, lines=True), readOnly=True)
         self.text.setFont(QFontDatabase.systemFont(QFontDatabase.SystemFont.FixedFont))
         buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
         copy = buttons.addButton("Copy", QDialogButtonBox.ButtonRole.ActionRole)

@@ -1,5 +1,6 @@
 """The pane that chooses what to run on: model, revisions, conditions, seeds, dtype, device, and the text."""
 
+import os
 from pathlib import Path
 
 from PySide6.QtCore import Qt, QTimer, Signal, Slot
@@ -12,7 +13,6 @@ from PySide6.QtWidgets import (
     QFileDialog,
     QFormLayout,
     QHBoxLayout,
-    QLabel,
     QLineEdit,
     QListWidget,
     QSpinBox,
@@ -23,12 +23,14 @@ from PySide6.QtWidgets import (
 
 from engine.errors import UserError
 from engine.models.info import ModelInfo
+from engine.printable import printable
 from engine.request import Device, ModelSpec, Request, Tuning, conditions
 from engine.runs.jobs.inspect import Inspect
 from engine.runs.jobs.job import Reply
 from gui.look.widgets import ok_cancel, set_role, tool_button
 from gui.panes.form import Form, make_editor
 from gui.panes.text import TextPane
+from gui.plots.plain import PlainLabel
 
 BUILTIN = ("builtin", "builtin-encoder")
 MAX_SEEDS = 10
@@ -39,17 +41,21 @@ EDIT_PAUSE_MS = 500
 class ModelPane(QWidget):
     """Edits the models and the text of a request, and shows the facts of the model named.
 
-    `inspect` carries an `Inspect` for the compute process, whose reply goes to `handle_reply`; `list_checkpoints` a
-    source whose revisions are wanted, which go to `choose_checkpoints`.
+    `inspect` carries an `Inspect` for the compute process, whose reply goes to `handle_reply`, and `dropped` the id of
+    one whose answer nobody waits for any more; `explain` an error whose details are wanted; `list_checkpoints` a source
+    whose revisions are wanted, which go to `choose_checkpoints`.
     """
 
     changed = Signal()
     inspect = Signal(object)
+    explain = Signal(object)
+    dropped = Signal(int)
     list_checkpoints = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.info: ModelInfo | None = None
+        self._error: UserError | None = None  # why there are no facts
         self._inspection_id: int | None = None  # the job that reads the facts of the model now named
         fields = ModelSpec.model_fields
         self.source = QComboBox(editable=True)
@@ -79,10 +85,13 @@ class ModelPane(QWidget):
         self.dtype.widget.setToolTip(fields["dtype"].description or "")
         self.device = make_editor(Request.model_fields["device"])
         self.device.widget.setToolTip("auto uses the GPU if one is available")
-        self.facts = QLabel(wordWrap=True, textFormat=Qt.TextFormat.PlainText)
+        self.facts = PlainLabel(wordWrap=True)
         self.facts.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-        self.notices = QLabel(wordWrap=True, textFormat=Qt.TextFormat.PlainText)
-        self.memory = QLabel(wordWrap=True)
+        self.details = tool_button("Details", "Show the details across the top of the window")
+        self.details.clicked.connect(self._ask_details)
+        self.details.hide()
+        self.notices = PlainLabel(wordWrap=True)
+        self.memory = PlainLabel(wordWrap=True)
         self.facts.setContentsMargins(0, 6, 0, 0)
         set_role(self.notices, "muted")
 
@@ -99,6 +108,7 @@ class ModelPane(QWidget):
         box = QVBoxLayout(self)
         box.addLayout(form)
         box.addWidget(self.facts)
+        box.addWidget(self.details)
         box.addWidget(self.memory)
         box.addWidget(self.notices)
         box.addWidget(self.text)
@@ -187,13 +197,14 @@ class ModelPane(QWidget):
     def ask_facts(self) -> None:
         """Ask for the facts of the first model named."""
         self._edit_timer.stop()
+        self._drop_inspection()
         self.memory.clear()
         try:
             spec = self.specs()[0]
         except UserError as error:
-            self._show(str(error), problem=True)
+            self._show_error(error)
             return
-        self._show("Reading the model’s config …", problem=False)
+        self._show("Reading the model’s config …")
         job = Inspect(spec)
         self._inspection_id = job.id
         self.inspect.emit(job)
@@ -204,10 +215,10 @@ class ModelPane(QWidget):
         if reply.id != self._inspection_id or not reply.state.ended:
             return
         self.info = reply.answer
-        if self.info is None:
-            self._show(str(reply.error), problem=True)
-        else:
-            self._show(describe(self.info), problem=False)
+        if reply.error is not None:
+            self._show_error(reply.error)
+        elif self.info is not None:
+            self._show(describe(self.info))
             self.notices.setText("\n".join(self.info.notices))
             self.notices.setVisible(bool(self.info.notices))
         self.changed.emit()
@@ -223,19 +234,18 @@ class ModelPane(QWidget):
         dialog.setWindowTitle("Checkpoints")
         listing = QListWidget()
         listing.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        listing.addItems(names)
+        listing.addItems(list(map(printable, names)))
         current = {r.strip() for r in self.revisions.text().split(",")}
-        for row in range(listing.count()):
-            listing.item(row).setSelected(listing.item(row).text() in current)
-        hint = QLabel("Hold Ctrl or Shift to select several.")
+        for row, name in enumerate(names):
+            listing.item(row).setSelected(name in current)
+        hint = PlainLabel("Hold Ctrl or Shift to select several.")
         buttons = ok_cancel(dialog)
         listing.itemDoubleClicked.connect(dialog.accept)
         box = QVBoxLayout(dialog)
         for widget in (hint, listing, buttons):
             box.addWidget(widget)
         if dialog.exec():
-            names = tuple(listing.item(r).text() for r in range(listing.count()) if listing.item(r).isSelected())
-            self.revisions.setText(", ".join(names))
+            self.revisions.setText(", ".join(n for r, n in enumerate(names) if listing.item(r).isSelected()))
         dialog.deleteLater()
 
     @Slot()
@@ -255,20 +265,38 @@ class ModelPane(QWidget):
             self.changed.emit()
         dialog.deleteLater()
 
-    def _show(self, text: str, *, problem: bool) -> None:
+    def _show(self, text: str) -> None:
+        self._error = None
         self.facts.setText(text)
-        set_role(self.facts, "problem" if problem else "")
+        set_role(self.facts, "")
+        self.details.hide()
         self.notices.hide()
+
+    def _show_error(self, error: UserError) -> None:
+        self._show(error.message)
+        self._error = error
+        set_role(self.facts, "problem")
+        self.details.setVisible(bool(error.detail))
+
+    @Slot()
+    def _ask_details(self) -> None:
+        self.explain.emit(self._error)
 
     @Slot()
     def _edited(self) -> None:
-        self.info = self._inspection_id = None
+        self.info = None
+        self._drop_inspection()
         self._edit_timer.start()
         self.changed.emit()
 
+    def _drop_inspection(self) -> None:
+        if self._inspection_id is not None:
+            self.dropped.emit(self._inspection_id)
+            self._inspection_id = None
+
     @Slot()
     def _browse(self) -> None:
-        start = self.source.currentText() if Path(self.source.currentText()).is_dir() else str(Path.home())
+        start = self.source.currentText() if os.path.isdir(self.source.currentText()) else str(Path.home())
         if folder := QFileDialog.getExistingDirectory(self, "Model folder", start):
             self.source.setCurrentText(folder)
 

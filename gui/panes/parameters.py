@@ -3,13 +3,14 @@
 from typing import Any
 
 from PySide6.QtCore import Signal, Slot
-from PySide6.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QPushButton, QStackedWidget, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QFormLayout, QHBoxLayout, QPushButton, QStackedWidget, QVBoxLayout, QWidget
 
 from engine.analyses.base import AnyAnalysis
 from engine.analyses.registry import get_analysis
 from engine.request import Request
 from gui.look.widgets import scrolled
 from gui.panes.form import Form, make_editor
+from gui.plots.plain import PlainLabel
 
 
 class ParametersPane(QWidget):
@@ -23,7 +24,7 @@ class ParametersPane(QWidget):
         self.analysis: AnyAnalysis | None = None
         self._forms: dict[str, Form[Any]] = {}
         self._stack = QStackedWidget()
-        self.summary = QLabel(wordWrap=True)
+        self.summary = PlainLabel(wordWrap=True)
         self.summary.setProperty("role", "muted")
         self.seed = make_editor(Request.model_fields["seed"])
         self.seed.widget.setToolTip("Seed of all random numbers in the run")

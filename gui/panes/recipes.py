@@ -1,10 +1,11 @@
 """The dialog that lists the built-in requests."""
 
 from PySide6.QtCore import Qt
-from PySide6.QtWidgets import QDialog, QDialogButtonBox, QLabel, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
+from PySide6.QtWidgets import QDialog, QDialogButtonBox, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
 from engine import recipes
 from engine.request import Request
+from gui.plots.plain import PlainLabel
 
 
 def choose_recipe(parent: QWidget) -> Request | None:
@@ -19,7 +20,7 @@ def choose_recipe(parent: QWidget) -> Request | None:
         item.setData(Qt.ItemDataRole.UserRole, name)
         listing.addItem(item)
     listing.setCurrentRow(0)
-    hint = QLabel("A recipe is a complete request: it fills the panes and starts at once.", wordWrap=True)
+    hint = PlainLabel("A recipe is a complete request: it fills the panes and starts at once.", wordWrap=True)
     buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
     buttons.addButton("Run", QDialogButtonBox.ButtonRole.AcceptRole)
     buttons.accepted.connect(dialog.accept)

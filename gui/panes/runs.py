@@ -18,7 +18,9 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from engine.printable import printable
 from engine.runs.jobs.job import State
+from gui.plots.plain import tip
 from gui.state.runs import RunRow, Runs
 
 COLUMNS = ("Run", "State", "Progress", "Time left", "")
@@ -65,6 +67,7 @@ class RunsPane(QWidget):
         super().__init__(parent)
         self._runs = runs
         self._items: dict[int, QTreeWidgetItem] = {}
+        self._shown: dict[int, RunRow] = {}
         self.tree = QTreeWidget(columnCount=len(COLUMNS))
         self.tree.setRootIsDecorated(False)
         self.tree.setHeaderLabels(COLUMNS)
@@ -118,16 +121,18 @@ class RunsPane(QWidget):
                 item.setData(0, KEY, key)
                 self._items[key] = item
                 self.tree.insertTopLevelItem(0, item)
-            self._fill(self._items[key], row)
+            if self._shown.get(key) is not row:  # the others are as they were, and may be many
+                self._fill(self._items[key], row)
+        self._shown = rows
         self._enable()
 
     def _fill(self, item: QTreeWidgetItem, row: RunRow) -> None:
         status = row.activity if row.active else row.message
         for column, text in enumerate((row.title, str(row.state), "", clock(row.remaining), status)):
-            item.setText(column, text)
+            item.setText(column, printable(text))
         item.setData(2, SHARE, (row.done, row.total))
-        item.setToolTip(0, f"{row.title}\n{row.run}")
-        item.setToolTip(4, status)
+        item.setToolTip(0, tip(f"{row.title}\n{row.run}"))
+        item.setToolTip(4, tip(status))
 
     def _enable(self) -> None:
         row = self.current

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 
-from PySide6.QtCore import QSignalBlocker, QTimer, Slot
-from PySide6.QtWidgets import QHBoxLayout, QLabel, QLineEdit, QWidget
+from PySide6.QtCore import QSignalBlocker, QTimer, Signal, Slot
+from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QWidget
 
 from engine.errors import UserError
 from engine.runs.jobs.attend import Attend
 from engine.runs.jobs.job import Reply
 from gui.look.widgets import set_role
+from gui.plots.plain import PlainLabel
 from gui.state.compute_host import ComputeHost
 from gui.state.results import Results
 from gui.state.runs import Runs
@@ -22,8 +23,10 @@ class SentenceBar(QWidget):
     """Has the compute process compute the attention of the text, one job at a time, and displays it.
 
     `make_job` makes an `Attend` of a text; a UserError says what is missing. Clearing the line, or choosing a run,
-    returns to the run.
+    returns to the run. `failed` carries an error that has more to say than the line shows.
     """
+
+    failed = Signal(object)
 
     def __init__(self, host: ComputeHost, runs: Runs, results: Results, make_job: Callable[[str], Attend]) -> None:
         super().__init__()
@@ -34,7 +37,7 @@ class SentenceBar(QWidget):
         self.line = QLineEdit(placeholderText="Type a sentence to see its attention", clearButtonEnabled=True)
         self.line.setAccessibleName("Sentence")
         self.line.setToolTip("Attention of this sentence in the model chosen on the left; Enter recomputes it")
-        self.status = QLabel(wordWrap=True)
+        self.status = PlainLabel(wordWrap=True)
         box = QHBoxLayout(self)
         box.setContentsMargins(6, 4, 6, 4)
         box.addWidget(self.line, 3)
@@ -92,6 +95,8 @@ class SentenceBar(QWidget):
         if reply.error is not None:
             if not self._pending:
                 self._show_status(reply.error.message, problem=True)
+                if reply.error.detail:
+                    self.failed.emit(reply.error)
             return
         self._shows_sentence = True
         self._results.show_live(reply.answer)

@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QSignalBlocker, Qt, QTimer, Slot
-from PySide6.QtWidgets import QComboBox, QHBoxLayout, QLabel, QSlider, QWidget
+from PySide6.QtWidgets import QComboBox, QHBoxLayout, QSlider, QWidget
 
 from gui.look.widgets import set_role, tool_button
+from gui.plots.plain import PlainLabel, tip
 from gui.plots.selection import Pick, Selection
 from gui.state.results import Results
 from gui.state.selection import SelectionModel
@@ -34,7 +35,7 @@ class Timeline(QWidget):
         self.slider.setPageStep(1)
         self.slider.setAccessibleName("Checkpoint")
         self.slider.setToolTip("Checkpoints of this result in the order of training; Home and End go to the ends")
-        self.label = QLabel()
+        self.label = PlainLabel()
         self.label.setMinimumWidth(190)
         set_role(self.label, "muted")
         self.speed = QComboBox()
@@ -154,7 +155,7 @@ class Timeline(QWidget):
         step = self._models.step(model)
         position = f"   {frame + 1} of {len(self.frames)}" if frame >= 0 else ""
         self.label.setText((f"step {step:,}" if step is not None else infos[model].label) + position)
-        self.label.setToolTip(infos[model].label)
+        self.label.setToolTip(tip(infos[model].label))
 
     @Slot(str)
     def _set_speed(self, name: str) -> None:

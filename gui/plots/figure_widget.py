@@ -10,7 +10,6 @@ from PySide6.QtSvg import QSvgRenderer
 from PySide6.QtWidgets import (
     QFileDialog,
     QHBoxLayout,
-    QLabel,
     QMenu,
     QMessageBox,
     QSizePolicy,
@@ -25,6 +24,8 @@ from gui.plots import theme
 from gui.plots.drawing.canvas import Canvas
 from gui.plots.drawing.drawn import Look
 from gui.plots.figure import Figure
+from gui.plots.legible import legible
+from gui.plots.plain import PlainLabel, message_box
 from gui.plots.table import TableView
 
 QWIDGETSIZE_MAX = (1 << 24) - 1
@@ -68,10 +69,9 @@ class FigureWidget(QWidget):
         self.canvas.dragged.connect(self.dragged)
         self.canvas.hovered.connect(self._hovered)
         self.canvas.menu_requested.connect(self._popup)
-        self.readout = QLabel(self)
+        self.readout = PlainLabel(parent=self)
         self.readout.setTextInteractionFlags(Qt.TextInteractionFlag.NoTextInteraction)
         self.readout.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-        self.readout.setTextFormat(Qt.TextFormat.PlainText)
         self.menu = self._export_menu()
         self.bar = bar = QHBoxLayout()
         bar.setContentsMargins(8, 2, 4, 2)
@@ -109,6 +109,7 @@ class FigureWidget(QWidget):
 
     def show_figure(self, figure: Figure) -> None:
         """Draw `figure`, reusing what it shares with the previous one."""
+        figure = legible(figure)
         self.canvas.show_figure(figure)
         self.table.setVisible(figure.table is not None and not figure.empty)
         if figure.table is not None:
@@ -217,4 +218,7 @@ class FigureWidget(QWidget):
         try:
             pictures.save(self, Path(name).with_suffix(f".{suffix}"), scale)
         except UserError as error:
-            QMessageBox.warning(self, "Export failed", error.message)
+            ok = QMessageBox.StandardButton.Ok
+            box = message_box(self, QMessageBox.Icon.Warning, "Export failed", error.message, ok)
+            box.exec()
+            box.deleteLater()

@@ -27,6 +27,7 @@ from PySide6.QtWidgets import (
 
 from gui.plots import theme
 from gui.plots.figure import Table, cell_text
+from gui.plots.plain import tip
 
 Index = QModelIndex | QPersistentModelIndex
 LONG = 40
@@ -76,8 +77,10 @@ class TableModel(QAbstractTableModel):
 
     def data(self, index: Index, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         cell = self.table.rows[index.row()][index.column()]
-        if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.ToolTipRole):
+        if role == Qt.ItemDataRole.DisplayRole:
             return cell_text(cell)
+        if role == Qt.ItemDataRole.ToolTipRole:
+            return tip(cell_text(cell))
         if role == Qt.ItemDataRole.UserRole:  # NaN has no order
             return cell if isinstance(cell, str) else float("-inf") if np.isnan(cell) else float(cell)
         if role == Qt.ItemDataRole.TextAlignmentRole:

@@ -13,6 +13,8 @@ from engine.models.info import ModelInfo
 if TYPE_CHECKING:
     import xarray as xr
 
+MOST_DOTTED = 24
+
 
 @dataclass(frozen=True)
 class ModelSlice:
@@ -70,3 +72,8 @@ def colors(infos: Sequence[ModelInfo]) -> list[str]:
     """A categorical colour for each model; a twin has its model's."""
     colors_by_origin: dict[tuple[str, str | None], str] = {}
     return [colors_by_origin.setdefault(origin(info), f"c{len(colors_by_origin) % 8}") for info in infos]
+
+
+def dotted(infos: Sequence[ModelInfo]) -> bool:
+    """Whether the lines of that many models may have dots: more are slow, and nobody can tell them apart."""
+    return len(infos) <= MOST_DOTTED

@@ -72,7 +72,13 @@ def example(seed: int = 0) -> xr.Dataset:
             "layer": np.arange(3),
             "depth": ("layer", np.array([0.0, 0.5, 1.0])),
         },
-        attrs={"analysis": "weights", "notes": ["one", "two"], "seed": 7},
+        attrs={
+            "analysis": "weights",
+            "request": REQUEST.model_dump_json(),
+            "models": models_attr([INFO]),
+            "notes": ["one", "two"],
+            "seed": 7,
+        },
     )
 
 
@@ -141,18 +147,23 @@ class Killed(BaseException):
     """Stands for the process being gone."""
 
 
-def failing_at(monkeypatch: pytest.MonkeyPatch, step: int, failure: Callable[[], BaseException]) -> Callable[[], bool]:
+def failing_at(
+    monkeypatch: pytest.MonkeyPatch, step: int, failure: Callable[[], BaseException], seen: list[int] | None = None
+) -> Callable[[], bool]:
     """Make the given step of writing fail, counting every file opened, written, flushed or renamed and folder made.
 
     With Killed, every later step fails too, and nothing is cleaned up: a dead process does nothing. The returned
-    function says whether it came to that step.
+    function says whether it came to that step; `seen` gets the number of every step.
     """
     count = itertools.count()
     fired: list[bool] = []
     last_act = failure() if failure is Killed else None
 
     def tick() -> None:
-        if (n := next(count)) == step or (n > step and last_act):
+        n = next(count)
+        if seen is not None:
+            seen.append(n)
+        if n == step or (n > step and last_act):
             fired.append(True)
             raise failure()
 

@@ -20,9 +20,9 @@ def nested(depth: int) -> int:
         ("\ud800".encode, "it holds text that is not valid Unicode"),
         (OSError(36, "File name too long", "x" * 5000), "File name too long"),
         (KeyError(), "KeyError"),
-        (ValueError("one: \x1b[2J two.\nthree"), "one:  [2J two"),
+        (ValueError("one: \x1b[2J two.\nthree"), "one: ␛[2J two"),
         (ValueError("\n"), "ValueError"),
-        (ValueError("long " * 1000), "long long"),
+        (ValueError("long " * 1000 + "end"), "long long"),
     ],
 )
 def test_the_reason_is_one_short_printable_line(error: object, words: str) -> None:
@@ -55,3 +55,17 @@ def test_a_panic_of_a_library_in_rust_is_a_failure() -> None:
     with pytest.raises(UserError, match="loaded: Precompiled") as caught, boundary("The tokenizer cannot be loaded"):
         Tokenizer.from_str(text)
     assert not isinstance(caught.value.__cause__, Exception)
+
+
+def test_a_sentence_can_be_printed_whatever_it_quotes() -> None:
+    names = ["\ud800", "\x1b]0;title\x07", "\u202egnp.exe", "\0", "naïve ☃ \u00a0", "x" * 100_000]
+    for name in names:
+        error = UserError(f"There is no tensor {name} here. Choose another.")
+        error.message.encode()
+        assert not set(error.message) & set("\x1b\x07\0\u202e\ud800")
+        assert error.message.startswith("There is no tensor ")
+        assert error.message.endswith(" here. Choose another.")
+        assert len(error.message) < 1300
+        assert str(error) == error.message
+        assert error.__reduce__()[1] == (error.message, "")
+    assert UserError(names[4]).message == names[4]

@@ -15,6 +15,7 @@ from engine.analyses.jacobians.plan import VERIFIED_WIDTH, Component, JacobiansP
 from engine.analyses.samples import Streams, tokenizer_if_any
 from engine.errors import UserError
 from engine.jacobians.closed import component_operators
+from engine.jacobians.condition import ConditionNumbers
 from engine.jacobians.cumulative import compose
 from engine.jacobians.means import JacobianSum, sum_operators
 from engine.jacobians.reference import reference_operators
@@ -48,7 +49,8 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
     dtype = torch.float64 if next(model.module().parameters()).dtype == torch.float64 else torch.float32
     names = [name for name in STATISTICS if name != "kappa" or params.kappa]
     n = len(stream.tokens)
-    sampled: dict[str, NDArray[np.floating]] = {name: np.full((len(params.components), n), np.nan) for name in names}
+    stored = [*names, "kappa_at_least"] if params.kappa else names
+    sampled: dict[str, NDArray[np.floating]] = {name: np.full((len(params.components), n), np.nan) for name in stored}
     if params.spectra:
         sampled["singular_values"] = np.full((len(params.components), n, d), np.nan, np.float32)
     sums: dict[Component, JacobianSum] = {}
@@ -59,16 +61,25 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
         inputs = stream.inputs(samples)
         return reference_operators(stream.blocks, layer, inputs, state, params.components, params.context)
 
+    at_once = max(1, CHUNK_BYTES // (8 * d * d))
+    conditions = ConditionNumbers(block, params.context, operators, at_once)
+
     def measure(samples: Tensor, state: "ResidualState") -> "Measured":
         jacobians = operators(samples, state)
         statistics: dict[Component, dict[str, Tensor]] = {}
         for name in params.components:
-            statistics[name] = {str(key): values for key, values in sample_statistics(jacobians[name], names).items()}
+            singular = conditions.singular(name, state) if params.kappa else None
+            # Where all are singular by proof, no κ is sought.
+            sought = [key for key in names if key != "kappa" or singular is None or not singular.all()]
+            statistics[name] = {str(key): values for key, values in sample_statistics(jacobians[name], sought).items()}
+            if singular is not None:
+                unsettled = statistics[name].get("kappa", torch.full((len(state),), torch.inf, dtype=torch.float64))
+                statistics[name] |= conditions.settle(name, unsettled, singular, samples, state)
             if params.spectra:
                 statistics[name]["singular_values"] = singular_values(jacobians[name])
         return statistics, sum_operators(jacobians, params.components)
 
-    chunks = stream.states(dtype, max(1, CHUNK_BYTES // (8 * d * d)))
+    chunks = stream.states(dtype, at_once)
     for samples, measured in (part for chunk in chunks for part in _in_parts(measure, *chunk)):
         statistics, totals = measured
         for row, component in enumerate(params.components):
@@ -91,6 +102,7 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
     if layer == params.chosen(model.info.n_layers)[0]:
         ds = ds.assign(_texts(stream, model))
     ds.attrs = {"lost": json.dumps(stream.lost), "refusal": refusal}
+    ds.attrs["singular"] = json.dumps({name: sorted(why) for name, why in conditions.reasons.items() if why})
     return ds
 
 

@@ -73,9 +73,33 @@ def result(
     ds["sample_position"] = ("model", "sample"), positions
     ds["alignment_baseline"] = "model", baseline
     for name in intervals:
-        ds[name] = variables[name].dims, _intervals(ds[name.removesuffix("_interval")].values, request.seed)
+        sampled = name.removesuffix("_interval")
+        ds[name] = variables[name].dims, _intervals(ds[sampled].values, request.seed, sampled == "kappa")
     _add_depth(ds, models, units, sizes["layer"])
-    return Result(ds, notes=_notes(params, models, units), settings={"context": params.context})
+    settings = {"context": params.context, "kappa": _singular(ds, models, units)}
+    return Result(ds, notes=_notes(params, models, units), settings=settings)
+
+
+def _singular(ds: "xr.Dataset", models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]) -> str:
+    """What is to be said wherever κ is shown: which are infinite by proof, and which are lower bounds."""
+    if "kappa" not in ds:
+        return ""
+    sentences = []
+    for m, info in enumerate(models):
+        layers = [units[key] for i in range(info.n_layers) if (key := layer_key(m, i)) in units]
+        why: dict[str, dict[str, None]] = {}
+        for unit in layers:
+            for component, reasons in json.loads(unit.attrs.get("singular", "{}")).items():
+                for reason in reasons:
+                    why.setdefault(reason, {})[component] = None
+        sentences += [
+            f"{info.label}: κ of {' and '.join(names)} is infinite: {reason}" for reason, names in why.items()
+        ]
+        bounds = ds["kappa_at_least"].values[m]
+        if least := int((bounds == 1).sum()):
+            shown = ds["kappa"].values[m][bounds == 1].min()
+            sentences.append(f"{info.label}: {least} κ are at least {shown:.1e} and not resolved in float64")
+    return "  ·  ".join(dict.fromkeys(sentences))
 
 
 def _forward(unit: "xr.Dataset", following: "xr.Dataset") -> np.ndarray:
@@ -86,14 +110,15 @@ def _forward(unit: "xr.Dataset", following: "xr.Dataset") -> np.ndarray:
     return np.array([forward_alignment(left, right) for left, right in pairs])
 
 
-def _intervals(samples: np.ndarray, seed: int) -> np.ndarray:
-    """Mean over samples between the ends of its bootstrap 95 % interval."""
+def _intervals(samples: np.ndarray, seed: int, median: bool) -> np.ndarray:
+    """Mean or median over samples between the ends of its bootstrap 95 % interval."""
     from engine.spectra.bootstrap import interval
 
-    ends = interval(samples, np.random.default_rng(seed), draws=500)
-    counts = np.isfinite(samples).sum(-1)
-    mean = np.where(counts > 0, np.nansum(samples, -1) / np.maximum(counts, 1), np.nan)
-    return np.stack([ends[..., 0], mean, ends[..., 1]], axis=-1)
+    rng = np.random.default_rng(seed)
+    ends = interval(samples, rng, "median" if median else "mean", draws=500)
+    present = ~np.isnan(samples).all(-1)
+    middles = (np.nanmedian if median else np.nanmean)(np.where(present[..., None], samples, 0.0), axis=-1)
+    return np.stack([ends[..., 0], np.where(present, middles, np.nan), ends[..., 1]], axis=-1)
 
 
 def _add_depth(
@@ -125,8 +150,6 @@ def _notes(params: JacobiansParams, models: Sequence["ModelInfo"], units: Mappin
             first = sorted(map(int, json.loads(layers[-1].attrs["lost"])))[:5]
             which = ", ".join(map(str, first))
             notes.append(f"{info.label}: {lost} samples whose activations are not finite are left out (first: {which})")
-        if singular := sum(int(np.isinf(unit["kappa"].values).sum()) for unit in layers if "kappa" in unit):
-            notes.append(f"{info.label}: {singular} Jacobians are singular, as behind a LayerNorm: their κ is infinite")
         if refusal := next((unit.attrs["refusal"] for unit in layers if unit.attrs["refusal"]), ""):
             notes.append(f"{info.label}: {refusal} These Jacobians come from automatic differentiation")
         worst = max(

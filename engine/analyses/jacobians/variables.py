@@ -28,15 +28,16 @@ def _surgery(params: JacobiansParams) -> bool:
 def _sampled(
     name: str, symbol: str, title: str, log: bool = False, summary: Reduction | None = None, reading: str = ""
 ) -> tuple[Variable, ...]:
-    """A statistic of every sample, and its mean between the ends of a 95 % interval."""
+    """A statistic of every sample, and its mean with a 95 % interval; of κ, which may be ∞, the median."""
     when = _kappa if name == "kappa" else None
+    middle = "median" if name == "kappa" else "mean"
     return (
         Variable(name, SAMPLE, symbol, title, log=log, summary=summary, reading=reading, when=when),
         Variable(
             f"{name}_interval",
             (*HEAD, "bound"),
             symbol,
-            f"{title}: mean over samples with its 95 % interval",
+            f"{title}: {middle} over samples with its 95 % interval",
             log=log,
             role="error",
             when=when,
@@ -53,6 +54,9 @@ VARIABLES = (
         reading=cited("a small δ means that one direction dominates; the prose of S0 §5.3 reads δ the other way round"),
     ),
     *_sampled("kappa", "κ", "condition number κ = σ₁/σ_d", log=True),
+    Variable(
+        "kappa_at_least", SAMPLE, "", "1 where κ is a lower bound: float64 tells no more", role="detail", when=_kappa
+    ),
     *_sampled("pr", "PR", "participation ratio PR = (Σσ²)²/Σσ⁴", summary="median"),
     *_sampled("frobenius", "‖J‖_F", "Frobenius norm ‖J‖_F", log=True),
     Variable("henrici", HEAD, "Henrici", "Henrici departure", summary="mean"),

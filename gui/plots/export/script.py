@@ -8,11 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.printable import printable
 from gui.plots import theme
 from gui.plots.drawing.scale import Scale, coloured, scales_of
 from gui.plots.export.numbers import arrays, key, panels
 from gui.plots.export.writing import write
 from gui.plots.figure import Axis, Band, Boxes, Figure, Image, Line, Mark, Panel, Points, Rule, Segments, Span, Steps
+from gui.plots.legible import legible
 
 _HEAD = '''"""{about}
 
@@ -30,6 +32,7 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 
 
 plt.rcParams["font.size"] = 8
+plt.rcParams["text.usetex"] = False
 
 
 def colormap(name, colors):
@@ -71,10 +74,11 @@ def write_script(figure: Figure, path: Path) -> None:
     np.savez_compressed(buffer, allow_pickle=False, **arrays(figure))
     data = "\n".join(textwrap.wrap(base64.b64encode(buffer.getvalue()).decode(), 100))
     rows, columns = max(len(figure.rows), 1), max((len(row) for row in figure.rows), default=1)
+    figure = legible(figure)
     about = [figure.title or "A figure", "", *(f"{k}: {v}" for k, v in figure.provenance.items())]
     head = _HEAD.format(
-        about="\n".join(about).strip().replace("\\", "\\\\").replace('"""', "'''"),
-        name=path.name,
+        about=_quoted("\n".join(about).strip()),
+        name=_quoted(printable(path.name)),
         neutral=theme.resolve("neutral", dark=False),
         sequential=list(theme.anchors("sequential")),
         diverging=list(theme.anchors("diverging")),
@@ -83,9 +87,22 @@ def write_script(figure: Figure, path: Path) -> None:
         size=_size(rows, columns),
     )
     body = "".join(f"    {line}\n" for line in _body(figure, rows, columns))
-    text = figure.table.text().replace("\\", "\\\\").replace('"""', "'''") if figure.table else ""
+    text = _quoted(figure.table.text()) if figure.table else ""
     table, tell = (f'\nTABLE = """\n{text}\n"""\n', "    print(TABLE)\n") if text else ("", "")
     write(path, (head + body + _TAIL.format(data=data, table=table, tell=tell)).encode())
+
+
+def _quoted(text: str) -> str:
+    """Return `text` as it stands between triple quotes."""
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _text(text: str) -> str:
+    """Return the literal of a text that matplotlib draws as it is.
+
+    Between dollars it would set mathematics, and a label that begins with an underscore it leaves out of the legend.
+    """
+    return repr((" " if text.startswith("_") else "") + text.replace("$", r"\$"))
 
 
 def _body(figure: Figure, rows: int, columns: int) -> Iterator[str]:
@@ -111,27 +128,28 @@ def _body(figure: Figure, rows: int, columns: int) -> Iterator[str]:
         for i, mark in enumerate(panel.marks):
             yield from _mark(mark, key(name, i, mark), panel, scales.get(id(mark)))
         if len(bars) > 1 and (first := coloured(panel.marks)):
-            yield f"fig.colorbar(colored, ax=ax, label={scales[id(first[0])].label!r})"
+            yield f"fig.colorbar(colored, ax=ax, label={_text(scales[id(first[0])].label)})"
         yield from _panel(panel, places.get((r + 1, c)), places.get((r, c - 1)))
     yield ""
     if not places and figure.table is not None:
-        yield "fig.text(0.01, 0.9, TABLE, family='monospace', size='xx-small', va='top')"
+        yield r"fig.text(0.01, 0.9, TABLE.replace('$', r'\$'), family='monospace', size='xx-small', va='top')"
     if len(bars) == 1:
-        yield f"fig.colorbar(colored, ax=fig.axes, label={next(iter(bars)).label!r})"
+        yield f"fig.colorbar(colored, ax=fig.axes, label={_text(next(iter(bars)).label)})"
     labels = {m.label for p in places.values() for m in p.marks if m.label and not isinstance(m, Image)}
     if figure.legend and labels:
         width = _size(rows, columns)[0]
         across = max(1, min(len(labels), int(14 * width / (max(map(len, labels)) + 7))))
         yield "shown = {label: handle for ax in fig.axes for handle, label in zip(*ax.get_legend_handles_labels())}"
         yield "legend = fig.legend("
-        yield f"    shown.values(), shown.keys(), title={figure.title!r}, loc='outside upper left', ncols={across},"
-        yield "    frameon=False, alignment='left', title_fontproperties={'weight': 'bold', 'size': 'large'},"
+        yield f"    shown.values(), shown.keys(), title={_text(figure.title)}, ncols={across},"
+        yield "    loc='outside upper left', frameon=False, alignment='left',"
+        yield "    title_fontproperties={'weight': 'bold', 'size': 'large'},"
         yield ")"
     else:
-        yield f"fig.suptitle({figure.title!r}, x=0.01, ha='left', weight='bold', size='large')"
+        yield f"fig.suptitle({_text(figure.title)}, x=0.01, ha='left', weight='bold', size='large')"
     if figure.note:
         yield "fig.get_layout_engine().set(rect=(0, 0.05, 1, 0.95))"
-        yield f"fig.text(0.01, 0.01, {figure.note!r}, size='small', color='dimgray', wrap=True)"
+        yield f"fig.text(0.01, 0.01, {_text(figure.note)}, size='small', color='dimgray', wrap=True)"
 
 
 def _size(rows: int, columns: int) -> tuple[float, float]:
@@ -146,7 +164,8 @@ def _axis(side: str, axis: Axis) -> Iterator[str]:
         yield f"ax.set_{side}ticks([])"
     if axis.ticks:
         turned = ", rotation=90" if axis.upright else ""
-        yield f"ax.set_{side}ticks({[at for at, _ in axis.ticks]}, {[text for _, text in axis.ticks]}{turned})"
+        places, texts = [at for at, _ in axis.ticks], ", ".join(_text(text) for _, text in axis.ticks)
+        yield f"ax.set_{side}ticks({places}, [{texts}]{turned})"
     if axis.limits:
         yield f"ax.set_{side}lim({', '.join(str(float(v)) for v in sorted(axis.limits))})"
     if axis.inverted:
@@ -155,15 +174,15 @@ def _axis(side: str, axis: Axis) -> Iterator[str]:
 
 def _panel(panel: Panel, below: Panel | None, beside: Panel | None) -> Iterator[str]:
     if panel.title:
-        yield f"ax.set_title({panel.title!r}, size='medium')"
+        yield f"ax.set_title({_text(panel.title)}, size='medium')"
     if below is not None and below.x == panel.x:
         yield "ax.tick_params(which='both', labelbottom=False)"
     else:
-        yield f"ax.set_xlabel({panel.x.label!r})"
+        yield f"ax.set_xlabel({_text(panel.x.label)})"
     if beside is not None and beside.y == panel.y:
         yield "ax.tick_params(which='both', labelleft=False)"
     else:
-        yield f"ax.set_ylabel({panel.y.label!r})"
+        yield f"ax.set_ylabel({_text(panel.y.label)})"
     if panel.equal:
         yield "ax.set_aspect('equal', adjustable='box')"
     if panel.current:
@@ -175,7 +194,7 @@ def _mark(mark: Mark, name: str, panel: Panel, scale: Scale | None) -> Iterator[
         return f"data['{name}_{field}']"
 
     color = "" if isinstance(mark, Image) else repr(theme.resolve(mark.color, dark=False))
-    label = f", label={mark.label!r}" if mark.label else ""
+    label = f", label={_text(mark.label)}" if mark.label else ""
     match mark:
         case Line():
             style = f"color={color}, lw={mark.width * 0.75}" + (", ls='--'" if mark.dash else "")

@@ -109,6 +109,10 @@ class JacobiansSlice(ModelSlice):
         low, mean, high = np.broadcast_to(self.values(f"{name}_interval", component).T, (3, self.layers))
         return low, mean, high
 
+    def of_kappa(self, *names: str) -> str:
+        """What has to be said where κ is among the variables that are shown; empty elsewhere."""
+        return str(self.header.settings.get("kappa", "")) if "kappa" in names else ""
+
     def product(self, name: str) -> np.ndarray:
         """A variable of the product of all layers, (layers, …)."""
         if name not in self.dataset:

@@ -23,7 +23,7 @@ from gui.views.jacobians.data import (
     depth,
     layer_axis,
 )
-from gui.views.model_slice import colors
+from gui.views.model_slice import colors, dotted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -142,13 +142,14 @@ def compare(dataset: "xr.Dataset", selection: Selection, options: CompareOptions
         marks: list[Mark] = _baseline(chosen, name)
         for model, color in zip(chosen.every, colors(chosen.infos), strict=True):
             marks += _curve(model, name, options.component, color)
-        label = variable.label if options.show == "operators" else f"mean {variable.symbol}"
+        middle = "median" if name == "kappa" else "mean"
+        label = variable.label if options.show == "operators" else f"{middle} {variable.symbol}"
         panels.append(Panel(Axis("relative depth"), Axis(label, log=variable.log), tuple(marks)))
     what = "per-sample means" if options.show == "samples" else "mean Jacobians"
     context = chosen.context
     title = f"{what[0].upper()}{what[1:]} of the {COMPONENTS[options.component]} against relative depth ({context})"
-    note = "Bands: 95 % intervals of the mean" if options.show == "samples" else ""
-    return Figure(_rows(panels), title=title, note=chosen.caveats(note))
+    note = "Bands: 95 % intervals of the mean, of κ of the median" if options.show == "samples" else ""
+    return Figure(_rows(panels), title=title, note=chosen.caveats(note, chosen.of_kappa(*names)))
 
 
 def _curve(jacobians: JacobiansSlice, name: str, component: str, color: str) -> list[Mark]:
@@ -162,5 +163,6 @@ def _curve(jacobians: JacobiansSlice, name: str, component: str, color: str) -> 
         marks.append(Band(x, low, high, jacobians.label, color))
     else:
         values = jacobians.values(name, component)
-    line = Line(x, values, jacobians.label, color, 1 if twin else 2, dash=twin, markers=not twin, picks=picks)
+    dots = not twin and dotted(jacobians.infos)
+    line = Line(x, values, jacobians.label, color, 1 if twin else 2, dash=twin, markers=dots, picks=picks)
     return [*marks, line]

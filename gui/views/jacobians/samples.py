@@ -79,7 +79,9 @@ def boxplots(dataset: "xr.Dataset", selection: Selection, options: BoxOptions) -
     count = int(np.isfinite(jacobians.values(options.statistic, shown[0])).sum(axis=1).max())
     title = jacobians.title(f"{variable.symbol} of {count} samples by layer")
     few = f"More than {MOST:,} points: only outliers are drawn" if crowded and options.points == "all" else ""
-    note = jacobians.caveats(_sentence(jacobians, sample), reading_of(variable), few)
+    note = jacobians.caveats(
+        _sentence(jacobians, sample), reading_of(variable), jacobians.of_kappa(options.statistic), few
+    )
     return Figure(((panel,),), title=title, note=note)
 
 
@@ -159,7 +161,7 @@ def one_sample(dataset: "xr.Dataset", selection: Selection, options: SampleOptio
         panels.append(Panel(layer_axis(jacobians.layers), axis, tuple(marks), title=COMPONENTS[component]))
     token = jacobians.texts[sample][1]
     title = jacobians.title(f"{variable.symbol} of sample {sample}" + (f", at “{token}”" if token else ""))
-    note = jacobians.caveats(_sentence(jacobians, sample), reading_of(variable))
+    note = jacobians.caveats(_sentence(jacobians, sample), reading_of(variable), jacobians.of_kappa(options.statistic))
     return Figure((tuple(panels),), title=title, note=note)
 
 

@@ -9,7 +9,7 @@ from engine.analyses.weights.variables import TESTED
 from gui.plots.figure import Axis, Band, Figure, Floats, Image, Line, Mark, Panel, Points
 from gui.plots.selection import Selection
 from gui.views.base import Options
-from gui.views.model_slice import colors
+from gui.views.model_slice import colors, dotted
 from gui.views.weights.data import SIGNIFICANT, STATISTICS, VARIABLES, Matrix, WeightsSlice, clamp, stored
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ def compare(dataset: "xr.Dataset", selection: Selection, options: CompareOptions
                     colour,
                     1 if twin else 2,
                     dash=twin,
-                    markers=not twin,
+                    markers=not twin and dotted(weights.infos),
                     picks=picks,
                 )
             )

@@ -206,11 +206,12 @@ def test_a_full_disk_fails_the_run_and_keeps_what_is_committed(
         (torch.OutOfMemoryError("CUDA out of memory"), "Layer 2 of .* ran out of memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "Layer 2 of .* ran out of memory"),
         (ZeroDivisionError("division by zero"), r"Layer 2 of .* \(ZeroDivisionError: division by zero\)"),
+        (type("PanicException", (BaseException,), {})("no entry"), r"Layer 2 of .* \(PanicException: no entry\)"),
         (UserError("Tensor x is not finite."), r"^Tensor x is not finite\.$"),
     ],
 )
 def test_a_failing_unit_leaves_the_others(
-    session: Session, model: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
+    session: Session, model: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, says: str
 ) -> None:
     real = runs_helpers.Steps.__call__
 

@@ -60,6 +60,34 @@ def test_what_was_computed_is_kept_in_a_session_of_its_own(how: str, result: boo
 
 
 @pytest.mark.parametrize("how", LOSSES)
+def test_all_that_is_known_of_a_run_is_kept_with_the_unit_in_hand(how: str, tmp_path: Path) -> None:
+    session, run = started(tmp_path / "a.eigenscope")
+    known = {key: (small(seed), META | {"weights_stamp": key}) for seed, key in enumerate(PLAN[:2])}
+    with session:
+        for key, (ds, meta) in known.items():
+            run.commit_unit(key, ds, meta)
+        LOSSES[how](session.path)
+        with pytest.raises(SessionGone) as gone:
+            run.commit_unit(PLAN[2], small(2), META, known)
+    assert gone.value.kept is not None
+    with Session.open(gone.value.kept) as recovered:
+        (again,) = recovered.runs()
+        assert again.committed() == set(PLAN[:3])
+        for key, (ds, meta) in known.items():
+            xr.testing.assert_identical(again.read_unit(key), ds)
+            assert again.unit_meta(key) == meta
+    assert verify(gone.value.kept).problems == ()
+
+
+def test_where_nothing_was_computed_there_is_nothing_to_keep(tmp_path: Path) -> None:
+    session, run = started(tmp_path / "a.eigenscope")
+    with session:
+        shutil.rmtree(session.path)
+        assert run.rescue({}).kept is None
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("how", LOSSES)
 def test_nothing_else_makes_it_again(how: str, tmp_path: Path) -> None:
     path = tmp_path / "a.eigenscope"
     session, run = started(path)

@@ -84,11 +84,27 @@ def test_a_refusal_is_shown_and_leaves_no_facts(model_pane):
     assert model_pane.facts.text() == "It holds a NaN in wte."
     assert model_pane.info is None
     assert model_pane.notices.isHidden()
+    assert model_pane.details.isHidden()
+
+
+def test_the_details_of_a_refusal_are_one_click_away(qtbot, tmp_path):
+    with window_in(tmp_path) as window:
+        qtbot.waitSignal(window.ready, timeout=20_000).wait()
+        window.model_pane.handle_reply(refused(ask(window.model_pane), "It holds a NaN.", "wte, row 3"))
+        window.model_pane.details.click()
+        assert window.messages.text.text() == "It holds a NaN."
+        assert window.messages.details.toPlainText() == "wte, row 3"
+        assert window.messages.details.isVisible()
+        ask(window.model_pane)
+        assert window.model_pane.details.isHidden()
 
 
 def test_an_answer_about_another_model_is_dropped(model_pane):
     job = ask(model_pane)
+    dropped = []
+    model_pane.dropped.connect(dropped.append)
     model_pane.source.setCurrentText("other")
+    assert dropped == [job.id], "the process need not go on with it"
     model_pane.handle_reply(answered(job, INFO))
     assert model_pane.info is None
     ask(model_pane)
