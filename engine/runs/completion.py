@@ -50,7 +50,7 @@ def complete(run: Run, emit: Emit, cancelled: Callable[[], bool], cache: ModelCa
     units = analysis.units(request, params, run.models)
     _require_same_plan(run, units)
     done = _read_committed(run, units, emit)
-    records = {key: run.unit_meta(key) for key in done}
+    records: dict[str, Mapping[str, Any]] = {key: run.unit_meta(key) for key in done}
     with _rescued(run, done, records):
         return _complete(run, units, params, done, records, emit, cancelled, cache)
 

@@ -21,6 +21,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from engine.data.encoding import frame
 from engine.data.splits import divide
 from engine.errors import Cancelled, UserError
+from engine.sessions.files import folder_at
+from engine.sessions.rooted import Root
 from engine.training.saving import STATE, resume, save_checkpoint, save_state
 from engine.training.spec import Checkpoint, TrainingProgress, TrainingRecord, TrainingSpec, schedule
 from engine.training.windows import Tokens, Windows, mask, unigram_entropy
@@ -91,6 +93,7 @@ def train(
     cancelled: Callable[[], bool] = lambda: False,
     *,
     held: Sequence[Tokens] | None = None,
+    root: Root | None = None,
 ) -> TrainingRecord:
     """Train `model` in place on its own device and keep checkpoints as ordinary Hugging Face folders.
 
@@ -105,6 +108,8 @@ def train(
         an unfinished run of the same spec and text is resumed; one that holds another run is refused.
     held : sequence of (n_i,) int64 arrays, optional
         The documents to hold out, none of which is in `documents`; by default the spec's share of `documents`.
+    root : Root, optional
+        The session in which `out` lies: no link inside it is followed, and it is not made again if it is gone.
 
     Raises
     ------
@@ -146,9 +151,8 @@ def train(
         lr=spec.learning_rate,
         betas=(0.9, 0.95),
     )
-    out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(spec.seed)  # dropout, if the model has any
-    record = resume(out, record, model, optimizer)
+    record = resume(out, record, model, optimizer, root)
 
     model.train()
     began, saved = time.monotonic() - record.seconds, time.monotonic()
@@ -159,12 +163,12 @@ def train(
             name = f"step{record.step}" if record.step or spec.keep_start else ""
             kept = Checkpoint(name=name, step=record.step, held_out_loss=task.held_out_loss(held_windows))
             if name:
-                save_checkpoint(out / name, model, tokenizer, spec.dtype)
+                save_checkpoint(out / name, model, tokenizer, spec.dtype, root)
             record.checkpoints.append(kept)
         record.seconds = time.monotonic() - began
         stop = cancelled()
         if kept or stop or time.monotonic() - saved > _SAVE_EVERY:
-            save_state(out, record, model, optimizer)
+            save_state(out, record, model, optimizer, root)
             saved = time.monotonic()
         on_progress(TrainingProgress(record.step, steps, loss, record.seconds, kept))
         if record.step == steps:
@@ -187,6 +191,7 @@ def train(
         record.step += 1
         if record.step % max(1, steps // 256) == 0:
             record.train_loss.append((record.step, loss))
-    (out / STATE).unlink(missing_ok=True)
+    with folder_at(out, root) as place:
+        place.remove(STATE)
     model.eval()
     return record

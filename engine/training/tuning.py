@@ -23,6 +23,7 @@ from engine.models.memory import release, require
 from engine.models.opening import OpenModel, open_model
 from engine.request import DataSpec, ModelSpec, Tuning
 from engine.sessions.files import writing
+from engine.sessions.rooted import Root
 from engine.training.job import train
 from engine.training.spec import TrainingProgress, TrainingRecord, TrainingSpec, tuning_bytes
 from engine.training.windows import Tokens, Windows
@@ -88,6 +89,7 @@ def tune(
     cancelled: Callable[[], bool] = lambda: False,
     *,
     history: bool = False,
+    root: Root | None = None,
 ) -> TrainingRecord:
     """Fine-tune a checkpoint on the training part of a text, or go on with what `out` holds of it.
 
@@ -103,6 +105,8 @@ def tune(
         Gets the last checkpoint as an ordinary Hugging Face folder, ``step<N>/``, and ``training.json``.
     history : bool
         Keep a checkpoint of the start and of each epoch too.
+    root : Root, optional
+        The session in which `out` lies; see `train`.
 
     Raises
     ------
@@ -138,7 +142,7 @@ def tune(
     model.close()
     try:
         with quiet(), writing(out):
-            return train(training, module, tokenizer, learnt, out, on_progress, cancelled, held=held)
+            return train(training, module, tokenizer, learnt, out, on_progress, cancelled, held=held, root=root)
     finally:
         del module
         release()
