@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from engine.analyses.registry import ANALYSES, get_analysis
+from engine.cli.info import info
 from engine.cli.terminal import WIDE, PlainTable, line, reports, say, show
 from engine.cli.tune import tune
 from engine.errors import UserError
@@ -111,6 +112,7 @@ def run(
 
 
 app.command()(tune)
+app.command()(info)
 
 
 @app.command()

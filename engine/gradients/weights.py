@@ -1,7 +1,7 @@
 """The weights to differentiate, found by name in any model, with every module that uses them."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -40,7 +40,7 @@ class Weight:
         return self.shape[0] * self.shape[1]
 
 
-def choose(module: nn.Module, weight: str, n_layers: int) -> tuple[Weight, ...]:
+def choose(module: nn.Module, weight: str, n_layers: int, projections: Sequence[str] = ()) -> tuple[Weight, ...]:
     """Find the weights that `weight` stands for.
 
     Parameters
@@ -49,6 +49,9 @@ def choose(module: nn.Module, weight: str, n_layers: int) -> tuple[Weight, ...]:
         The library's whole model.
     weight : str
         ``attention output``, a parameter's full name, or one with ``{layer}`` in the place of a layer's number.
+    n_layers : int
+    projections : sequence of str
+        Paths of the modules that make each layer's attention output, for an architecture without an adapter.
 
     Raises
     ------
@@ -57,7 +60,7 @@ def choose(module: nn.Module, weight: str, n_layers: int) -> tuple[Weight, ...]:
     """
     parameters = dict(module.named_parameters(remove_duplicate=False))
     if weight == ATTENTION_OUTPUT:
-        names = _attention_outputs(module, n_layers, parameters)
+        names = _attention_outputs(module, n_layers, parameters, projections)
     elif LAYER in weight:
         names = [weight.replace(LAYER, str(layer)) for layer in range(n_layers)]
     else:
@@ -72,10 +75,14 @@ def choose(module: nn.Module, weight: str, n_layers: int) -> tuple[Weight, ...]:
     )
 
 
-def _attention_outputs(module: nn.Module, n_layers: int, parameters: Iterable[str]) -> list[str]:
+def _attention_outputs(
+    module: nn.Module, n_layers: int, parameters: Iterable[str], projections: Sequence[str]
+) -> list[str]:
     """Names of the attention output projections of all layers in this model."""
     config: Any = module.config
     adapter = adapter_for(config)
+    if adapter is None and projections:
+        return [f"{path}.weight" for path in projections]
     if adapter is None:
         raise UserError(
             f"Eigenscope has no adapter for {type(module).__name__}, so it does not know its attention outputs. Name "

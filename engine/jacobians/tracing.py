@@ -1,9 +1,10 @@
 """A model's own blocks, called one at a time with exactly the arguments that the model passes."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from torch.utils._pytree import tree_map_only
 from transformers import Cache
 
 from engine.errors import UserError
-from engine.models.sites import block_row
+from engine.models.blocks import block_row, entering, leaving, replaced, uncached
 
 # Largest relative difference between blocks called one at a time and the whole model, sized for bfloat16 on a GPU.
 SAME = 0.02
@@ -29,7 +30,8 @@ class Call:
 
     def __call__(self, hidden: Tensor) -> Tensor:
         """The block's output (N, T, d) for hidden (N, T, d)."""
-        return first(self.module(hidden, *self.args, **self.kwargs))
+        output: Tensor = leaving(self.module(hidden, *self.args, **self.kwargs))
+        return output
 
     def to(self, dtype: torch.dtype) -> "Call":
         """The same in another dtype, on a copy of the block where it has another one."""
@@ -38,7 +40,8 @@ class Call:
             return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
         args, kwargs = tree_map_only(Tensor, cast, (self.args, self.kwargs))
-        same = all(p.dtype == dtype for p in self.module.parameters())
+        # By their size: inside `InFloat64` a tensor does not tell its dtype.
+        same = all(p.element_size() == dtype.itemsize for p in self.module.parameters())
         return Call(self.module if same else deepcopy(self.module).to(dtype), args, kwargs)
 
 
@@ -63,9 +66,9 @@ class Blocks:
         self.config: Any = self.model.config
         if hasattr(self.model, "set_experts_implementation"):
             self.model.set_experts_implementation("eager")  # the fused one knows no float64
-        _, self._layers = block_row(self.model)
-        # What each block returns besides the residual stream, as Nones; None itself where it returns that alone.
-        self._beside: list[tuple[None, ...] | None] = [None] * len(self)
+        self._layers = [block for _, block in block_row(self.model)]
+        # What each block returns, with Nones in the places beside the residual stream.
+        self._returned: list[Any] = []
         self._check(inputs)
 
     def __len__(self) -> int:
@@ -83,33 +86,33 @@ class Blocks:
         """The residual stream that enters block 0, and how block `layer` is called, for these inputs of the model."""
         caught: dict[int, tuple[Tensor, Call]] = {}
 
-        def skip(index: int) -> Callable[..., Any]:
-            def forward(*args: Any, **kwargs: Any) -> Any:
-                if args:
-                    hidden, args = args[0], args[1:]
-                else:
-                    hidden = kwargs.pop("hidden_states")
-                if index in (0, layer):
-                    caught[index] = hidden, Call(self._layers[index], args, without_cache(kwargs))
-                beside = self._beside[index]
-                return hidden if beside is None else (hidden, *beside)
+        turns = count()
 
-            return forward
+        def skip(*args: Any, **kwargs: Any) -> Any:
+            index = next(turns)
+            if args:
+                hidden, args = args[0], args[1:]
+            else:
+                hidden = kwargs.pop("hidden_states")
+            if index in (0, layer):
+                caught[index] = hidden, Call(self._layers[index], args, without_cache(kwargs))
+            if index == layer:
+                raise _Enough
+            return replaced(self._returned[index], hidden)
 
-        with torch.no_grad(), self._forwards(skip):
+        with torch.no_grad(), self._forwards(skip), suppress(_Enough):
             self._run(inputs)
         return caught[0][0], replace(caught[layer][1], args=without_cache(caught[layer][1].args))
 
     def _run(self, inputs: dict[str, Tensor]) -> None:
-        uncached = {"use_cache": False} if hasattr(self.config.get_text_config(), "use_cache") else {}
-        self.model(**inputs, **uncached)
+        self.model(**inputs, **uncached(self.model))
 
     @contextmanager
-    def _forwards(self, replacement: Callable[[int], Callable[..., Any]]) -> Iterator[None]:
+    def _forwards(self, forward: Callable[..., Any]) -> Iterator[None]:
         """Replace the blocks' own forward methods."""
         try:
-            for index, layer in enumerate(self._layers):
-                layer.forward = replacement(index)
+            for layer in self._layers:
+                layer.forward = forward
             yield
         finally:
             for layer in self._layers:
@@ -120,17 +123,13 @@ class Blocks:
         entered: list[Tensor] = []
         left: list[Tensor] = []
 
-        def keep(index: int) -> Callable[..., None]:
-            def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
-                entered.append((args[0] if args else kwargs["hidden_states"]).clone())
-                left.append(first(output))
-                self._beside[index] = (None,) * (len(output) - 1) if isinstance(output, tuple) else None
+        def keep(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+            self._returned.append(replaced(output, None, lambda _: None))
+            entered.append(entering(args, kwargs).clone())
+            left.append(leaving(output))
 
-            return hook
-
-        handles = [
-            layer.register_forward_hook(keep(index), with_kwargs=True) for index, layer in enumerate(self._layers)
-        ]
+        # Layers may share a module, which then needs one hook.
+        handles = [layer.register_forward_hook(keep, with_kwargs=True) for layer in set(self._layers)]
         try:
             with torch.no_grad():
                 self._run(inputs)
@@ -155,30 +154,35 @@ class Blocks:
                 )
 
 
+class _Enough(Exception):
+    """Ends a forward pass: what comes after the block that is asked for may not be made for float64."""
+
+
 class InFloat64(TorchFunctionMode):
     """Raise every cast to a narrower float to float64.
 
     The library computes norms, softmax and rotary angles in float32 even in a model of float64. Inside this mode its
-    own code is a reference in float64 throughout.
+    own code is a reference in float64 throughout, and is told float32 where it looks at a dtype: some of it (GPT-2's
+    upcast attention) insists on that.
     """
 
     CASTS = {torch.Tensor.float, torch.Tensor.half, torch.Tensor.bfloat16}
+    _property: Any = torch.Tensor.dtype
+    DTYPE = _property.__get__
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         if func in self.CASTS:
             return args[0].double()
+        if func == self.DTYPE:
+            dtype = func(*args)
+            return torch.float32 if dtype is torch.float64 else dtype
 
         def wide(value: Any) -> Any:
             return torch.float64 if isinstance(value, torch.dtype) and value.is_floating_point else value
 
         return func(*map(wide, args), **{key: wide(value) for key, value in (kwargs or {}).items()})
-
-
-def first(output: Any) -> Tensor:
-    """The residual stream in what a block returns."""
-    return output[0] if isinstance(output, tuple) else output
 
 
 def without_cache(arguments: Any) -> Any:

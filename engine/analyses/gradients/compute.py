@@ -116,7 +116,7 @@ class Collected:
 def prepare(model: OpenModel, data: DataSpec, weight: str, split: Split, seed: int) -> Collected:
     """Find the weights and draw the sequences, without computing gradients."""
     module, causal = model.module(), model.info.causal
-    weights = choose(module, weight, model.info.n_layers)
+    weights = choose(module, weight, model.info.n_layers, model.projections)
     tokenizer = None if data.is_ids and causal else _reader(model, data)
     ids = draw(data, "windows", model, seed, split)
     pad = getattr(model.config.get_text_config(), "pad_token_id", None)

@@ -78,7 +78,8 @@ def check(request: Request, params: GradientsParams, models: Sequence["ModelInfo
     # Seeds, twins and fine-tuned forms of a checkpoint have its names.
     checkpoints = {(spec.source, spec.revision): m for m, spec in enumerate(request.models)}
     for m in checkpoints.values():
-        choose(check(request.models[m], weights=False).skeleton, params.weight, models[m].n_layers)
+        checked = check(request.models[m], weights=False)
+        choose(checked.skeleton, params.weight, models[m].n_layers, checked.rehearsal.projections)
 
 
 def chunk_key(model: int, split: Split, chunk: int) -> str:

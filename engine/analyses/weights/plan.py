@@ -49,12 +49,6 @@ class WeightsParams(Params):
 
 
 def units(request: Request, params: WeightsParams, models: Sequence["ModelInfo"]) -> list[Unit]:
-    for info in models:
-        if info.family == "unsupported":
-            raise UserError(
-                f"{info.label} has the architecture {info.architecture}, whose heads Eigenscope cannot find; "
-                "choose a model of a supported family."
-            )
     if params.offset and not any(info.rotary for info in models):
         raise UserError("A relative position needs a model with rotary positions; set it to 0.")
     planned, shapes = [], set()

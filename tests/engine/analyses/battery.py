@@ -26,7 +26,7 @@ from engine.analyses.header import Header
 from engine.analyses.variables import declared
 from engine.cli.report import as_json, as_table
 from engine.errors import UserError
-from engine.models.sites import block_row
+from engine.models.blocks import block_row
 from engine.runs.loop import start
 from engine.sessions.export import export
 from engine.sessions.store import Session
@@ -122,7 +122,7 @@ def poor_device(subject: Subject, patch: pytest.MonkeyPatch) -> Iterator[list[in
         need(len(args[0] if args else kwargs["hidden_states"]))
 
     (spec,) = subject.request().models
-    block = block_row(subject.workshop.opened(spec).module())[1][-1]
+    block = block_row(subject.workshop.opened(spec).module())[-1][1]
     hook = block.register_forward_pre_hook(enter, with_kwargs=True)
     if subject.entry.crowded is not None:
         name, size_of = subject.entry.crowded

@@ -12,6 +12,7 @@ import transformers as hf
 import xarray as xr
 from scipy.stats import false_discovery_control
 
+from engine.analyses.abilities import require_able
 from engine.analyses.base import Unit, unit_rng
 from engine.analyses.header import assemble
 from engine.analyses.registry import get_analysis
@@ -269,9 +270,9 @@ def test_offset_without_rotary_is_refused(folders: dict[str, Path]) -> None:
 
 def test_unsupported_architecture_is_refused(folders: dict[str, Path]) -> None:
     job = Job(request((ModelSpec(source=str(folders["gpt2"])),)))
-    strange = job.infos[0].model_copy(update={"family": "unsupported", "architecture": "MambaForCausalLM"})
+    strange = job.infos[0].model_copy(update={"lacks": {"heads": "MambaForCausalLM has no heads."}})
     with pytest.raises(UserError, match="MambaForCausalLM"):
-        job.analysis.units(job.request, job.params, [strange])
+        require_able(job.analysis, strange)
 
 
 def test_plan(folders: dict[str, Path]) -> None:

@@ -94,13 +94,14 @@ def test_a_multimodal_checkpoint_opens_by_its_text_part(tmp_path: Path) -> None:
     )
 
 
-def test_an_architecture_without_an_adapter_opens_with_a_notice(tmp_path: Path) -> None:
+def test_an_architecture_without_an_adapter_opens_and_says_what_it_lacks(tmp_path: Path) -> None:
     config = hf.BloomConfig(hidden_size=24, n_layer=2, n_head=4, vocab_size=50)
     saved = hf.BloomForCausalLM(config)
     saved.save_pretrained(tmp_path)
     model = open_model(spec(tmp_path))
     assert (model.info.family, model.info.n_layers, model.info.d_model) == ("unsupported", 2, 24)
-    assert "no adapter for BloomForCausalLM" in model.info.notices[0]
+    assert "no adapter for BloomForCausalLM" in model.info.lacks["heads"]
+    assert set(model.info.lacks) == {"heads"}
     assert torch.equal(model.module().state_dict()["lm_head.weight"], saved.state_dict()["lm_head.weight"])
     with pytest.raises(UserError, match="no adapter for BloomForCausalLM"):
         model.block(0)

@@ -73,6 +73,7 @@ def test_facts_are_asked_for_when_typing_has_stopped(qtbot, model_pane):
 def test_the_facts_are_shown(model_pane):
     model_pane.handle_reply(answered(ask(model_pane), INFO))
     text = model_pane.facts.text()
+    assert "Can do: weights, jacobians, activations, gradients, attention, communities." in text
     assert "3 layers × 4 heads (2 key/value), d = 32, d_h = 8" in text
     assert "12.3 M parameters, stored as bfloat16" in text
     assert model_pane.notices.text() == "No tokenizer came with it."
@@ -131,3 +132,20 @@ def test_models_of_the_user_are_offered_after_the_built_in_ones(model_pane):
     offered = [model_pane.source.itemText(i) for i in range(model_pane.source.count())]
     assert offered == ["builtin", "builtin-encoder", "gpt2", "/data/mine"]
     assert model_pane.source.currentText() == "tiny"
+
+
+def test_what_the_model_cannot_have_is_said_and_does_not_run(qtbot, tmp_path):
+    lacking = INFO.model_copy(update={"lacks": {"loss": "It has no head."}})
+    with window_in(tmp_path) as window:
+        qtbot.waitSignal(window.ready, timeout=20_000).wait()
+        model_pane, parameters = window.model_pane, window.parameters
+        model_pane.source.setCurrentText("tiny")
+        model_pane.handle_reply(answered(ask(model_pane), lacking))
+        assert "Cannot do gradients: It has no head." in model_pane.facts.text()
+        assert parameters.button.isEnabled()
+        window._show_form("gradients")
+        assert not parameters.button.isEnabled()
+        assert parameters.obstacle.text() == parameters.button.toolTip() == "It has no head."
+        window._show_form("weights")
+        assert parameters.button.isEnabled()
+        assert not parameters.obstacle.text()
