@@ -72,13 +72,15 @@ def _families() -> Iterator[list[str]]:
         config = CONFIG_MAPPING[names[0]]
         model: Any = MODEL_MAPPING[config]
         text = model.main_input_name == "input_ids"
-        able = [_linked(analysis) for analysis in ANALYSES.values() if text or "text" not in analysis.needs]
+        adapter = ADAPTERS[names[0]]
+        absent = ({"text"} if not text else set()) | ({"stream"} if not adapter.one_stream else set())
+        able = [_linked(analysis) for analysis in ANALYSES.values() if absent.isdisjoint(analysis.needs)]
         yield [
             cls.__name__,
             ", ".join(f"`{name}`" for name in names),
             "text" if text else "images",
-            _heads(ADAPTERS[names[0]]),
-            _closed_form(ADAPTERS[names[0]], config),
+            _heads(adapter, config),
+            _closed_form(adapter, config),
             "all" if len(able) == len(ANALYSES) else ", ".join(able),
         ]
 
@@ -87,15 +89,24 @@ def _closed_form(adapter: Any, config: Any) -> str:
     """Whether there is one, for the config that the library starts from."""
     from engine.models.config import quiet
 
+    if not adapter.closed_form:
+        return "no"
     with quiet():
         return "depends on the config" if adapter.closed_form_refusal(config()) else "yes"
 
 
-def _heads(adapter: Any) -> str:
-    """What an adapter declares of its heads, in a few words."""
+def _heads(adapter: Any, config: Any) -> str:
+    """What an adapter declares of its heads, in a few words, for the config that the library starts from."""
+    from engine.models.config import quiet
+
+    with quiet():
+        text = config().get_text_config()
     parts = [{"layernorm": "LayerNorm", "rmsnorm": "RMSNorm"}[adapter.norm]]
     parts += ["rotary"] if adapter.rotary_class else []
     parts += ["norms on q and k"] if adapter.qk_norm else []
+    layers = range(len(getattr(text, "layer_types", None) or ()))
+    mixed = not all(adapter.attends(text, layer) for layer in layers)
+    parts += ["in some layers"] if mixed else []
     return ", ".join(parts)
 
 

@@ -62,27 +62,23 @@ def choose(module: nn.Module, weight: str, n_layers: int, projections: Sequence[
     if weight == ATTENTION_OUTPUT:
         names = _attention_outputs(module, n_layers, parameters, projections)
     elif LAYER in weight:
-        names = [weight.replace(LAYER, str(layer)) for layer in range(n_layers)]
+        names = {layer: weight.replace(LAYER, str(layer)) for layer in range(n_layers)}
     else:
-        names = [weight]
-    for name in names:
+        names = {_layer_of(weight, n_layers): weight}
+    for name in names.values():
         if name not in parameters:
             raise UserError(_unknown(weight, name, parameters))
-    single = len(names) == 1 and n_layers > 1
-    return tuple(
-        _weight(module, name, _layer_of(name, n_layers) if single else layer, parameters[name])
-        for layer, name in enumerate(names)
-    )
+    return tuple(_weight(module, name, layer, parameters[name]) for layer, name in names.items())
 
 
 def _attention_outputs(
     module: nn.Module, n_layers: int, parameters: Iterable[str], projections: Sequence[str]
-) -> list[str]:
-    """Names of the attention output projections of all layers in this model."""
+) -> dict[int, str]:
+    """Names of the attention output projections of this model, by layer; of a layer without heads there is none."""
     config: Any = module.config
     adapter = adapter_for(config)
     if adapter is None and projections:
-        return [f"{path}.weight" for path in projections]
+        return {layer: f"{path}.weight" for layer, path in enumerate(projections)}
     if adapter is None:
         raise UserError(
             f"Eigenscope has no adapter for {type(module).__name__}, so it does not know its attention outputs. Name "
@@ -90,9 +86,9 @@ def _attention_outputs(
             f"{', '.join(list(parameters)[:3])}."
         )
     text = config.get_text_config()
-    wanted = [adapter.names(text, layer)["o"] for layer in range(n_layers)]
-    located = adapter.locate(wanted, list(parameters))
-    return [located[name] for name in wanted]
+    wanted = {layer: adapter.names(text, layer)["o"] for layer in range(n_layers) if adapter.attends(text, layer)}
+    located = adapter.locate(wanted.values(), list(parameters))
+    return {layer: located[name] for layer, name in wanted.items()}
 
 
 def _layer_of(name: str, n_layers: int) -> int:

@@ -80,10 +80,9 @@ def reference_operators(
     with torch.no_grad(), wide:
         for sample in range(len(state)):
             length, position = int(state.lengths[sample]), int(state.positions[sample])
-            hidden = state.hidden[sample, :length]
-            if context == "isolated":
-                hidden, length, position = hidden[position : position + 1], 1, 0
-            call = blocks.call(layer, _inputs_of(inputs, sample, length))[1].to(dtype)
+            part = slice(position, position + 1) if context == "isolated" else slice(length)
+            hidden, position = state.hidden[sample, part], 0 if context == "isolated" else position
+            call = blocks.call(layer, _inputs_of(inputs, sample, part))[1].to(dtype)
             for component, matrices in jacobians.items():
                 matrices.append(_jacobian(call, hidden, position, component, sublayers))
     stacked = {component: torch.stack(matrices) for component, matrices in jacobians.items()}
@@ -102,7 +101,7 @@ def sublayers_at(blocks: Blocks, layer: int, inputs: Mapping[str, Tensor], state
     """
     length = int(state.lengths[0])
     with torch.no_grad(), InFloat64():
-        call = blocks.call(layer, _inputs_of(inputs, 0, length))[1].to(torch.float64)
+        call = blocks.call(layer, _inputs_of(inputs, 0, slice(length)))[1].to(torch.float64)
         return find_sublayers(call, state.hidden[0, :length].double())
 
 
@@ -132,12 +131,17 @@ def find_sublayers(call: Call, hidden: Tensor) -> Sublayers:
     def close(a: Tensor | None, b: Tensor) -> bool:
         return a is not None and bool((a - b).norm() <= EXACT * b.norm())
 
+    def proportional(total: Tensor) -> bool:
+        """Whether the block returns this; some architectures multiply the whole by a number."""
+        return close((whole * total).sum() / total.square().sum() * total, whole)
+
+    # A third addition after the MLP, as of an input that each token gives to a layer (Gemma 4), is no sublayer.
+    outer = {path for path, _ in call.module.named_children()}
     for i, (attn, _, added) in enumerate(seen):
         stream = hidden + added
         for mlp, _, more in seen[i + 1 :]:
-            total = stream + more
-            # Some architectures multiply the whole by a number.
-            if close((whole * total).sum() / total.square().sum() * total, whole):
+            rest = [third for path, _, third in seen[i + 1 :] if {attn, mlp, path} <= outer and path != mlp]
+            if any(proportional(stream + more + third) for third in (torch.zeros_like(more), *rest)):
                 alone = _output(call, hidden, mlp, {attn: torch.zeros_like})
                 return Sublayers(attn, mlp, parallel=close(alone, more))
         for joined, read, normed in seen[i + 1 :]:
@@ -223,9 +227,9 @@ def _hooked(call: Call, hidden: Tensor, hooks: Mapping[str, Callable[..., Any]])
             handle.remove()
 
 
-def _inputs_of(inputs: Mapping[str, Tensor], sample: int, length: int) -> dict[str, Tensor]:
-    """The model's inputs for one sample without its padding; what is not a row of tokens (an image) stays whole."""
+def _inputs_of(inputs: Mapping[str, Tensor], sample: int, tokens: slice) -> dict[str, Tensor]:
+    """The model's inputs for some tokens of one sample; what is not a row of tokens (an image) stays whole."""
     return {
-        key: value[sample : sample + 1, :length] if value.ndim == 2 else value[sample : sample + 1]
+        key: value[sample : sample + 1, tokens] if value.ndim == 2 else value[sample : sample + 1]
         for key, value in inputs.items()
     }

@@ -90,7 +90,9 @@ def read_config(folder: Path) -> Architecture:
             "Update transformers, or choose another model."
         )
     try:
-        config = CONFIG_MAPPING[model_type].from_dict({k: v for k, v in raw.items() if k not in DROPPED})
+        # The library's way to write infinity into JSON, as the step limits of Mamba layers.
+        fields = PreTrainedConfig._decode_special_floats({k: v for k, v in raw.items() if k not in DROPPED})
+        config = CONFIG_MAPPING[model_type].from_dict(fields)
     except Exception as error:
         raise UserError(
             f"config.json in {folder} is not a valid {model_type} config: {why(error)}. Download it again.",

@@ -1,11 +1,12 @@
 """What is known of a model without its weights: from its config, and from what its architecture does with a text."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.errors import UserError
 from engine.models.adapters import Adapter
 from engine.models.config import Architecture
-from engine.models.info import Fact
+from engine.models.info import Fact, HeadShape
 from engine.models.rehearsal import Rehearsal
 
 
@@ -25,8 +26,12 @@ def facts(architecture: Architecture, adapter: Adapter | None, rehearsal: Rehear
     if adapter is None:
         known["n_layers"] = len(rehearsal.blocks) or known["n_layers"]
         known["d_model"] = rehearsal.width or known["d_model"]
-        shown = set(rehearsal.heads) - {0}
-        known["n_heads"] = shown.pop() if len(shown) == 1 else known["n_heads"]
+        known["n_heads"] = max(rehearsal.heads, default=0) or known["n_heads"]
+        known["head_shapes"] = _shapes(rehearsal.heads, known)
+        known["notices"] += (
+            f"Blocks of {architecture.model.__name__} read something that an earlier block left beside the residual "
+            "stream; Jacobians hold it fixed.",
+        ) * rehearsal.beside
     if rehearsal.positions:
         known["context"] = min(known["context"] or rehearsal.positions, rehearsal.positions)
     if "CausalLM" in architecture.model.__name__ and not known["causal"]:
@@ -35,6 +40,14 @@ def facts(architecture: Architecture, adapter: Adapter | None, rehearsal: Rehear
             "model. A model that predicts the next token has is_decoder set in its config.json.",
         )
     return known
+
+
+def _shapes(heads: Sequence[int], known: Mapping[str, Any]) -> tuple[HeadShape | None, ...]:
+    """The heads of each layer as far as they were seen; empty where all layers show as many."""
+    if len(set(heads)) < 2 or len(heads) != known["n_layers"]:
+        return ()
+    widths = {name: known[name] for name in ("n_kv_heads", "d_head")}
+    return tuple(HeadShape(n_heads=count, **widths) if count else None for count in heads)
 
 
 def facts_without_adapter(architecture: Architecture) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -133,11 +134,11 @@ class OpenModel:
     def layer_hash(self, layer: int) -> str:
         """BLAKE2b over names, dtypes, shapes and bytes of one layer's tensors.
 
-        They are those that `block` read of this layer the last time; without an adapter, all tensors of the block, as
-        they are stored or, where the library merges some of them on loading, as they are loaded.
+        They are those that `block` read of this layer the last time; without an adapter or without heads, all tensors
+        of the block, as they are stored or, where the library merges some of them on loading, as they are loaded.
         """
         if layer not in self._hashes:
-            if self.adapter is None:
+            if self.adapter is None or not self.info.head_count(layer):
                 self._hashes[layer] = hashed({name: digest(tensor) for name, tensor in self._block_tensors(layer)})
             else:
                 self.block(layer)
@@ -174,6 +175,9 @@ class OpenModel:
                 self._module = load_module(
                     self._checked.folder, self._checked.architecture, self._checked.tensors, dtype, self.device
                 )
+            module: Any = self._module
+            if dtype == torch.float64 and hasattr(module, "set_experts_implementation"):
+                module.set_experts_implementation("eager")  # the fused one knows no float64
         return self._module
 
     def tokenizer(self) -> PreTrainedTokenizerBase:

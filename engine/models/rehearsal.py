@@ -43,6 +43,8 @@ class Rehearsal:
         Path of each layer's block, in the order of the calls; layers that share a module share a path.
     no_blocks, no_stream : str
         Why there are none, and what else a block reads of others than the residual stream; empty where that is not so.
+    beside : bool
+        Whether blocks read something that an earlier block left beside the residual stream.
     heads : tuple of int
         Attention matrices that each layer shows; 0 where it shows none.
     projections : tuple of str
@@ -61,6 +63,7 @@ class Rehearsal:
     blocks: tuple[str, ...] = ()
     no_blocks: str = ""
     no_stream: str = ""
+    beside: bool = False
     heads: tuple[int, ...] = ()
     projections: tuple[str, ...] = ()
     causal: bool | None = None
@@ -111,8 +114,7 @@ def _rehearsed(keyed: _Keyed, dtype: torch.dtype) -> Rehearsal | None:
             if is_out_of_memory(error):
                 raise
             # A block that reads more of another one than the residual stream fails where that one is passed over.
-            measured = _measured(model, Every)
-            measured = replace(measured, no_stream=measured.no_stream or beside(model))
+            measured = replace(_measured(model, Every), beside=True)
         if measured.blocks and not any(measured.heads):  # some of the library's older models have to be asked
             with suppress(Exception):
                 told = _measured(model, Every, output_attentions=True)
@@ -137,14 +139,6 @@ def computable(model: PreTrainedModel) -> bool:
     largest = max((math.prod(shape[-2:]) for shape in matrices), default=0)
     longest = max((sum(parameter.shape) for parameter in model.parameters()), default=0)
     return 8 * (2 * largest + longest) < available_bytes("cpu")
-
-
-def beside(model: PreTrainedModel) -> str:
-    """What it means where a block reads something of another one that is not the residual stream."""
-    return (
-        f"Blocks of {type(model).__name__} read something that an earlier block left beside the residual stream, so "
-        "the Jacobian of one block would not be whole."
-    )
 
 
 def give_weights(model: PreTrainedModel, dtype: torch.dtype) -> None:
@@ -220,7 +214,8 @@ def _measured(model: PreTrainedModel, watch: type[Every], **asked: bool) -> Rehe
     return Rehearsal(
         blocks=paths,
         no_blocks=watched.no_blocks,
-        no_stream=watched.no_blocks or ("" if alone else beside(model)),
+        no_stream=watched.no_blocks or watched.no_stream,
+        beside=not alone,
         heads=tuple(seen.heads for seen in watched.attention),
         projections=projections if len(projections) == len(paths) else (),
         **_seen(watched.last, output, model, rooms),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -76,18 +76,21 @@ def sites(module: nn.Module, names: Choice = "blocks") -> tuple[Site, ...]:
     if adapter is not None:
         taps |= _taps(adapter, config.get_text_config())
     wanted = {"blocks": BLOCKS, "sublayers": SUBLAYERS, "entrances": ENTRANCES}[names]
+    # Layers may differ: one that mixes tokens by recurrence has no attention, one with experts no linears of its MLP.
+    present = {path for path, _ in module.named_modules()}
     collected = [
         Site(name, layer, f"{block}.{at}" if at else block, side, blocks[:layer].count(block))
         for layer, block in enumerate(blocks)
         for name in wanted
         if name in taps
         for at, side in [taps[name]]
+        if not at or f"{block}.{at}" in present
     ]
     if names == "sublayers" and adapter is not None:
         collected.insert(0, Site("embedding", 0, blocks[0], "input"))
         base, dot, _ = blocks[0].rpartition(".")[0].rpartition(".")
         last = f"{base}{dot}{adapter.final_norm}"
-        if adapter.final_norm and last in dict(module.named_modules()):
+        if adapter.final_norm and last in present:
             collected.append(Site("final_norm", len(blocks) - 1, last, "output"))
     return tuple(collected)
 
@@ -132,9 +135,11 @@ def observe(
     -------
     The library's output, with the logits if the module has a head.
     """
-    batch = len(next(iter(inputs.values())))
+    batch, config = len(next(iter(inputs.values()))), cast(Any, module.config)
 
     def handed(site: Site, hidden: Tensor) -> None:
+        if hidden.ndim == 4:  # several versions of the residual stream, of which attention and MLP read one (AltUp)
+            hidden = hidden[getattr(config.get_text_config(), "altup_active_idx", 0)]
         # Some of the library's blocks (OPT) run their MLP on a flattened batch.
         take(site, hidden.unflatten(0, (batch, -1)) if hidden.ndim == 2 else hidden)
 

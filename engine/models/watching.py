@@ -57,14 +57,14 @@ class Every:
         What each block has shown of its attention.
     last : Tensor or None
         What left the last block, (N, T, d).
-    no_blocks : str
-        Why the outputs of these modules are not one residual stream.
+    no_blocks, no_stream : str
+        Why the outputs of these modules are not those of blocks, or not one residual stream.
     """
 
     def __init__(self, name: str, shape: torch.Size) -> None:
         self.attention: list[AttentionSeen] = []
         self.last: Tensor | None = None
-        self.no_blocks = ""
+        self.no_blocks = self.no_stream = ""
         self._name, self._shape = name, shape
 
     def forward(self, block: nn.Module, own: Callable[..., Any], args: Any, kwargs: Any) -> Any:
@@ -78,7 +78,11 @@ class Every:
         output = self._output(block, own, args, kwargs, hidden)
         left = leaving(output)
         for stream in (hidden, left):
-            if not isinstance(stream, Tensor) or stream.ndim != 3 or stream.shape[:2] != self._shape:
+            if isinstance(stream, Tensor) and stream.ndim == 4 and stream.shape[1:3] == self._shape:
+                self.no_stream = (
+                    f"The blocks of {self._name} carry {len(stream)} versions of the residual stream and mix them."
+                )
+            elif not isinstance(stream, Tensor) or stream.ndim != 3 or stream.shape[:2] != self._shape:
                 self.no_blocks = f"The blocks of {self._name} do not pass on one vector for each token of a text."
         self.last = left.clone() if isinstance(left, Tensor) else None
         return output

@@ -43,7 +43,6 @@ def rope(kind: str, **more: Any) -> dict[str, Any]:
 
 
 SLIDING = ["sliding_attention", "full_attention"]
-UNEVEN = "gemma4_text-uneven"
 LLAMA3 = rope("llama3", low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
 CASES: dict[str, Case] = {
     "gpt2": Case(
@@ -178,20 +177,6 @@ CASES: dict[str, Case] = {
         ),
         attention="attention",
     ),
-    # Layers whose heads differ: `block` describes each, `facts` refuses the model as a whole.
-    UNEVEN: Case(
-        hf.Gemma4TextConfig(
-            **GQA,
-            rms_norm_eps=1e-3,
-            head_dim=8,
-            global_head_dim=12,
-            num_global_key_value_heads=3,
-            attention_k_eq_v=True,
-            layer_types=SLIDING,
-            sliding_window=4,
-            hidden_size_per_layer_input=0,
-        )
-    ),
 }
 
 
@@ -230,6 +215,19 @@ BLOCKS: dict[str, Case] = CASES | {
             attention_k_eq_v=True,
             use_bidirectional_attention="all",
             layer_types=SLIDING,
+            hidden_size_per_layer_input=0,
+        )
+    ),
+    "gemma4_text-two-widths": Case(
+        hf.Gemma4TextConfig(
+            **GQA,
+            rms_norm_eps=1e-3,
+            head_dim=8,
+            global_head_dim=12,
+            num_global_key_value_heads=3,
+            attention_k_eq_v=True,
+            layer_types=SLIDING,
+            sliding_window=4,
             hidden_size_per_layer_input=0,
         )
     ),

@@ -27,7 +27,7 @@ LACKS = {
     "xlnet": {"blocks", "stream", "attention"},
     "xlm": {"blocks", "stream"},
     "mamba": {"attention"},
-    "t5-encoder": {"stream", "loss"},
+    "t5-encoder": {"loss"},
     "vit": {"text"},
 }
 # Whole runs: the kinds of models, and of what is special about one, for which the path through an analysis differs.
@@ -40,6 +40,7 @@ RUNS = [
     ("ctrl", "jacobians"),
     ("openai-gpt", "attention"),
     ("t5-encoder", "attention"),
+    ("t5-encoder", "jacobians"),
     ("xlm", "gradients"),
 ]
 

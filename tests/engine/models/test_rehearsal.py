@@ -90,8 +90,10 @@ def test_layers_that_share_a_module_are_as_many_as_their_calls() -> None:
 def test_what_no_row_of_blocks_is_is_told_apart() -> None:
     assert "do not pass on one vector" in measured("xlnet").no_blocks
     assert "not a row of blocks" in measured("xlm").no_blocks
-    assert measured("t5-encoder").no_blocks == ""
-    assert "beside the residual stream" in measured("t5-encoder").no_stream
+    encoder = measured("t5-encoder")
+    assert (encoder.no_blocks, encoder.no_stream) == ("", "")
+    assert encoder.beside
+    assert not measured("albert").beside
     assert "does not read text, but images" in measured("vit").refusal
 
 
