@@ -156,6 +156,8 @@ class OpenModel:
                 self._module = load_module(
                     self._checked.folder, self._checked.architecture, self._checked.tensors, dtype, self.device
                 )
+            if self.adapter is not None:
+                self.adapter.mend(self._module)
         return self._module
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
