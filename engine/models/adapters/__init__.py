@@ -6,6 +6,7 @@ from engine.models.adapters.base import Adapter
 from engine.models.adapters.bert import Bert, Roberta
 from engine.models.adapters.block import AttentionRule, Block, HeadNorm, Heads, Mlp, Norm, Parts, Rotary
 from engine.models.adapters.bloom import Bloom, Mpt
+from engine.models.adapters.by_structure import adapter_by_structure
 from engine.models.adapters.cohere import Cohere, Cohere2
 from engine.models.adapters.encoders import (
     Albert,
@@ -110,5 +111,5 @@ ADAPTERS: dict[str, Adapter] = {
 
 
 def adapter_for(config: Any) -> Adapter | None:
-    """Return the adapter of a transformers config, or None for an architecture that has none."""
-    return ADAPTERS.get(config.model_type)
+    """Return the adapter of a transformers config, or None for an architecture that has none and is like no other."""
+    return ADAPTERS.get(config.model_type) or adapter_by_structure(config, ADAPTERS.values())
