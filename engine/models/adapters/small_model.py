@@ -163,7 +163,9 @@ def layers_of(model: PreTrainedModel) -> SmallLayers:
         name=type(model).__name__.removesuffix("Model"),
         path=f"{path}.{{layer}}",
         prefix=f"{model.base_model_prefix}.",
-        rotary=rotary and f"{rotary.__module__.removeprefix('transformers.models.')}.{rotary.__name__}",
+        rotary=None
+        if rotary is None
+        else f"{rotary.__module__.removeprefix('transformers.models.')}.{rotary.__name__}",
         causal=all(torch.allclose(a[0][:-1], b[0][:-1]) for a, b in zip(first, again, strict=True)),
         layers=tuple(
             SmallLayer(index, block.state_dict(), block, entered[index], *first[index])
