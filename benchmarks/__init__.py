@@ -5,6 +5,7 @@ BENCHMARKS = {
     "activations": "benchmarks.activations:activations",
     "attention": "benchmarks.attention:attention",
     "attention_diagonal": "benchmarks.attention:attention_diagonal",
+    "false_rates": "benchmarks.false_rates:false_rates",
     "gradients": "benchmarks.gradients:gradients",
     "jacobian_top": "benchmarks.jacobian_top:jacobian_top",
     "jacobian_study": "benchmarks.jacobian_study:jacobian_study",

@@ -8,7 +8,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks import BENCHMARKS, harness, jacobian_mean, jacobian_study, jacobian_top
+from benchmarks import BENCHMARKS, false_rates, harness, jacobian_mean, jacobian_study, jacobian_top
 from benchmarks import gradients as gradients_benchmark
 from benchmarks import weights as weights_benchmark
 from benchmarks.__main__ import main
@@ -24,6 +24,13 @@ def test_every_name_leads_to_a_function() -> None:
     for target in BENCHMARKS.values():
         module, function = target.split(":")
         assert callable(getattr(__import__(module, fromlist=[function]), function))
+
+
+def test_false_rates_are_counted_for_every_case() -> None:
+    result = false_rates.false_rates(draws=12)
+    assert set(false_rates.CASES) < set(result.facts)
+    assert all("power" in str(result.facts[name]) for name in false_rates.CASES)
+    assert result.demands
 
 
 def test_weights_agrees() -> None:

@@ -40,6 +40,10 @@ def runs(older: Path) -> list[Run]:
         return session.runs()
 
 
+# What is inferred is the running program's opinion, not what was measured then.
+REJUDGED = {"claims", "coupling_p", "rate_p"}
+
+
 def test_it_is_whole_and_holds_every_analysis_of_its_time(older: Path, runs: list[Run]) -> None:
     assert not verify(older).problems
     assert {run.request.analysis for run in runs} == HELD
@@ -56,9 +60,9 @@ def test_its_units_still_make_the_same_results(runs: list[Run]) -> None:
         xr.testing.assert_allclose(made, stored, rtol=1e-9)  # decompositions differ in the last bit between machines
         for name, variable in stored.variables.items():
             assert made[name].dtype == variable.dtype or variable.dtype.kind == "T", name
-            assert variable.attrs.items() <= made[name].attrs.items(), name
-        missing = {key: stored.attrs[key] for key in made.attrs if stored.attrs.get(key) != made.attrs[key]}
-        assert missing == {}
+            assert name in REJUDGED or variable.attrs.items() <= made[name].attrs.items(), name
+        changed = {key for key in made.attrs if stored.attrs.get(key) != made.attrs[key]}
+        assert changed <= REJUDGED
 
 
 def test_its_headers_are_read(runs: list[Run]) -> None:

@@ -14,7 +14,8 @@ class Claim:
     """One statement and its verdict; kept as JSON in the header of a result.
 
     `measurement` is a sentence with the number, its interval or spread, and its null; for the verdict “cannot say” it
-    tells what is missing. `evidence` names the view that shows it.
+    tells what is missing. `evidence` names the view that shows it. A `theorem` is decided by mathematics, whatever the
+    model, and not counted among the verdicts on models.
 
     Raises
     ------
@@ -27,12 +28,18 @@ class Claim:
     measurement: str
     verdict: Verdict
     evidence: str
+    theorem: bool = False
 
     def __post_init__(self) -> None:
         if self.verdict not in get_args(Verdict):
             raise ValueError(f"“{self.verdict}” is no verdict: it holds, it fails, or nobody can say")
         if self.verdict != "cannot say" and not re.search(r"\d", self.measurement):
             raise ValueError(f"a verdict needs its number: “{self.statement}”")
+
+
+def share_verdict(low: float, high: float, wanted: float) -> Verdict:
+    """Whether a share with this interval reaches what is wanted; “cannot say” where the interval holds both."""
+    return "holds" if low >= wanted else "fails" if high < wanted else "cannot say"
 
 
 def to_json(claims: Iterable[Claim]) -> str:

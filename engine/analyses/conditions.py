@@ -1,5 +1,6 @@
 """Conditions of a dataset: models that differ in their seed alone, on one part of the text."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -11,6 +12,8 @@ from engine.analyses.header import Header
 if TYPE_CHECKING:
     import xarray as xr
 
+    from engine.models.info import ModelInfo
+
 Array = NDArray[np.float64]
 Kind = Literal["trained", "fine-tuned", "random"]
 TUNED, TWIN = " (fine-tuned)", " (random twin)"
@@ -21,7 +24,8 @@ class Condition:
     """One line of a plot: a model, or its fine-tuned or random form, on one part of the text.
 
     `base` is the name of the trained model it derives from; `models` are indices, one per seed; `split` is empty if the
-    text was not divided, and `at` is its index.
+    text was not divided, and `at` is its index. `final` is False for a checkpoint that a later one of the same training
+    follows: it belongs to a trajectory and is no witness of its own.
     """
 
     name: str
@@ -30,6 +34,7 @@ class Condition:
     split: str
     at: int
     models: tuple[int, ...]
+    final: bool = True
 
     @property
     def label(self) -> str:
@@ -49,12 +54,31 @@ def conditions(ds: "xr.Dataset", variable: str = "alpha_rank") -> tuple[Conditio
     for model, name in enumerate(names):
         models_by_name.setdefault(name, []).append(model)
     values = ds[variable].values
+    kinds = [_kind(infos[model], name) for model, name in enumerate(names)]
+    last = {kind: final_models([infos[m] for m, own in enumerate(kinds) if own == kind]) for kind in set(kinds)}
     result = []
     for name, models in models_by_name.items():
-        kind: Kind = "random" if infos[models[0]].twin else "fine-tuned" if name.endswith(TUNED) else "trained"
+        kind = kinds[models[0]]
         base = name.removesuffix(TUNED).removesuffix(TWIN)
         for at, split in enumerate(splits):
             present = tuple(m for m in models if np.isfinite(values[m, at]).any())
             if present:
-                result.append(Condition(name, base, kind, "" if splits == ["all"] else split, at, present))
+                final = infos[models[0]] in last[kind]
+                result.append(Condition(name, base, kind, "" if splits == ["all"] else split, at, present, final))
     return tuple(result)
+
+
+def _kind(info: "ModelInfo", name: str) -> Kind:
+    """A checkpoint before the first step is as random as a twin."""
+    if name.endswith(TUNED):
+        return "fine-tuned"
+    return "random" if info.twin or info.step == 0 else "trained"
+
+
+def final_models(infos: Sequence["ModelInfo"]) -> list["ModelInfo"]:
+    """Of each source the models that no later step of the same training follows."""
+    latest: dict[str, int] = {}
+    for info in infos:
+        if info.step is not None:
+            latest[info.source] = max(latest.get(info.source, 0), info.step)
+    return [info for info in infos if info.step is None or info.step == latest[info.source]]

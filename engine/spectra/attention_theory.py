@@ -3,6 +3,8 @@
 Plain arithmetic on arrays, quick enough to follow a slider.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +25,7 @@ def effective_rank(n: int, alpha: float) -> float:
 def claimed_effective_rank(n: int, alpha: float) -> float:
     """S2 eq. 3, ((2α − 1)/(2α)) n^((2α − 1)/α), defined for α > ½; NaN elsewhere.
 
-    At α = 1 it gives n/2, where S2's text says O(√n).
+    At α = 1 it gives n/2, where S2's text says O(√n). The sum itself grows as (ln n)²: O(√n), but not as √n.
     """
     if alpha <= 0.5:
         return float("nan")
@@ -39,6 +41,17 @@ def relaxed(initial: Array, final: Array, tau: Array, t: Array | float) -> Array
 def uniform(n: int) -> Array:
     """Every row 1/n: the largest entropy, ln n, and rank 1. It contradicts S2 eq. 5."""
     return np.full((n, n), 1 / n)
+
+
+@lru_cache(maxsize=8)
+def uniform_causal(n: int) -> tuple[float, float]:
+    """Effective rank exp H(σ/Σσ) and exp of the mean entropy of causal rows 1/i, which have full rank.
+
+    Their mean entropy is ln(n!)/n, the largest that causal rows can have.
+    """
+    sigma = np.linalg.svd(np.tril(np.ones((n, n))) / np.arange(1, n + 1)[:, None], compute_uv=False)
+    share = sigma / sigma.sum()
+    return float(np.exp(-(share * np.log(share)).sum())), float(np.exp(np.log(np.arange(1, n + 1)).mean()))
 
 
 def identity(n: int) -> Array:

@@ -44,3 +44,23 @@ def interval(values: NDArray[np.floating]) -> tuple[Array, Array, Array]:
     factor = np.array([quantile(k - 1) if k > 1 else np.nan for k in range(int(n.max(initial=0)) + 1)])
     half = factor[n] * spread
     return mean - half, mean, mean + half
+
+
+def welch(a: Array, b: Array) -> tuple[float, float, float]:
+    """Lower end, mean and upper end of the 95 % interval of mean a − mean b, for unequal variances (Welch 1947).
+
+    NaN counts as absent; the ends are NaN where either has fewer than two values. Degrees of freedom are rounded down.
+    """
+    a, b = a[np.isfinite(a)], b[np.isfinite(b)]
+    if not len(a) or not len(b):
+        return np.nan, np.nan, np.nan
+    mean = float(a.mean() - b.mean())
+    if min(len(a), len(b)) < 2:
+        return np.nan, mean, np.nan
+    shares = np.array([a.var(ddof=1) / len(a), b.var(ddof=1) / len(b)])
+    variance = shares.sum()
+    if variance == 0:
+        return mean, mean, mean
+    df = variance**2 / (np.square(shares) / [len(a) - 1, len(b) - 1]).sum()
+    half = quantile(max(1, int(df))) * float(np.sqrt(variance))
+    return mean - half, mean, mean + half

@@ -1,17 +1,16 @@
-"""Statistics along depth: thirds, U shape, tests of rise and turn, regimes between change points (methods §6)."""
+"""Statistics along depth: thirds, U shape, tests of rise and turn, regimes between change points (methods §6, §13)."""
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.spectra.student import two_sided
+from engine.spectra import serial
 
 Array = NDArray[np.float64]
-
-NULL_DRAWS = 1999
 
 
 def thirds(values: NDArray[np.floating]) -> Array:
@@ -40,31 +39,30 @@ def u_shape(values: NDArray[np.floating]) -> Array:
 
 @dataclass(frozen=True)
 class Trend:
-    """Tests of a rise, a fall or a turn along depth."""
+    """Tests of a rise, a fall or a turn along depth. Both p take into account that neighbouring layers are alike."""
 
     layers: int
     spearman: float
-    spearman_p: float  # two-sided, against the same values in any order
     slope: float  # of the straight line, per layer
+    trend_p: float  # two-sided, of a rise or fall
     curvature: float  # positive: a bowl
     vertex: float  # the layer at which the parabola turns
-    turn_p: float  # p of a turn: a fall before the vertex and a rise after it, or the reverse
+    turn_p: float  # of a turn: a fall before the vertex and a rise after it, or the reverse
 
     def shape(self, level: float = 0.05) -> Literal["bowl", "arch", "rising", "falling", "no trend"]:
         """The shape that the tests support; a turn takes precedence over a rise."""
         if self.turn_p < level:
             return "bowl" if self.curvature > 0 else "arch"
-        if self.spearman_p < level:
-            return "rising" if self.spearman > 0 else "falling"
+        if self.trend_p < level:
+            return "rising" if self.slope > 0 else "falling"
         return "no trend"
 
 
 def trend(values: NDArray[np.floating]) -> Trend:
-    """Spearman's ρ against depth, and the test of a turn by Lind and Mehlum (2010).
+    """The straight line and the parabola along depth, each with its p against correlated noise (methods §13).
 
-    The test fits a parabola and takes the larger of the one-sided p of a fall at one end and of a rise at the other, so
-    that a bent but monotone profile is no bowl. There is no turn where the value at the vertex does not lie beyond both
-    ends.
+    The test of a turn is that of Lind and Mehlum (2010): the parabola must fall at one end and rise at the other, so
+    that a bent but monotone profile is no bowl.
 
     Parameters
     ----------
@@ -72,54 +70,38 @@ def trend(values: NDArray[np.floating]) -> Trend:
         NaN marks an absent layer; below 5 layers everything is NaN.
     """
     layers = np.flatnonzero(np.isfinite(values))
-    y, n = values[layers], len(layers)
-    if n < 5:
+    y, n = np.asarray(values[layers], np.float64), len(layers)
+    if n < serial.FEWEST:
         return Trend(n, *[np.nan] * 6)
-    rho, p = spearman(np.arange(n, dtype=np.float64), y)
     middle, half = (layers[0] + layers[-1]) / 2, (layers[-1] - layers[0]) / 2
     x = (layers - middle) / half
-    line = np.polynomial.polynomial.polyfit(x, y, 1)
-    design = np.stack([np.ones(n), x, x**2], axis=1)
-    (_, b, c), *_ = np.linalg.lstsq(design, y)
-    rss = np.square(y - design @ np.linalg.lstsq(design, y)[0]).sum()
-    cov = np.linalg.inv(design.T @ design) * max(rss, np.finfo(np.float64).tiny) / (n - 3)
-    ends = [np.sign(c) * (b + 2 * c * at) for at in (-1, 1)]  # of a turn: negative, then positive
-    errors = [np.sqrt(cov[1, 1] + 4 * at * cov[1, 2] + 4 * cov[2, 2]) for at in (-1, 1)]
-    one_sided = [_upper(sign * end / error, n - 3) for sign, end, error in zip((-1, 1), ends, errors, strict=True)]
-    vertex = middle - half * b / (2 * c) if c else np.nan
-    turning = y[np.argmin(np.abs(layers - vertex))] if layers[0] < vertex < layers[-1] else np.nan
-    turns = np.sign(c) * (y[0] - turning) > 0 and np.sign(c) * (y[-1] - turning) > 0
-    turn_p = max(one_sided) if turns else 1.0
-    return Trend(n, rho, p, float(line[1] / half), float(c / half**2), float(vertex), turn_p)
+    slope = np.polynomial.polynomial.polyfit(x, y, 1)[1]
+    _, b, c = np.polynomial.polynomial.polyfit(x, y, 2)
+    return Trend(
+        layers=n,
+        spearman=float(serial.rank_correlation(x[None], y[None])[0]),
+        slope=float(slope / half),
+        trend_p=serial.trend_p(y),
+        curvature=float(c / half**2),
+        vertex=float(middle - half * b / (2 * c)) if c else np.nan,
+        turn_p=serial.p_value(serial.turn_over_error, y),
+    )
 
 
 def spearman(x: NDArray[np.floating], y: NDArray[np.floating]) -> tuple[float, float]:
-    """Rank correlation, and its two-sided p against random orders; both NaN below 5 complete pairs."""
+    """Rank correlation of independent pairs, and its two-sided p against random orders; NaN below 5 complete pairs."""
     paired = np.isfinite(x) & np.isfinite(y)
     n = int(paired.sum())
     if n < 5:
         return np.nan, np.nan
-    a, b = _ranks(x[paired]), _ranks(y[paired])
-    rho = float(np.corrcoef(a, b)[0, 1]) if np.ptp(a) > 0 and np.ptp(b) > 0 else 0.0
+    rho = float(serial.rank_correlation(x[paired][None], y[paired][None])[0])
     null = _null_spearman(n)
     return rho, float((1 + np.count_nonzero(np.abs(null) >= abs(rho) - 1e-12)) / (1 + len(null)))
 
 
-def _upper(t: float, df: int) -> float:
-    """P(T ≥ t)."""
-    tail = two_sided(float(t), df) / 2
-    return tail if t > 0 else 1 - tail
-
-
-def _ranks(values: NDArray[np.floating]) -> Array:
-    """Ranks from 0, equal values sharing their mean rank."""
-    below = (values[:, None] > values).sum(1)
-    return np.asarray(below + ((values[:, None] == values).sum(1) - 1) / 2)
-
-
 @lru_cache(maxsize=64)
 def _null_spearman(n: int) -> Array:
-    """ρ of n layers in random orders, a table with a fixed seed."""
+    """ρ of n values in random orders, a table with a fixed seed."""
     orders = np.random.default_rng(0).permuted(np.tile(np.arange(n, dtype=np.float64), (9999, 1)), axis=1)
     centred = np.arange(n) - (n - 1) / 2
     return np.asarray((orders - (n - 1) / 2) @ centred / np.square(centred).sum())
@@ -148,9 +130,9 @@ def regimes(values: Array, most: int = 2, level: float = 0.05) -> Regimes:
 
     BIC = n ln(RSS/n) + 3K ln n for K breaks: a break costs one for its level and two for its place, as in the modified
     criterion of Zhang and Siegmund (2007); a straight line costs its slope. BIC alone finds breaks in 15 % of white
-    noise of 12 layers (with the usual 2K ln n in 46 %), so a test decides the number: a first break, if the gain in BIC
-    exceeds that of all but `level` of white noise of the same length, which is exact for any mean and scale; one more
-    than K, if its gain exceeds that in noise about the K + 1 levels.
+    noise of 12 layers, and in most random walks, so a test decides the number (methods §13): a first break, if the gain
+    in BIC is beyond noise whose neighbours are alike; one more than K, if its gain is beyond such noise about the
+    K + 1 levels.
 
     Parameters
     ----------
@@ -158,27 +140,22 @@ def regimes(values: Array, most: int = 2, level: float = 0.05) -> Regimes:
         Pass logarithms of values that span decades. NaN marks an absent layer.
     """
     layers = np.flatnonzero(~np.isnan(values))
-    x = values[layers]
+    x = np.asarray(values[layers], np.float64)
     n = len(x)
     most = max(0, min(most, n // 2 - 1))  # two layers for each regime on average
     if n == 0:
         return Regimes(((),), ((np.nan,),), np.full(1, np.nan), np.full(1, np.nan), np.nan, (), 0)
     rss, starts = (part[0] for part in _segment(x[None], most))
-    # A perfect fit would have BIC −∞: bound RSS by rounding.
-    floor = n * np.square(np.finfo(np.float64).eps * np.abs(x).max()) + np.finfo(np.float64).tiny
-    bic = _bic(np.maximum(rss, floor), n)
+    bic = _bic(rss[None], x[None])[0]
     slope = np.polynomial.Polynomial.fit(layers, x, 1)(layers) if n > 2 else x
-    line = n * np.log(max(np.square(x - slope).sum(), floor) / n) + np.log(n)
+    line = float(_bic(np.square(x - slope).sum()[None, None], x[None])[0, 0] + np.log(n))
     breaks = tuple(tuple(int(layers[at]) for at in starts[count, :count]) for count in range(most + 1))
     means = tuple(tuple(float(part.mean()) for part in np.split(x, starts[count, :count])) for count in range(most + 1))
-    nulls = [_null_gains(n, most)] if most else []
-    nulls += [_null_gains_of_one_more(tuple(np.diff([0, *starts[count, :count], n]))) for count in range(1, most)]
-    gains = [bic[0] - bic.min(), *(bic[1:-1] - bic[2:])]
-    p_values = tuple(
-        float((1 + np.count_nonzero(null >= gain)) / (1 + NULL_DRAWS)) for null, gain in zip(nulls, gains, strict=False)
-    )
-    supported = next((count for count, p in enumerate(p_values) if p > level), most)
-    return Regimes(breaks, means, rss, bic, float(line), p_values, supported)
+    tests = [_gain(most)] if most else []
+    tests += [_gain_of_one_more(tuple(np.diff([0, *starts[count, :count], n]))) for count in range(1, most)]
+    p_values = tuple(serial.p_value(test, x) for test in tests)
+    supported = next((count for count, p in enumerate(p_values) if not p <= level), most)
+    return Regimes(breaks, means, rss, bic, line, p_values, supported)
 
 
 PHASES = {0: ("one phase",), 1: ("early", "late"), 2: ("early", "transition", "late")}
@@ -190,27 +167,53 @@ def phases(fit: Regimes, count: int) -> tuple[str, ...]:
     return tuple(PHASES[len(starts)][sum(at >= start for start in starts)] for at in range(count))
 
 
-def _bic(rss: Array, n: int) -> Array:
-    return np.asarray(n * np.log(rss / n) + 3 * np.arange(rss.shape[-1]) * np.log(n))
+def _bic(rss: Array, series: Array) -> Array:
+    """BIC of fits with 0, 1, … breaks, from their RSS (S, breaks + 1) of series (S, n)."""
+    n = series.shape[1]
+    # A perfect fit would have BIC −∞: bound RSS by rounding.
+    floor = n * np.square(np.finfo(np.float64).eps * np.abs(series).max(1, keepdims=True)) + np.finfo(np.float64).tiny
+    return np.asarray(n * np.log(np.maximum(rss, floor) / n) + 3 * np.arange(rss.shape[-1]) * np.log(n))
 
 
-@lru_cache(maxsize=64)
-def _null_gains(n: int, most: int) -> Array:
-    """Gains in BIC of any breaks in white noise, (NULL_DRAWS,), a table with a fixed seed."""
-    bic = _bic(_segment(np.random.default_rng(0).standard_normal((NULL_DRAWS, n)), most)[0], n)
-    return np.asarray(bic[:, 0] - bic.min(axis=1))
+@lru_cache(maxsize=16)
+def _gain(most: int) -> serial.Statistic:
+    """The gain in BIC of up to `most` breaks over none, with what all of them leave."""
+
+    def statistic(series: Array) -> tuple[Array, Array]:
+        rss, starts = _segment(series, most)
+        bic = _bic(rss, series)
+        return bic[:, 0] - bic.min(1), series - _levels(series, starts[:, most])
+
+    return statistic
 
 
 @lru_cache(maxsize=1024)
-def _null_gains_of_one_more(lengths: tuple[int, ...]) -> Array:
-    """Gains in BIC of one more break in noise about regimes of these lengths, (NULL_DRAWS,)."""
-    rng, n = np.random.default_rng(0), sum(lengths)
-    before, best = np.zeros(NULL_DRAWS), np.zeros(NULL_DRAWS)
-    for length in lengths:
-        rss = _segment(rng.standard_normal((NULL_DRAWS, length)), 1)[0]
-        before += rss[:, 0]
-        best = np.maximum(best, rss[:, 0] - rss[:, 1])  # −∞ where a regime is one layer
-    return np.asarray(n * np.log(before / (before - best)) - 3 * np.log(n))
+def _gain_of_one_more(lengths: tuple[int, ...]) -> serial.Statistic:
+    """The gain in BIC of one more break in regimes of these lengths, with what it leaves."""
+    starts = np.cumsum([0, *lengths])
+
+    def statistic(series: Array) -> tuple[Array, Array]:
+        before, after, at = np.zeros(len(series)), np.full(len(series), np.inf), np.zeros(len(series), np.int64)
+        for start, stop in pairwise(starts):
+            rss, cuts = _segment(series[:, start:stop], 1)
+            better = rss[:, 1] - rss[:, 0] < after  # ∞ − RSS where a regime is one layer
+            after = np.where(better, rss[:, 1] - rss[:, 0], after)
+            at = np.where(better, start + cuts[:, 1, 0], at)
+            before += rss[:, 0]
+        bic = _bic(np.stack([before, before + after], axis=1), series)
+        cuts = np.concatenate([np.broadcast_to(starts[1:-1], (len(series), len(lengths) - 1)), at[:, None]], axis=1)
+        return bic[:, 0] - bic[:, 1], series - _levels(series, cuts)
+
+    return statistic
+
+
+def _levels(series: Array, starts: NDArray[np.int64]) -> Array:
+    """The mean of its segment at each place, (S, n), for segments that start at 0 and at `starts` (S, breaks)."""
+    segment = (np.arange(series.shape[1])[:, None] >= starts[:, None]).sum(-1)
+    onehot = segment[..., None] == np.arange(starts.shape[1] + 1)
+    counts = np.maximum(onehot.sum(1), 1)
+    means = (series[..., None] * onehot).sum(1) / counts
+    return np.take_along_axis(means, segment, axis=1)
 
 
 def _segment(series: Array, most: int) -> tuple[Array, NDArray[np.int64]]:

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     import xarray as xr
 
 
+THEOREM = " (by mathematics)"
+
+
 class ClaimOptions(Options):
     """Nothing to choose."""
 
@@ -22,9 +25,12 @@ def claims(dataset: "xr.Dataset", selection: Selection, options: ClaimOptions) -
     claims = Header.of(dataset).claims
     if not claims:
         return Figure(empty="The claims are tested when the run is complete; let it finish, or resume it.")
-    counts = Counter(claim.verdict for claim in claims)
+    counts = Counter(claim.verdict for claim in claims if not claim.theorem)
     verdicts = f"{counts['holds']} hold, {counts['fails']} fail, {counts['cannot say']} cannot be said from this run"
-    rows = tuple((cited(c.source), cited(c.statement), c.verdict, cited(c.measurement), c.evidence) for c in claims)
+    rows = tuple(
+        (cited(c.source), cited(c.statement), f"{c.verdict}{THEOREM * c.theorem}", cited(c.measurement), c.evidence)
+        for c in claims
+    )
     return Figure(
         title=f"Published statements on these models: {verdicts}",
         table=Table(("source", "statement", "verdict", "measured", "see"), rows),

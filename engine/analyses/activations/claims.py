@@ -6,10 +6,14 @@ import numpy as np
 
 from engine.analyses.claims import Claim
 from engine.analyses.power_law_claims import (
+    NULL,
+    SMALLEST,
     Curves,
+    Difference,
+    bowl_vote,
     depth_claim,
-    difference,
     difference_claim,
+    gap_claim,
     loss_claim,
     split_claim,
     verdict_of,
@@ -63,7 +67,7 @@ def _narrow(curves: Curves) -> Claim:
     low, high = NARROW
     statement = f"Apart from embedding and last layer, α of trained models lies between {low} and {high:.2f}"
     measurements, votes = [], []
-    for condition in curves.kinds("trained", "fine-tuned"):
+    for condition in curves.final("trained", "fine-tuned"):
         inner = curves.mean(condition)[:-1]
         inner = inner[np.isfinite(inner)]
         if len(inner):
@@ -84,7 +88,7 @@ def _bowl(ds: "xr.Dataset") -> Claim:
     statement = "Through the sublayers α is a bowl: largest at the embedding and in the final layers"
     ends, blocks = [Curves.of(ds, site) for site in ("embedding", "final_norm")], Curves.of(ds, "block")
     measurements, votes = [], list[bool | None]()
-    for condition in blocks.kinds("trained", "fine-tuned"):
+    for condition in blocks.final("trained", "fine-tuned"):
         outer = [next((c.mean(k) for k in c.conditions if k.label == condition.label), None) for c in ends]
         values = blocks.mean(condition)
         if outer[0] is None or outer[1] is None or np.isfinite(values).sum() < 3:
@@ -92,40 +96,30 @@ def _bowl(ds: "xr.Dataset") -> Claim:
         first, last = float(outer[0][0]), float(outer[1][np.isfinite(outer[1])][-1])
         path = np.concatenate([[first], values[np.isfinite(values)][:-1], [last]])
         test = trend(path)
-        inner = float(np.median(path[1:-1]))
         measurements.append(
-            f"{condition.label}: embedding {first:.2f}, final {last:.2f}, median of the blocks between {inner:.2f}, "
-            f"p of a turn {test.turn_p:.3g}"
+            f"{condition.label}: embedding {first:.2f}, final {last:.2f}, median of the blocks between "
+            f"{np.median(path[1:-1]):.2f}, p of a turn {test.turn_p:.2g}"
         )
-        above = first > inner and last > inner
-        votes.append(False if not above else True if test.turn_p < 0.05 else None)
+        # An end below every block between is no largest one, whatever the shape.
+        votes.append(False if min(first, last) < path[1:-1].min() - SMALLEST else bowl_vote(test))
     if not measurements:
         return Claim("S1 §3.2", statement, NO_SUBLAYERS, "cannot say", "Through sublayers")
-    return Claim(
-        "S1 §3.2",
-        statement,
-        f"{'; '.join(measurements)} (null: a straight line)",
-        verdict_of(votes),
-        "Through sublayers",
-    )
+    return Claim("S1 §3.2", statement, f"{'; '.join(measurements)} ({NULL})", verdict_of(votes), "Through sublayers")
 
 
 def _sublayers(ds: "xr.Dataset") -> Claim:
-    statement = "Attention outputs have shallower tails than MLP activations"
     attention, mlp = Curves.of(ds, "attn_out"), Curves.of(ds, "mlp_act")
-    measurements, votes = [], list[bool | None]()
-    for condition in attention.kinds("trained", "fine-tuned"):
-        other = next((c for c in mlp.conditions if c.label == condition.label), None)
-        if other is None:
-            continue
-        low, mean, high, at, over = difference(attention.mean(condition), mlp.mean(other), larger=False)
-        if np.isfinite(low):
-            measurements.append(
-                f"{condition.label}: α of attention − α of MLP = {mean:+.2f}, 95 % interval over layers {low:+.2f} to "
-                f"{high:+.2f}, {at} of {over} layers below"
-            )
-            votes.append(mean < 0 if low > 0 or high < 0 else None)
-    if not measurements:
-        return Claim("S1 §3.3, 3", statement, NO_SUBLAYERS, "cannot say", "Through sublayers, All sublayers")
-    measurement = f"{'; '.join(measurements)} (null: Δα = 0)"
-    return Claim("S1 §3.3, 3", statement, measurement, verdict_of(votes), "Through sublayers, All sublayers")
+    by_label = {condition.label: condition for condition in mlp.conditions}
+    pairs = [
+        (f"{c.label}: α of attention − α of MLP", Difference.between(attention, c, by_label[c.label], mlp))
+        for c in attention.final("trained", "fine-tuned")
+        if c.label in by_label
+    ]
+    return gap_claim(
+        "S1 §3.3, 3",
+        "Attention outputs have shallower tails than MLP activations",
+        "Through sublayers, All sublayers",
+        pairs,
+        False,
+        NO_SUBLAYERS,
+    )

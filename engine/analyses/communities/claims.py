@@ -4,41 +4,52 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
-from engine.analyses.claims import Claim, Verdict
+from engine.analyses.claims import Claim, Verdict, share_verdict
+from engine.spectra import serial
+from engine.spectra.trends import trend
 
 if TYPE_CHECKING:
     import xarray as xr
 
+Array = NDArray[np.float64]
+
 SOURCE = "S3"
 LEVEL = 0.05
+SMALLEST = 0.1
+"""Smallest difference of shares of snapshots that is of interest."""
+MODERATE = 0.3
+"""A rank correlation below it is called none (Cohen 1988)."""
+FEWEST_UNITS = 30
+"""Units in a tail from which the boundary test can see a moderate effect."""
 SITES = {"attn": "before attention", "mlp": "before the MLP"}
 
 
 def claims(ds: "xr.Dataset", steps: Sequence[int | None]) -> list[Claim]:
-    """One verdict for each statement and model, or pair or row of models; sites are counted together.
+    """One verdict for each statement and witness, or pair or row of models; sites are counted together.
 
-    `steps` says how long each model was trained, where that is known.
+    Witnesses are twins, for what is said of them, and the last checkpoint of each training. `steps` says how long each
+    model was trained, where that is known.
     """
     # A checkpoint before the first step is as untrained as a twin.
     twins = ["(random twin)" in str(label) or steps[m] == 0 for m, label in enumerate(ds["model"].values)]
-    judged: list[Claim | None] = []
-    for m, label in enumerate(ds["model"].values):
-        of_model = ds.isel(model=m)
-        if np.isfinite(of_model["n_communities"].values).any():
-            judged += [
-                _captured(of_model, str(label), twins[m]),
-                _operator_type(of_model, str(label)),
-                _rates(of_model, str(label)),
-            ]
     sources: dict[str, list[int]] = {}
     for m, label in enumerate(ds["model"].values):
         sources.setdefault(str(label).split("@")[0].split(" (")[0].split(", seed")[0], []).append(m)
+    judged: list[Claim | None] = []
     for models in sources.values():
         trained = [m for m in models if not twins[m]]
-        if trained:
-            most = max(trained, key=lambda m: np.inf if (step := steps[m]) is None else step)
-            judged += [_learned(ds, most, m) for m in models if twins[m]]
+        last = max((steps[m] or 0 for m in trained), default=0)
+        final = [m for m in trained if steps[m] is None or steps[m] == last]
+        for m in models:
+            of_model = ds.isel(model=m)
+            if (m in final or twins[m]) and np.isfinite(of_model["n_communities"].values).any():
+                label = str(ds["model"].values[m])
+                judged.append(_captured(of_model, label, twins[m]))
+                if not twins[m]:
+                    judged += [_operator_type(of_model, label), _rates(of_model, label)]
+        judged += [_learned(ds, final[-1], m) for m in models if twins[m] and final]
         row = [m for m in models if steps[m] is not None]
         if len(row) > 2:
             judged.append(_grows(ds, sorted(row, key=lambda m: steps[m] or 0)))
@@ -52,12 +63,13 @@ def _captured(of_model: "xr.Dataset", label: str, twin: bool) -> Claim:
     statement += ", even at initialisation" if twin else ""
     if not n:
         return Claim(SOURCE, statement, f"{label}: no snapshot could be tested.", "cannot say", "effect")
-    low, high = np.nanquantile(z, [0.025, 0.975])
+    low, share, high = serial.mean_interval(_significant(q))
+    middle = np.nanquantile(z, [0.025, 0.975])
     measurement = (
-        f"{label}: q < 0.05 at {above} of {n} snapshots, share of them {_share(above, n)}; median z "
-        f"{np.nanmedian(z):.2f}, middle 95 % of snapshots {low:.2f} to {high:.2f}; null: random partitions, z = 0."
+        f"{label}: q < 0.05 at {above} of {n} snapshots, {_interval(low, share, high)}; median z "
+        f"{np.nanmedian(z):.2f}, middle 95 % of snapshots {middle[0]:.2f} to {middle[1]:.2f}; null: random partitions."
     )
-    return Claim(SOURCE, statement, measurement, _majority(above, n), "effect")
+    return Claim(SOURCE, statement, measurement, share_verdict(low, high, 0.5), "effect")
 
 
 def _operator_type(of_model: "xr.Dataset", label: str) -> Claim:
@@ -71,17 +83,24 @@ def _operator_type(of_model: "xr.Dataset", label: str) -> Claim:
         if np.isnan(rho):
             continue
         interval = f", 95 % interval {low:.2f} to {high:.2f}" if np.isfinite(low) else ""
-        measurements.append(f"{title} ρ = {rho:.2f}{interval}, permutation p = {p:.3g} over {int(n)} layers")
+        measurements.append(f"{title} ρ = {rho:.2f}{interval}, p = {p:.2g} over {int(n)} layers")
         # Two sites are two tests of one statement (Bonferroni).
-        verdicts.append("cannot say" if p >= LEVEL / len(SITES) else "holds" if rho > 0 else "fails")
+        clear = "holds" if rho > 0 else "fails"
+        verdicts.append(clear if p < LEVEL / len(SITES) else "cannot say")
     if not measurements:
         return Claim(SOURCE, statement, f"{label}: fewer than three layers could be tested.", "cannot say", "coupling")
-    return Claim(SOURCE, statement, f"{label}: {'; '.join(measurements)}; null: ρ = 0.", _agreed(verdicts), "coupling")
+    return Claim(
+        SOURCE,
+        statement,
+        f"{label}: {'; '.join(measurements)}; null: ρ = 0 of correlated series.",
+        _agreed(verdicts),
+        "coupling",
+    )
 
 
 def _rates(of_model: "xr.Dataset", label: str) -> Claim:
     statement = "Where communities change most from layer to layer, the projected operator does not change most"
-    measurements, p_values = [], []
+    measurements, p_values, highs = [], [], []
     for site, title in SITES.items():
         for rate, symbol in (("sigma", "|Δσ₁|"), ("variance", "|Δ captured variance|")):
             rates = of_model.sel(site=site, rate=rate)
@@ -90,79 +109,76 @@ def _rates(of_model: "xr.Dataset", label: str) -> Claim:
                 interval = f" ({low:.2f} to {high:.2f})" if np.isfinite(low) else ""
                 measurements.append(f"{title} with {symbol} ρ = {rho:.2f}{interval}, p = {p:.3g}")
                 p_values.append(p)
+                highs.append(high if np.isfinite(high) else 1.0)
     if not measurements:
         return Claim(SOURCE, statement, f"{label}: fewer than three pairs of layers.", "cannot say", "coupling")
     # That nothing is found is no proof that nothing is there: with few layers only a contradiction can be stated.
-    fails = min(p_values) * len(p_values) < LEVEL
-    enough = float(of_model["rate_n"].max()) >= 30
-    verdict: Verdict = "fails" if fails else "holds" if enough else "cannot say"
-    return Claim(
-        SOURCE, statement, f"{label}: {'; '.join(measurements)}; null: ρ = 0, by permutation.", verdict, "coupling"
-    )
+    verdict: Verdict = "fails" if min(p_values) * len(p_values) < LEVEL else "cannot say"
+    if max(highs, default=np.inf) < MODERATE:
+        verdict = "holds"
+    null = f"null: ρ = 0 of correlated series; held where every interval ends below {MODERATE}"
+    return Claim(SOURCE, statement, f"{label}: {'; '.join(measurements)}; {null}.", verdict, "coupling")
 
 
 def _learned(ds: "xr.Dataset", trained: int, twin: int) -> Claim | None:
-    """Fisher's exact test of the numbers of snapshots at which the coupling is significant."""
-    from scipy.stats import fisher_exact
-
+    """The share of significant couplings in the trained model less that in its twin, layer by layer."""
     q = [ds["q_value"].values[m] for m in (trained, twin)]
     n = [int(np.isfinite(values).sum()) for values in q]
     if not all(n):
         return None
     above = [int((values < LEVEL).sum()) for values in q]
-    p = float(fisher_exact([[above[0], n[0] - above[0]], [above[1], n[1] - above[1]]], "greater").pvalue)
     labels = [str(ds["model"].values[m]) for m in (trained, twin)]
     d = [float(np.nanmedian(ds["cohens_d"].values[m])) for m in (trained, twin)]
+    low, gain, high = serial.mean_interval(_significant(q[0]) - _significant(q[1]))
+    tail = int(np.nanmax(ds["tail_top"].values[trained], initial=0))
     measurement = (
-        f"q < 0.05 at {above[0]} of {n[0]} snapshots of {labels[0]} ({_share(above[0], n[0])}), median d {d[0]:.2f}; "
-        f"at {above[1]} of {n[1]} of {labels[1]} ({_share(above[1], n[1])}), median d {d[1]:.2f}; null: equal shares, "
-        f"one-sided p = {p:.3g}."
+        f"q < 0.05 at {above[0]} of {n[0]} snapshots of {labels[0]}, median d {d[0]:.2f}; at {above[1]} of {n[1]} of "
+        f"{labels[1]}, median d {d[1]:.2f}; difference {_interval(low, gain, high)}; null: equal shares."
     )
-    verdict: Verdict = "holds" if p < LEVEL else "fails" if above[0] <= above[1] else "cannot say"
+    verdict: Verdict = "holds" if low > 0 and gain > SMALLEST else "fails" if high < SMALLEST else "cannot say"
+    if verdict == "fails" and tail < FEWEST_UNITS:
+        verdict = "cannot say"
+        measurement += f" With {tail} units in a tail the test sees large effects only."
     statement = "Units between communities are amplified or suppressed by the Jacobian, and training installs this"
     return Claim(SOURCE, statement, measurement, verdict, "effect")
 
 
 def _grows(ds: "xr.Dataset", row: list[int]) -> Claim | None:
-    """Numbers of significant snapshots along training, and how often chance alone would rank them so (Kendall)."""
-    from scipy.stats import kendalltau
-
+    """Numbers of significant snapshots along training, as one series of checkpoints that resemble each other."""
     q = [ds["q_value"].values[m] for m in row]
     if not all(np.isfinite(values).any() for values in q):
         return None
-    above = [int((values < LEVEL).sum()) for values in q]
-    tested = [int(np.isfinite(values).sum()) for values in q]
+    above = np.array([float((values < LEVEL).sum()) for values in q])
     counts = ", ".join(
-        f"{count} of {n} ({ds['model'].values[m]})" for count, n, m in zip(above, tested, row, strict=True)
+        f"{int(count)} of {np.isfinite(values).sum()} ({ds['model'].values[m]})"
+        for count, values, m in zip(above, q, row, strict=True)
     )
     statement = (
         "The coupling between boundaries and amplification becomes significant in ever more layers over training"
     )
-    if len(set(above)) == 1:
-        return Claim(SOURCE, statement, f"q < 0.05 at {counts}; no change.", "fails", "effect")
-    kendall = kendalltau(np.arange(len(row)), above, alternative="greater")
-    p, tau = float(kendall.pvalue), float(kendall.statistic)
+    test = trend(above)
+    if test.layers < serial.FEWEST or not np.ptp(above):
+        lacking = "no change" if test.layers >= serial.FEWEST else f"at least {serial.FEWEST} checkpoints are needed"
+        return Claim(SOURCE, statement, f"q < 0.05 at {counts}; {lacking}.", "cannot say", "effect")
     measurement = (
-        f"q < 0.05 at {counts}; Kendall's τ with the order of training {tau:.2f}; null: τ = 0, one-sided p = {p:.3g}."
+        f"q < 0.05 at {counts}; Spearman’s ρ with the order of training {test.spearman:.2f}, p = {test.trend_p:.2g}; "
+        "null: noise whose neighbouring checkpoints are alike, up to a random walk."
     )
-    verdict: Verdict = "holds" if p < LEVEL else "fails" if tau <= 0 else "cannot say"
-    return Claim(SOURCE, statement, measurement, verdict, "effect")
+    clear: Verdict = "holds" if test.slope > 0 else "fails"
+    return Claim(SOURCE, statement, measurement, clear if test.trend_p < LEVEL else "cannot say", "effect")
 
 
-def _share(count: int, n: int) -> str:
-    """With the exact 95 % interval (Clopper and Pearson)."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(count, n).proportion_ci()
-    return f"{count / n:.0%}, 95 % interval {interval.low:.0%} to {interval.high:.0%}"
+def _significant(q: Array) -> Array:
+    """The share of a layer's tested sites with q < 0.05, (layer,); NaN where none is tested."""
+    tested = np.isfinite(q).sum(0)
+    return np.where(tested > 0, (q < LEVEL).sum(0) / np.maximum(tested, 1), np.nan)
 
 
-def _majority(count: int, n: int) -> Verdict:
-    """Whether more than half are, beyond chance."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(count, n).proportion_ci()
-    return "holds" if interval.low > 0.5 else "fails" if interval.high < 0.5 else "cannot say"
+def _interval(low: float, share: float, high: float) -> str:
+    """With the 95 % interval over correlated layers."""
+    if not np.isfinite(low):
+        return f"{share:.0%} (fewer than {serial.FEWEST} layers: no interval)"
+    return f"{share:.0%}, 95 % interval over layers {low:.0%} to {high:.0%}"
 
 
 def _agreed(verdicts: "list[str]") -> Verdict:

@@ -43,7 +43,7 @@ class CommunitiesParams(Params):
         5000, title="Permutations", description="Of the units in the two tails of participation", ge=99, le=10**6
     )
     partitions: int = Field(
-        100, title="Random partitions", description="Of the same sizes, for captured variance", ge=10, le=10**5
+        999, title="Random partitions", description="Of the same sizes, for captured variance", ge=10, le=10**5
     )
     context: Literal["in_context", "isolated"] = Field(
         "isolated",

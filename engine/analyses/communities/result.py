@@ -162,7 +162,7 @@ def _tests(ds: "xr.Dataset", depths: Mapping[int, int], seed: int) -> dict[str, 
 
     `depths` has the number of layers of each model of which anything is there.
     """
-    from engine.graphs.coupling import spearman
+    from engine.graphs.coupling import spearman_along_depth
     from engine.spectra.p_values import benjamini_hochberg
 
     tests: dict[str, Any] = {}
@@ -180,10 +180,10 @@ def _tests(ds: "xr.Dataset", depths: Mapping[int, int], seed: int) -> dict[str, 
         series = {name: ds[name].values[m, s] for name in (*COMPARED, "self_alignment", "cohens_d")}
         rng = np.random.default_rng([seed, m, s])
         for r, rate in enumerate(RATES):
-            correlation = spearman(series["disruption"], series[f"{rate}_change"], RATE_PERMUTATIONS, rng)
+            correlation = spearman_along_depth(series["disruption"], series[f"{rate}_change"], RATE_PERMUTATIONS, rng)
             for name in SPEARMAN:
                 rates[name][m, s, r] = getattr(correlation, name)
-        correlation = spearman(series["self_alignment"], series["cohens_d"], RATE_PERMUTATIONS, rng)
+        correlation = spearman_along_depth(series["self_alignment"], series["cohens_d"], RATE_PERMUTATIONS, rng)
         for name in SPEARMAN:
             couplings[name][m, s] = getattr(correlation, name)
     tests |= {f"rate_{name}": (("model", "site", "rate"), array) for name, array in rates.items()}

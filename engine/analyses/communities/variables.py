@@ -32,7 +32,7 @@ def _spearman(prefix: str, dims: tuple[str, ...], what: str) -> tuple[Variable, 
         _detail(f"{prefix}_rho", dims, f"Spearman’s ρ of {what}", "ρ"),
         _detail(f"{prefix}_low", dims, f"lower end of the 95 % interval of ρ of {what}", "ρ", "error"),
         _detail(f"{prefix}_high", dims, f"upper end of the 95 % interval of ρ of {what}", "ρ", "error"),
-        _detail(f"{prefix}_p", dims, f"permutation p of ρ of {what}", "p", "test"),
+        _detail(f"{prefix}_p", dims, f"p of ρ of {what}, by permutation and against correlated layers", "p", "test"),
         _detail(f"{prefix}_n", dims, f"layers correlated in ρ of {what}", "n"),
     )
 

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.analyses.claims import Claim
-from engine.analyses.power_law_claims import Curves, depth_claim, difference_claim, loss_claim, split_claim, verdict_of
+from engine.analyses.power_law_claims import (
+    NULL,
+    Curves,
+    bowl_vote,
+    depth_claim,
+    difference_claim,
+    loss_claim,
+    split_claim,
+    verdict_of,
+)
 from engine.spectra.trends import trend, u_shape
 
 if TYPE_CHECKING:
@@ -42,18 +51,16 @@ def claims(ds: "xr.Dataset") -> list[Claim]:
 def _bowl(curves: Curves) -> Claim:
     statement = "In fine-tuned models gradient α is U-shaped: largest in the first and the last layers"
     measurements, votes = [], list[bool | None]()
-    for condition in curves.kinds("fine-tuned"):
+    for condition in curves.final("fine-tuned"):
         values = curves.mean(condition)
         test = trend(values)
         if test.layers >= 5:
             u = float(u_shape(values[np.isfinite(values)]))
             measurements.append(
-                f"{condition.label}: U index {u:.3f}, p of a turn {test.turn_p:.3g} over {test.layers} layers"
+                f"{condition.label}: U index {u:.3f}, p of a turn {test.turn_p:.2g} over {test.layers} layers"
             )
-            votes.append(test.curvature > 0 if test.turn_p < 0.05 else False if u < 1 else None)
+            votes.append(bowl_vote(test))
     if not measurements:
         reason = "it needs a fine-tuned model of at least five layers"
         return Claim("S1 §3.1", statement, reason, "cannot say", "Trends")
-    return Claim(
-        "S1 §3.1", statement, f"{'; '.join(measurements)} (null: a straight line, U = 1)", verdict_of(votes), "Trends"
-    )
+    return Claim("S1 §3.1", statement, f"{'; '.join(measurements)} ({NULL})", verdict_of(votes), "Trends")

@@ -133,7 +133,7 @@ def _capital(text: str) -> str:
 
 
 TREND_COLUMNS = (
-    "condition", "shape", "Spearman ρ", "p of ρ", "slope a layer", "p of a turn", "turns at layer", "U index",
+    "condition", "shape", "Spearman ρ", "p of a trend", "slope a layer", "p of a turn", "turns at layer", "U index",
     "early", "middle", "late",
 )  # fmt: skip
 
@@ -151,13 +151,13 @@ def trends(dataset: "xr.Dataset", selection: Selection, options: TrendOptions) -
         turn = test.vertex if test.turn_p < 1 else float("nan")
         shape = test.shape() if test.layers >= 5 else "too few layers"
         rows.append(
-            (condition.label, shape, test.spearman, test.spearman_p, test.slope, test.turn_p, turn,
+            (condition.label, shape, test.spearman, test.trend_p, test.slope, test.turn_p, turn,
              float(u_shape(mean)), *map(float, thirds(mean)))
         )  # fmt: skip
     note = (
-        "Spearman: against the same values in any order. Turn: a parabola falls at one end and rises at the other "
-        "(Lind and Mehlum 2010). U index: mean of first and last layer over the median of the others; then α of each "
-        "third of the layers. Layers are not independent samples: take p as a guide"
+        "Turn: a parabola falls at one end and rises at the other (Lind and Mehlum 2010). Both p: against noise whose "
+        "neighbouring layers are alike, up to a random walk. U index: mean of first and last layer over the median of "
+        "the others; then α of each third of the layers"
     )
     title = f"{_capital(fitted.place)}: does α rise, fall or turn with depth?"
     return Figure(figure.rows, title=title, note=fitted.caveats(note), table=Table(TREND_COLUMNS, tuple(rows)))

@@ -43,7 +43,9 @@ def against_loss(dataset: "xr.Dataset", selection: Selection, options: LossOptio
             picks = tuple(fitted.pick(condition, layer) for _ in x)
             color = fitted.colors[condition.label]
             marks.append(Points(x, y, condition.label, color, 9, picks=picks, hover=hover))
-            parts.setdefault(condition.split, []).append((x, y))
+            # A twin would decide a correlation alone; checkpoints of one training are one model.
+            if condition.final and condition.kind != "random":
+                parts.setdefault(condition.split, []).append((x, y))
     if not marks:
         return Figure(empty="These models have no loss: they have no language-model head, or no mask token.")
     correlations = [_correlation(split, *map(np.concatenate, zip(*xy, strict=True))) for split, xy in parts.items()]
@@ -59,5 +61,5 @@ def _correlation(split: str, loss: Floats, alpha: Floats) -> str:
     rho, p = spearman(loss, alpha)
     where = f" on {split}" if split else ""
     if np.isnan(rho):
-        return f"Fewer than five models{where}: too few for a correlation; add checkpoints or seeds"
-    return f"Spearman ρ{where} = {rho:.2f}, p = {p:.3g}, {len(loss)} models, random twins included"
+        return f"Fewer than five independent trained models{where}: too few for a correlation; add models or seeds"
+    return f"Spearman ρ{where} = {rho:.2f}, p = {p:.2g}, {len(loss)} independent models, random twins left out"
