@@ -41,14 +41,12 @@ def splits_of(splits: Splits, model: "ModelInfo") -> tuple[Split, ...]:
 
 
 def require_readable(info: "ModelInfo", data: DataSpec | None = None) -> None:
-    """Refuse a model that reads no text, or not as many tokens as a sample of `data` has.
+    """Refuse a model that cannot read as many tokens as a sample of `data` has.
 
     Raises
     ------
     UserError
     """
-    if info.vocab_size == 0:
-        raise UserError(f"{info.label} does not read text, so it has no samples here; choose a language model.")
     if data is not None and 0 < info.context < data.length:
         raise UserError(
             f"Samples of {data.length} tokens are longer than {info.label} can read, which is {info.context}; "

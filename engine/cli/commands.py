@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engine.analyses.registry import ANALYSES, get_analysis
+from engine.cli.info import info
 from engine.cli.tune import tune
 from engine.errors import UserError
 from engine.request import DataSpec, Device, ModelSpec, Request
@@ -107,6 +108,7 @@ def run(
 
 
 app.command()(tune)
+app.command()(info)
 
 
 @app.command()

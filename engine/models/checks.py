@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub as hub
 import torch
@@ -14,10 +13,12 @@ from engine.models import source
 from engine.models.adapters import Adapter, adapter_for
 from engine.models.checkpoint import DTYPES, Stored, identity, read_headers
 from engine.models.config import Architecture, quiet, read_config
+from engine.models.facts import facts, lacks, require_one_stack
 from engine.models.info import ModelInfo
 from engine.models.memory import gigabytes
-from engine.models.names import Match, match
+from engine.models.names import Match, match, without_head
 from engine.models.progress import trained
+from engine.models.rehearsal import Rehearsal, rehearse
 from engine.models.tokenizer import check_vocabulary, load_tokenizer
 from engine.request import ModelSpec
 
@@ -33,6 +34,7 @@ class CheckedModel:
     adapter: Adapter | None
     tensors: Mapping[str, Stored]
     tokenizer: PreTrainedTokenizerBase | UserError
+    rehearsal: Rehearsal
 
 
 def check(spec: ModelSpec, *, weights: bool) -> CheckedModel:
@@ -41,11 +43,16 @@ def check(spec: ModelSpec, *, weights: bool) -> CheckedModel:
     with quiet():
         architecture = read_config(files.folder)
         skeleton = architecture.skeleton()
-        adapter = adapter_for(architecture.config)
-        facts = adapter.facts(architecture.config) if adapter else facts_without_adapter(architecture)
+        require_one_stack(architecture, skeleton)
         stored, notices = ({}, ()) if spec.twin else headers(files)
+        if not spec.twin and (bare := without_head(architecture, skeleton, stored)) is not None:
+            architecture, skeleton, notice = bare
+            notices += (notice,)
         matched = Match({}, False, ()) if spec.twin else match(architecture, skeleton, stored)
-        tokenizer, remarks = open_tokenizer(files.folder, facts["vocab_size"])
+        adapter, rehearsal = adapter_for(architecture.config), rehearse(architecture)
+        known = facts(architecture, adapter, rehearsal)
+        tokenizer, remarks = open_tokenizer(files.folder, known["vocab_size"])
+        mask = not isinstance(tokenizer, UserError) and tokenizer.mask_token_id is not None
     if matched.unused:
         notices += (f"{len(matched.unused)} tensors of another head ({matched.unused[0]} …) are stored and not used.",)
     # A twin was never trained, and a fine-tuned model no longer is the checkpoint that the record speaks of.
@@ -62,9 +69,11 @@ def check(spec: ModelSpec, *, weights: bool) -> CheckedModel:
         load_bytes=load_bytes(skeleton, spec),
         step=step,
         held_out_loss=loss,
-        **facts | {"notices": facts["notices"] + notices + remarks},
+        lacks=lacks(architecture, adapter, rehearsal, known["causal"], mask),
+        **known | {"notices": known["notices"] + notices + remarks},
     )
-    return CheckedModel(info, files.folder, architecture, skeleton, adapter, matched.tensors, tokenizer)
+    measured = rehearsal or Rehearsal()
+    return CheckedModel(info, files.folder, architecture, skeleton, adapter, matched.tensors, tokenizer, measured)
 
 
 def headers(files: source.Source) -> tuple[dict[str, Stored], tuple[str, ...]]:
@@ -80,35 +89,6 @@ def headers(files: source.Source) -> tuple[dict[str, Stored], tuple[str, ...]]:
     }
     size = gigabytes(sum(tensor.nbytes for tensor in stored.values()))
     return stored, (f"Its weights are not on this machine yet: {size} will be downloaded when a run starts.",)
-
-
-def facts_without_adapter(architecture: Architecture) -> dict[str, Any]:
-    """What a config says under the library's usual names; zero where it says nothing."""
-    config = architecture.config.get_text_config()
-
-    def number(name: str) -> int:
-        value = getattr(config, name, None)
-        return value if isinstance(value, int) else 0
-
-    heads = number("num_attention_heads")
-    return {
-        "family": "unsupported",
-        "causal": "CausalLM" in architecture.model.__name__,
-        "n_layers": number("num_hidden_layers"),
-        "d_model": number("hidden_size"),
-        "n_heads": heads,
-        "n_kv_heads": number("num_key_value_heads") or heads,
-        "d_head": number("head_dim") or (number("hidden_size") // heads if heads else 0),
-        "vocab_size": number("vocab_size"),
-        "context": number("max_position_embeddings"),
-        "norm": "none",
-        "rotary": False,
-        "qk_norm": False,
-        "notices": (
-            f"Eigenscope has no adapter for {architecture.model.__name__}: analyses of heads are not available, those "
-            "that need no adapter are.",
-        ),
-    }
 
 
 def open_tokenizer(folder: Path, vocab_size: int) -> tuple[PreTrainedTokenizerBase | UserError, tuple[str, ...]]:

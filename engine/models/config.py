@@ -89,7 +89,18 @@ def read_config(folder: Path) -> Architecture:
             f"config.json in {folder} is not a valid {model_type} config: {first_line(error)}. Download it again.",
             repr(error),
         ) from error
+    mend_padding(config.get_text_config())
     return Architecture(raw, config, model_class(config, raw))
+
+
+def mend_padding(config: Any) -> None:
+    """Put the class's own default for a padding id that is no entry of the vocabulary, such as −1."""
+    size = getattr(config, "vocab_size", None)
+    for pad in (getattr(config, "pad_token_id", None), getattr(type(config), "pad_token_id", None), None):
+        if pad is None or not isinstance(size, int) or 0 <= pad < size:
+            if hasattr(config, "pad_token_id"):
+                config.pad_token_id = pad
+            return
 
 
 def model_class(config: PreTrainedConfig, raw: dict[str, Any]) -> type[PreTrainedModel]:

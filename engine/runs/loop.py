@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.analyses.abilities import require_able
 from engine.analyses.parameters import validate
 from engine.analyses.registry import get_analysis
 from engine.data.texts import source_hash
@@ -62,7 +63,9 @@ def start(session: Session, request: Request) -> Run:
 
 
 def _openable(request: Request) -> tuple[Request, list[ModelInfo], list[str]]:
-    """The request without the models that cannot be opened, the facts of the others, and why each was left out.
+    """The request without models that cannot be opened or lack what its analysis needs, and why each was left out.
+
+    Between them stand the facts of the others.
 
     Raises
     ------
@@ -74,7 +77,9 @@ def _openable(request: Request) -> tuple[Request, list[ModelInfo], list[str]]:
     refused: dict[ModelSpec, UserError] = {}
     for spec in request.models:
         try:
-            models.append(describe(spec))
+            info = describe(spec)
+            require_able(get_analysis(request.analysis), info)
+            models.append(info)
             specs.append(spec)
         except UserError as error:
             refused[spec] = error

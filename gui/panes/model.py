@@ -21,8 +21,9 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from engine.analyses.abilities import described
 from engine.errors import UserError
-from engine.models.info import ModelInfo
+from engine.models.info import ModelInfo, summary
 from engine.request import Device, ModelSpec, Request, Tuning, conditions
 from engine.runs.jobs.inspect import Inspect
 from engine.runs.jobs.job import Reply
@@ -207,7 +208,7 @@ class ModelPane(QWidget):
         if self.info is None:
             self._show(str(reply.error), problem=True)
         else:
-            self._show(describe(self.info), problem=False)
+            self._show(f"{summary(self.info)}\n{described(self.info)}", problem=False)
             self.notices.setText("\n".join(self.info.notices))
             self.notices.setVisible(bool(self.info.notices))
         self.changed.emit()
@@ -275,18 +276,6 @@ class ModelPane(QWidget):
     @Slot()
     def _ask_checkpoints(self) -> None:
         self.list_checkpoints.emit(self.source.currentText().strip())
-
-
-def describe(info: ModelInfo) -> str:
-    """Describe the architecture, shape and size of a model in three lines."""
-    heads = f"{info.n_heads} heads"
-    if info.n_kv_heads != info.n_heads:
-        heads += f" ({info.n_kv_heads} key/value)"
-    revision = f" at {info.revision[:12]}" if info.revision else ""
-    return (
-        f"{info.architecture}{revision}\n{info.n_layers} layers × {heads}, d = {info.d_model}, d_h = {info.d_head}\n"
-        f"{info.n_parameters / 1e6:,.1f} M parameters, stored as {info.storage_dtype}"
-    )
 
 
 def _beside(field: QWidget, button: QToolButton) -> QHBoxLayout:

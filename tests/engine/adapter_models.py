@@ -18,7 +18,6 @@ from engine.jacobians.tracing import sharpen
 from engine.models.adapters import ADAPTERS, Block, Parts
 
 T = 9
-UNEVEN = "gemma4_text-uneven"
 LLAMA3 = rope("llama3", low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
 CASES: dict[str, Case] = {
     "gpt2": Case(
@@ -153,8 +152,50 @@ CASES: dict[str, Case] = {
         ),
         attention="attention",
     ),
-    # Layers whose heads differ: `block` describes each, `facts` refuses the model as a whole.
-    UNEVEN: Case(
+}
+
+CASES |= FAMILY_CASES
+
+
+# What only the rest of a block can tell: other residual layouts, biases, activations, windows.
+WIDE = GQA | {"head_dim": 8, "sliding_window": 4}
+BARE = SMALL | {"intermediate_size": 32}
+BLOCKS: dict[str, Case] = CASES | {
+    "gpt2-unscaled": Case(
+        hf.GPT2Config(
+            n_embd=24,
+            n_layer=2,
+            n_head=4,
+            n_inner=20,
+            vocab_size=50,
+            n_positions=64,
+            scale_attn_weights=False,
+            layer_norm_epsilon=1e-3,
+            activation_function="quick_gelu",
+        ),
+        "h",
+    ),
+    "gpt_neox-sequential": Case(
+        hf.GPTNeoXConfig(**BARE, use_parallel_residual=False, attention_bias=False, hidden_act="gelu_new")
+    ),
+    "llama-biased": Case(hf.LlamaConfig(**GQA, attention_bias=True, mlp_bias=True, hidden_act="relu")),
+    "mistral-full": Case(hf.MistralConfig(**GQA, sliding_window=None, rms_norm_eps=1e-3)),
+    "qwen3-sliding": Case(hf.Qwen3Config(**WIDE, use_sliding_window=True, layer_types=SLIDING)),
+    "olmo-biased": Case(hf.OlmoConfig(**GQA, attention_bias=True)),
+    "gemma2-uncapped": Case(hf.Gemma2Config(**WIDE, attn_logit_softcapping=None, hidden_activation="gelu")),
+    "gemma4_text-both-ways": Case(
+        hf.Gemma4TextConfig(
+            **WIDE,
+            rms_norm_eps=1e-3,
+            global_head_dim=8,
+            attention_bias=True,
+            attention_k_eq_v=True,
+            use_bidirectional_attention="all",
+            layer_types=SLIDING,
+            hidden_size_per_layer_input=0,
+        )
+    ),
+    "gemma4_text-two-widths": Case(
         hf.Gemma4TextConfig(
             **GQA,
             rms_norm_eps=1e-3,
@@ -167,86 +208,36 @@ CASES: dict[str, Case] = {
             hidden_size_per_layer_input=0,
         )
     ),
+    "opt-bare": Case(
+        hf.OPTConfig(
+            **SMALL,
+            ffn_dim=20,
+            word_embed_proj_dim=24,
+            enable_bias=False,
+            layer_norm_elementwise_affine=False,
+            activation_function="gelu",
+        )
+    ),
+    "opt-post-norm-bare": Case(
+        hf.OPTConfig(
+            **SMALL, ffn_dim=20, word_embed_proj_dim=24, do_layer_norm_before=False, layer_norm_elementwise_affine=False
+        )
+    ),
+    "starcoder2-unbiased": Case(hf.Starcoder2Config(**GQA, use_bias=False, sliding_window=None, norm_epsilon=1e-3)),
+    "roberta-relu": Case(hf.RobertaConfig(**BARE, hidden_act="relu", layer_norm_eps=1e-3), "encoder.layer"),
+    "vit-unbiased": Case(
+        hf.ViTConfig(
+            hidden_size=24,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            intermediate_size=20,
+            layer_norm_eps=1e-3,
+            qkv_bias=False,
+            **PIXELS,
+        )
+    ),
 }
-
-
-CASES |= FAMILY_CASES
-
-# What only the rest of a block can tell: other residual layouts, biases, activations, windows.
-WIDE = GQA | {"head_dim": 8, "sliding_window": 4}
-BARE = SMALL | {"intermediate_size": 32}
-BLOCKS: dict[str, Case] = (
-    CASES
-    | FAMILY_BLOCKS
-    | {
-        "gpt2-unscaled": Case(
-            hf.GPT2Config(
-                n_embd=24,
-                n_layer=2,
-                n_head=4,
-                n_inner=20,
-                vocab_size=50,
-                n_positions=64,
-                scale_attn_weights=False,
-                layer_norm_epsilon=1e-3,
-                activation_function="quick_gelu",
-            ),
-            "h",
-        ),
-        "gpt_neox-sequential": Case(
-            hf.GPTNeoXConfig(**BARE, use_parallel_residual=False, attention_bias=False, hidden_act="gelu_new")
-        ),
-        "llama-biased": Case(hf.LlamaConfig(**GQA, attention_bias=True, mlp_bias=True, hidden_act="relu")),
-        "mistral-full": Case(hf.MistralConfig(**GQA, sliding_window=None, rms_norm_eps=1e-3)),
-        "qwen3-sliding": Case(hf.Qwen3Config(**WIDE, use_sliding_window=True, layer_types=SLIDING)),
-        "olmo-biased": Case(hf.OlmoConfig(**GQA, attention_bias=True)),
-        "gemma2-uncapped": Case(hf.Gemma2Config(**WIDE, attn_logit_softcapping=None, hidden_activation="gelu")),
-        "gemma4_text-both-ways": Case(
-            hf.Gemma4TextConfig(
-                **WIDE,
-                rms_norm_eps=1e-3,
-                global_head_dim=8,
-                attention_bias=True,
-                attention_k_eq_v=True,
-                use_bidirectional_attention="all",
-                layer_types=SLIDING,
-                hidden_size_per_layer_input=0,
-            )
-        ),
-        "opt-bare": Case(
-            hf.OPTConfig(
-                **SMALL,
-                ffn_dim=20,
-                word_embed_proj_dim=24,
-                enable_bias=False,
-                layer_norm_elementwise_affine=False,
-                activation_function="gelu",
-            )
-        ),
-        "opt-post-norm-bare": Case(
-            hf.OPTConfig(
-                **SMALL,
-                ffn_dim=20,
-                word_embed_proj_dim=24,
-                do_layer_norm_before=False,
-                layer_norm_elementwise_affine=False,
-            )
-        ),
-        "starcoder2-unbiased": Case(hf.Starcoder2Config(**GQA, use_bias=False, sliding_window=None, norm_epsilon=1e-3)),
-        "roberta-relu": Case(hf.RobertaConfig(**BARE, hidden_act="relu", layer_norm_eps=1e-3), "encoder.layer"),
-        "vit-unbiased": Case(
-            hf.ViTConfig(
-                hidden_size=24,
-                num_hidden_layers=2,
-                num_attention_heads=4,
-                intermediate_size=20,
-                layer_norm_eps=1e-3,
-                qkv_bias=False,
-                **PIXELS,
-            )
-        ),
-    }
-)
+BLOCKS |= FAMILY_BLOCKS
 
 
 @dataclass

@@ -16,7 +16,7 @@ from engine.analyses.base import Computation, Unit
 from engine.data.splits import Split
 from engine.data.tokens import tokens
 from engine.errors import UserError
-from engine.models.losses import IGNORED, Objective, sequence_losses
+from engine.models.losses import IGNORED, Objective, logits_of, sequence_losses
 from engine.models.memory import halve_on_oom
 from engine.models.sites import Site, observe, sites
 from engine.request import DataSpec, Request
@@ -148,13 +148,9 @@ def _objective(model: "OpenModel", seed: int) -> tuple[Objective, bool]:
     """The objective, and whether the model has a loss: it needs a head and, if masked, a mask token."""
     config: Any = model.config
     pad = getattr(config.get_text_config(), "pad_token_id", None)
-    module: Any = model.module()
-    if module.get_output_embeddings() is not None:
-        try:
-            return Objective(model.info.causal, pad, None if model.info.causal else model.tokenizer(), seed), True
-        except UserError:  # no mask token
-            pass
-    return Objective(True, pad), False
+    if "loss" in model.info.lacks:
+        return Objective(True, pad), False
+    return Objective(model.info.causal, pad, None if model.info.causal else model.tokenizer(), seed), True
 
 
 class Measure:
@@ -196,7 +192,7 @@ class Measure:
         output = observe(self._module, self._sites, batch.inputs, take)
         if self._has_loss:
             predicted = (batch.targets != IGNORED).sum(1)
-            losses = sequence_losses(output.logits, batch.targets).double()
+            losses = sequence_losses(logits_of(output, self._module), batch.targets).double()
             taken.loss = float((losses * predicted)[predicted > 0].sum())
             finite.append(losses[predicted > 0].isfinite().all())
         else:

@@ -56,6 +56,7 @@ def measure_chunk(model: "OpenModel", tokens: np.ndarray, size: int, params: Att
     def take(samples: Tensor, lengths: Tensor, at: LayerAttention) -> None:
         nonlocal row_error
         matrices, bad = prepared(at, lengths, model)
+        heads = matrices.shape[1]
         row_error = max(row_error, _row_error(matrices, lengths))
         lost.update(samples[bad].tolist())
         eigen = spectra.eigenvalues(matrices, info.causal)
@@ -65,13 +66,13 @@ def measure_chunk(model: "OpenModel", tokens: np.ndarray, size: int, params: Att
             epsilon=params.sparsity_epsilon, window=at.window, eigen=eigen, singular=singular,
         )  # fmt: skip
         for name, values in measured.items():
-            values_by_name[name][at.layer][:, samples.numpy()] = _host(values).T
+            values_by_name[name][at.layer][:heads, samples.numpy()] = _host(values).T
         for row, (sample, length) in enumerate(zip(samples.tolist(), lengths.tolist(), strict=True)):
-            curves["eigenvalues"][at.layer, :, sample, :length] = _host(eigen[row, :, :length])
+            curves["eigenvalues"][at.layer, :heads, sample, :length] = _host(eigen[row, :, :length])
             if singular is not None:
-                curves["singular_values"][at.layer, :, sample, :length] = _host(singular[row, :, :length])
+                curves["singular_values"][at.layer, :heads, sample, :length] = _host(singular[row, :, :length])
             if sample < shown:
-                kept[at.layer, :, sample, :length, :length] = _host(matrices[row, :, :length, :length])
+                kept[at.layer, :heads, sample, :length, :length] = _host(matrices[row, :, :length, :length])
 
     through(model, tokens, take)
     for values in (*values_by_name.values(), *curves.values()):
@@ -108,7 +109,7 @@ def measure_sweep(model: "OpenModel", tokens: np.ndarray) -> xr.Dataset:
         measured["expressivity"] = measured["erank"] / n[:, None, None]
         for name, array in measured.items():
             array[bad] = torch.nan
-            values_by_name[name][at.layer][:, samples.numpy()] = _host(array.transpose(0, 1))
+            values_by_name[name][at.layer][: array.shape[1], samples.numpy()] = _host(array.transpose(0, 1))
 
     through(model, tokens, take, share=0.25)
     ds = xr.Dataset(coords={"dose": list(DOSES)})
@@ -145,7 +146,7 @@ def measure_lengths(
         }
         for name, values in norms.items():
             values[bad | (real[samples] < lengths[column]).to(bad.device)] = torch.nan
-            norms_by_name[name][layer, :, samples.numpy(), column] = _host(values)
+            norms_by_name[name][layer, : values.shape[1], samples.numpy(), column] = _host(values)
 
     def nested(samples: Tensor, own: Tensor, at: LayerAttention) -> None:
         matrices, bad = prepared(at, own, model)
@@ -224,9 +225,9 @@ def through(
 def prepared(at: LayerAttention, lengths: Tensor, model: "OpenModel") -> tuple[Tensor, Tensor]:
     """A layer's matrices in float32 or float64 without padding, and a mask of samples that are not finite, zeroed."""
     info = model.info
-    if at.matrices.shape[1] != info.n_heads:
+    if at.matrices.shape[1] != (said := info.head_count(at.layer)):
         raise UserError(
-            f"Layer {at.layer} of {info.label} has {at.matrices.shape[1]} heads where its config says {info.n_heads}; "
+            f"Layer {at.layer} of {info.label} has {at.matrices.shape[1]} heads where its config says {said}; "
             "choose another model."
         )
     matrices = at.matrices if at.matrices.dtype == torch.float64 else at.matrices.float()

@@ -59,7 +59,7 @@ def units(request: Request, params: AttentionParams, models: Sequence["ModelInfo
     planned = []
     for m, info in enumerate(models):
         require_readable(info)
-        heads = info.n_layers * info.n_heads
+        heads = info.total_heads
         tokens = sample_length(data, info)
         cost_of_sample = heads * tokens**2 * (tokens + 64.0) + 2.0 * info.n_parameters * tokens
         for c in range(0, data.samples, CHUNK):

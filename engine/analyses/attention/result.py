@@ -208,7 +208,8 @@ def _notes(
             notes.append(f"{say}{lost} samples whose attention is not finite are left out")
         if chunks and (off := max(float(unit.attrs["row_error"]) for unit in chunks.values())) > 0.02:
             notes.append(
-                f"{say}rows do not sum to 1 but miss it by up to {off:.2g}, as where a sink lies outside the text"
+                f"{say}rows do not sum to 1 but miss it by up to {off:.2g}, as where a sink lies outside the text: 1 "
+                "need not be an eigenvalue, nor ‖A‖₂ be at least 1"
             )
         first = chunks.get(0)
         if first is not None and (missing := int(np.isnan(first["entropy"].values).all((1, 2)).sum())):

@@ -115,7 +115,7 @@ class Collected:
 def prepare(model: OpenModel, data: DataSpec, weight: str, split: Split, seed: int) -> Collected:
     """Find the weights and draw the sequences, without computing gradients."""
     module, causal = model.module(), model.info.causal
-    weights = choose(module, weight, model.info.n_layers)
+    weights = choose(module, weight, model.info.n_layers, model.projections)
     given = data.source.endswith(".npy")
     tokenizer = None if given and causal else model.tokenizer()
     ids = tokens(data, tokenizer, seed, vocab_size=model.info.vocab_size, split=split)

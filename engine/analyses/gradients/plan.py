@@ -8,7 +8,7 @@ from pydantic import Field
 from engine.analyses.base import Params, Unit
 from engine.analyses.samples import Splits, require_readable, splits_of
 from engine.data.splits import Split
-from engine.gradients import ATTENTION_OUTPUT, LAYER, count
+from engine.gradients import ATTENTION_OUTPUT, LAYER, layers_of
 from engine.request import DataSpec, Request
 from engine.spectra.power_law import window
 
@@ -56,10 +56,10 @@ def units(request: Request, params: GradientsParams, models: Sequence["ModelInfo
                 title = f"Sequences {first + 1} to {last}{_of(split)}"
                 planned.append(Unit(chunk_key(m, split, chunk), title, m, None, work * (last - first)))
             cost = 2.0 * data.samples**2 * info.d_model**2
-            weights = count(params.weight, info.n_layers)
-            for i in range(weights):
-                title = f"Layer {i}{_of(split)}" if weights > 1 else f"Spectrum{_of(split)}"
-                planned.append(Unit(weight_key(m, split, i), title, m, i, cost))
+            layers = layers_of(params.weight, info)
+            for i, layer in enumerate(layers):
+                title = f"Layer {layer}{_of(split)}" if len(layers) > 1 else f"Spectrum{_of(split)}"
+                planned.append(Unit(weight_key(m, split, i), title, m, layer, cost))
     return planned
 
 
@@ -78,7 +78,8 @@ def check(request: Request, params: GradientsParams, models: Sequence["ModelInfo
     # Seeds, twins and fine-tuned forms of a checkpoint have its names.
     checkpoints = {(spec.source, spec.revision): m for m, spec in enumerate(request.models)}
     for m in checkpoints.values():
-        choose(check(request.models[m], weights=False).skeleton, params.weight, models[m].n_layers)
+        checked = check(request.models[m], weights=False)
+        choose(checked.skeleton, params.weight, models[m].n_layers, checked.rehearsal.projections)
 
 
 def chunk_key(model: int, split: Split, chunk: int) -> str:

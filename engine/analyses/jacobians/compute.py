@@ -17,7 +17,7 @@ from engine.errors import UserError
 from engine.jacobians.closed import component_operators
 from engine.jacobians.cumulative import compose
 from engine.jacobians.means import JacobianSum, sum_operators
-from engine.jacobians.reference import reference_operators
+from engine.jacobians.reference import reference_operators, sublayers_at
 from engine.jacobians.spectra import STATISTICS, sample_statistics, singular_values
 from engine.jacobians.surgery import DOSES, operate
 from engine.jacobians.verify import errors_at
@@ -45,53 +45,73 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
     layer, d = stream.layer, model.info.d_model
     refusal = model.closed_form_refusal() or ""
     block = None if refusal else model.block(layer, "all")
+    components, inseparable = (params.components, "") if block is not None else _separable(stream, params)
     dtype = torch.float64 if next(model.module().parameters()).dtype == torch.float64 else torch.float32
     names = [name for name in STATISTICS if name != "kappa" or params.kappa]
     n = len(stream.tokens)
-    sampled: dict[str, NDArray[np.floating]] = {name: np.full((len(params.components), n), np.nan) for name in names}
+    sampled: dict[str, NDArray[np.floating]] = {name: np.full((len(components), n), np.nan) for name in names}
     if params.spectra:
-        sampled["singular_values"] = np.full((len(params.components), n, d), np.nan, np.float32)
+        sampled["singular_values"] = np.full((len(components), n, d), np.nan, np.float32)
     sums: dict[Component, JacobianSum] = {}
 
     def operators(samples: Tensor, state: "ResidualState") -> "Mapping[Component, Operator]":
         if block is not None:
             return component_operators(block, state, params.context)
         inputs = stream.inputs(samples)
-        return reference_operators(stream.blocks, layer, inputs, state, params.components, params.context)
+        return reference_operators(stream.blocks, layer, inputs, state, components, params.context)
 
     def measure(samples: Tensor, state: "ResidualState") -> "Measured":
         jacobians = operators(samples, state)
         statistics: dict[Component, dict[str, Tensor]] = {}
-        for name in params.components:
+        for name in components:
             statistics[name] = {str(key): values for key, values in sample_statistics(jacobians[name], names).items()}
             if params.spectra:
                 statistics[name]["singular_values"] = singular_values(jacobians[name])
-        return statistics, sum_operators(jacobians, params.components)
+        return statistics, sum_operators(jacobians, components)
 
     chunks = stream.states(dtype, max(1, CHUNK_BYTES // (8 * d * d)))
     for samples, measured in (part for chunk in chunks for part in _in_parts(measure, *chunk)):
         statistics, totals = measured
-        for row, component in enumerate(params.components):
+        for row, component in enumerate(components):
             for name, values in statistics[component].items():
                 sampled[name][row, samples.numpy()] = values.double().cpu().numpy()
         sums = {name: sums[name] + total if name in sums else total for name, total in totals.items()}
 
     dims = ("component", "sample", "mode")
     ds = xr.Dataset({name: (dims[: values.ndim], values) for name, values in sampled.items()})
-    ds = ds.assign_coords(component=list(params.components))
-    ds = ds.assign(_mean_operators({name: sums[name].mean for name in params.components}, params))
-    if "block" in params.components:
+    ds = ds.assign_coords(component=list(components))
+    ds = ds.assign(_mean_operators({name: sums[name].mean for name in components}, params))
+    if "block" in components:
         ds["mean_jacobian"] = ("unit_out", "unit"), sums["block"].mean.float().cpu().numpy()
-    errors = np.full(len(params.components), np.nan)
+    errors, unverified = np.full(len(components), np.nan), ""
     if params.verify and block is not None and d <= VERIFIED_WIDTH:
         # The shortest sample: the reference goes through all its tokens.
         *_, (samples, state) = stream.states(torch.float64, 1)
-        errors = errors_at(stream, block, samples, state, params.components, params.context).numpy()
+        try:
+            errors = errors_at(stream, block, samples, state, components, params.context).numpy()
+        except Exception as error:  # the library's own code may not be made for float64
+            unverified = f"{type(error).__name__}: {error}"
     ds["verified_error"] = "component", errors
+    ds = ds.reindex(component=list(params.components))
     if layer == params.chosen(model.info.n_layers)[0]:
         ds = ds.assign(_texts(stream, model))
     ds.attrs = {"lost": json.dumps(stream.lost), "refusal": refusal}
+    ds.attrs |= {"inseparable": inseparable, "unverified": unverified}
     return ds
+
+
+def _separable(stream: "ResidualStream", params: JacobiansParams) -> tuple[tuple[Component, ...], str]:
+    """The components that the reference path can tell apart, and why it cannot tell apart the others."""
+    *_, (samples, state) = stream.states(torch.float64, 1)
+    try:
+        if not {"attn", "mlp"}.isdisjoint(params.components):
+            sublayers_at(stream.blocks, stream.layer, stream.inputs(samples), state)
+    except UserError as error:
+        whole: tuple[Component, ...] = tuple(name for name in params.components if name not in ("attn", "mlp"))
+        if not whole:
+            raise
+        return whole, error.message
+    return params.components, ""
 
 
 def _in_parts(

@@ -12,6 +12,7 @@ from engine.errors import UserError
 from engine.models.adapters.block import (
     AttentionRule,
     Block,
+    Borrowed,
     HeadNorm,
     Heads,
     Mlp,
@@ -21,9 +22,12 @@ from engine.models.adapters.block import (
     Rotary,
 )
 from engine.models.adapters.split import halve_pairs, split_linears
+from engine.models.info import HeadShape
 
 # Roles of the tensors that the matrices of the heads are made of.
-HEAD_ROLES = frozenset({"q", "k", "v", "o", "qkv", "attn_norm", "attn_norm_bias"})
+HEAD_ROLES = frozenset({"q", "k", "v", "o", "qkv", "attn_norm", "attn_norm_bias", "kv_norm", "kv_norm_bias"})
+# Those that an earlier layer has in place of one that reads its keys and values.
+BORROWED_ROLES = frozenset({"k", "v", "k_bias", "v_bias", "k_norm"})
 
 
 class Adapter:
@@ -82,33 +86,29 @@ class Adapter:
             If the config describes something that the names and shapes here cannot represent.
         """
         config = config.get_text_config()
-        shapes = sorted({self.shape(config, layer) for layer in range(config.num_hidden_layers)})
-        if len(shapes) > 1:
-            listed = " and ".join(f"{h} heads of width {d_head} with {kv} key/value heads" for h, kv, d_head in shapes)
-            raise UserError(
-                f"The layers of this model differ in the shape of their heads ({listed}); spectra and their nulls "
-                "assume one shape for all layers. Choose another model."
-            )
-        n_heads, n_kv_heads, d_head = shapes[0]
-        if n_heads % n_kv_heads:
-            raise UserError(
-                f"The config names {n_heads} query heads and {n_kv_heads} key/value heads, and one is not a multiple "
-                "of the other; check config.json."
-            )
+        shapes = [
+            self.head_shape(config, layer) if self.attends(config, layer) else None
+            for layer in range(config.num_hidden_layers)
+        ]
+        headed = [shape for shape in shapes if shape]
+        headless = (
+            f"{len(headed)} of its {len(shapes)} layers have softmax heads; analyses of heads see these alone.",
+        ) * (len(headed) < len(shapes))
         return {
             "family": self.family,
             "causal": self.causal(config),
             "n_layers": config.num_hidden_layers,
             "d_model": config.hidden_size,
-            "n_heads": n_heads,
-            "n_kv_heads": n_kv_heads,
-            "d_head": d_head,
+            "n_heads": max((shape.n_heads for shape in headed), default=0),
+            "n_kv_heads": max((shape.n_kv_heads for shape in headed), default=0),
+            "d_head": max((shape.d_head for shape in headed), default=0),
+            "head_shapes": tuple(shapes) if len(set(shapes)) > 1 else (),
             "vocab_size": getattr(config, "vocab_size", 0),
             "context": self.context(config),
             "norm": self.norm,
-            "rotary": self.rotary_class is not None,
+            "rotary": self.rotates(config),
             "qk_norm": "q_norm" in self.norms(config),
-            "notices": self.notices(config),
+            "notices": (*self.notices(config), *headless),
         }
 
     def closed_form_refusal(self, config: Any) -> str | None:
@@ -164,14 +164,16 @@ class Adapter:
         Raises
         ------
         UserError
-            If a tensor's shape is not the one that the config implies, or a whole block is asked for and a `Block`
-            cannot describe it (`closed_form_refusal`).
+            If a tensor's shape is not the one that the config implies, the layer has no softmax heads, or a whole block
+            is asked for and a `Block` cannot describe it (`closed_form_refusal`).
         """
         if parts == "all" and (refusal := self.closed_form_refusal(config)):
             raise UserError(f"{refusal} So there is no closed form of its blocks; use the reference path.")
         config = config.get_text_config()
+        if not self.attends(config, layer):
+            raise UserError(f"Layer {layer} has no softmax heads; choose a layer that has some.")
         tensors = {role: get(name) for role, name in self.roles(config, layer, parts).items()}
-        places = self.norms(config)
+        places, source = self.norms(config), self.kv_source(config, layer)
         heads, rotary = self.heads(config, layer, tensors), self.rotary(config, layer)
         if self.interleaved and rotary is not None:
             heads = halve_pairs(heads, 2 * len(rotary.inv_freq))
@@ -186,6 +188,7 @@ class Adapter:
             rotary=rotary,
             qk_norm="q_norm" in places,
             softcap=self.softcap(config),
+            borrowed=None if source == layer else Borrowed(source, self.norm_at(config, "kv_norm", tensors)),
         )
         if parts == "heads":
             return block
@@ -206,6 +209,22 @@ class Adapter:
     def mend(self, module: nn.Module) -> None:
         """Put right, in the library's module, what its eager attention does otherwise than the trained model."""
 
+    def head_shape(self, config: Any, layer: int) -> HeadShape:
+        """The shape of one layer's heads.
+
+        Raises
+        ------
+        UserError
+            If the query heads do not divide into the key/value heads.
+        """
+        n_heads, n_kv_heads, d_head = self.shape(config, layer)
+        if n_heads % n_kv_heads:
+            raise UserError(
+                f"The config names {n_heads} query heads and {n_kv_heads} key/value heads, and one is not a multiple "
+                "of the other; check config.json."
+            )
+        return HeadShape(n_heads=n_heads, n_kv_heads=n_kv_heads, d_head=d_head)
+
     def roles(self, config: Any, layer: int, parts: Parts) -> dict[str, str]:
         """Tensor names by role, those of `parts` only."""
         names = self.names(config, layer)
@@ -216,6 +235,14 @@ class Adapter:
     def causal(self, config: Any) -> bool:
         """Whether a token attends to earlier tokens only."""
         return True
+
+    def attends(self, config: Any, layer: int) -> bool:
+        """Whether a layer has softmax heads; `shape` and all that follows is asked of such layers only."""
+        return True
+
+    def kv_source(self, config: Any, layer: int) -> int:
+        """The layer whose keys and values this one reads: its own, or those that an earlier one has made."""
+        return layer
 
     def shape(self, config: Any, layer: int) -> tuple[int, int, int]:
         """(H, H_kv, d_h) of one layer."""
@@ -287,8 +314,11 @@ class Adapter:
             names[place] = f"{path}.weight"
             if self.norm_biased(config):
                 names[f"{place}_bias"] = f"{path}.bias"
-        block = self.layer_path.format(layer=layer)
-        return {role: f"{block}.{name}" for role, name in names.items()}
+        source = self.kv_source(config, layer)
+        paths = {role: (source if role in BORROWED_ROLES else layer, name) for role, name in names.items()}
+        if source != layer:
+            paths |= {f"kv{role[4:]}": (source, name) for role, name in names.items() if role.startswith("attn_norm")}
+        return {role: f"{self.layer_path.format(layer=at)}.{name}" for role, (at, name) in paths.items()}
 
     def heads(self, config: Any, layer: int, tensors: Mapping[str, Tensor]) -> Heads:
         """Split the projections into heads."""
@@ -344,6 +374,10 @@ class Adapter:
     def eps(self, config: Any) -> float:
         """The ε of the norms."""
         return config.layer_norm_eps if self.norm == "layernorm" else config.rms_norm_eps
+
+    def rotates(self, config: Any) -> bool:
+        """Whether positions are rotary."""
+        return self.rotary_class is not None
 
     def rotary(self, config: Any, layer: int) -> Rotary | None:
         """The rotary table of one block, from the library's own embedding."""

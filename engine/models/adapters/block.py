@@ -53,6 +53,17 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class Borrowed:
+    """Where a layer's keys and values come from that are not its own: an earlier layer's residual stream.
+
+    `layer` made them, and `norm` is what its stream passes before W_K and W_V.
+    """
+
+    layer: int
+    norm: Norm
+
+
+@dataclass(frozen=True)
 class Rotary:
     """The rotary position table of one block.
 
@@ -182,6 +193,8 @@ class Block:
     rotary : Rotary or None
     qk_norm : bool
     softcap : float or None
+    borrowed : Borrowed or None
+        Set where W_K and W_V are an earlier layer's: W_QK and W_OV then join two residual streams.
     attention, mlp : AttentionRule and Mlp, or None
         None, as are all that follow and the heads' biases, where only the heads were read.
     attn_post, mlp_norm, mlp_post : Norm or None
@@ -201,6 +214,7 @@ class Block:
     rotary: Rotary | None
     qk_norm: bool
     softcap: float | None
+    borrowed: Borrowed | None = None
     attention: AttentionRule | None = None
     mlp: Mlp | None = None
     attn_post: Norm | None = None

@@ -29,8 +29,8 @@ class Falcon(Adapter):
     final_norm = "ln_f"
     rotary_class = "falcon.modeling_falcon.FalconRotaryEmbedding"
 
-    def facts(self, config: Any) -> dict[str, Any]:
-        return super().facts(config) | {"rotary": not config.alibi}
+    def rotates(self, config: Any) -> bool:
+        return not config.alibi
 
     def mend(self, module: nn.Module) -> None:
         """Keep ALiBi from being added twice: the library puts it into the mask and passes it to eager attention too."""
