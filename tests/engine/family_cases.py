@@ -131,8 +131,18 @@ FAMILY_BLOCKS: dict[str, Case] = {
     ),
 }
 
+LATENT: dict[str, Any] = {"kv_lora_rank": 10, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 8}
+EXPERTS: dict[str, Any] = {"n_routed_experts": 4, "moe_intermediate_size": 16, "n_group": 1, "topk_group": 1}
+EXPERTS |= {"num_experts_per_tok": 2, "first_k_dense_replace": 1}
+MANY = GQA | {"num_attention_heads": 4, "num_key_value_heads": 4}
+
 # What a `Block` describes only the heads of.
 HEADS_ONLY: dict[str, Case] = {
     "deberta-v2": Case(hf.DebertaV2Config(**BARE), BERT, "attention"),
     "deberta": Case(hf.DebertaConfig(**BARE), BERT, "attention"),
+    "deepseek_v2": Case(hf.DeepseekV2Config(**MANY, **LATENT, **EXPERTS, q_lora_rank=None)),
+    "deepseek_v3": Case(hf.DeepseekV3Config(**MANY, **LATENT, **EXPERTS, q_lora_rank=12)),
+    "glm4_moe_lite": Case(hf.Glm4MoeLiteConfig(**MANY, **LATENT | {"v_head_dim": 12}, **EXPERTS, q_lora_rank=12)),
+    "minicpm3": Case(hf.MiniCPM3Config(**MANY, **LATENT, q_lora_rank=12)),
+    "youtu": Case(hf.YoutuConfig(**MANY, **LATENT, q_lora_rank=12)),
 }

@@ -41,6 +41,7 @@ from engine.models.adapters.hybrid import (
     NemotronH,
     OlmoHybrid,
 )
+from engine.models.adapters.latent import Latent
 from engine.models.adapters.llama import Llama, Mistral, Qwen2, Qwen3
 from engine.models.adapters.modernbert import ModernBert, ModernBertDecoder
 from engine.models.adapters.olmo import Olmo, Olmo2, Olmo3
@@ -105,6 +106,11 @@ ADAPTERS: dict[str, Adapter] = {
     "lfm2_moe": Lfm2Moe(),
     "olmo_hybrid": OlmoHybrid(),
     "minimax": MiniMax(),
+    "deepseek_v2": Latent(),
+    "deepseek_v3": Latent(),
+    "glm4_moe_lite": Latent(),
+    "minicpm3": Latent(),
+    "youtu": Latent(),
     "gemma": Gemma(),
     "granite": Granite(),
     "smollm3": SmolLM3(),
