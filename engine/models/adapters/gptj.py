@@ -36,6 +36,9 @@ class GPTJ(Adapter):
     def biased(self, config: Any) -> Collection[str]:
         return ("in", "out")
 
+    def rotates(self, config: Any) -> bool:
+        return True
+
     def parallel(self, config: Any) -> bool:
         return True
 
