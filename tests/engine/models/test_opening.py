@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as hf
-from adapter_models import CASES, GQA
+from adapter_models import BLOCKS, CASES, GQA
 from opening_models import GPT2, copy, edit_config, edit_weights, pristine, shard
 from pydantic import ValidationError
 from safetensors.torch import load_file
@@ -30,6 +30,19 @@ HEADED = {
     "bert": hf.BertForMaskedLM,
     "roberta": hf.RobertaForMaskedLM,
     "vit": hf.ViTForImageClassification,
+    "granite": hf.GraniteForCausalLM,
+    "phi3": hf.Phi3ForCausalLM,
+    "cohere2": hf.Cohere2ForCausalLM,
+    "gptj": hf.GPTJForCausalLM,
+    "gpt_neo": hf.GPTNeoForCausalLM,
+    "gpt_bigcode": hf.GPTBigCodeForCausalLM,
+    "falcon-groups": hf.FalconForCausalLM,
+    "bloom": hf.BloomForCausalLM,
+    "mpt": hf.MptForCausalLM,
+    "distilbert": hf.DistilBertForMaskedLM,
+    "megatron-bert": hf.MegatronBertForMaskedLM,
+    "modernbert": hf.ModernBertForMaskedLM,
+    "albert": hf.AlbertForMaskedLM,
 }
 
 
@@ -52,7 +65,7 @@ def test_the_facts_are_those_of_the_config_and_of_the_library_model() -> None:
 
 @pytest.mark.parametrize("name", HEADED)
 def test_blocks_module_and_twin_agree_for_every_family(name: str, tmp_path: Path) -> None:
-    config = CASES[name].config
+    config = BLOCKS[name].config
     torch.manual_seed(1)
     saved = HEADED[name](config)
     saved.save_pretrained(tmp_path)
