@@ -22,6 +22,11 @@ FAMILIES = """\
 The matrices of their heads are read from the checkpoint. *Closed form*: the Jacobians of their blocks come from it,
 otherwise from automatic differentiation. What is said here holds for the head that predicts tokens: a checkpoint
 without one has no loss.
+
+An architecture that is not in the table, but whose blocks compute what those of one in it do, is read with its adapter;
+a small random model of its config decides, and a notice says so. Where it differs in its MLP alone, as mixtures of
+experts do (Mixtral, Qwen2-MoE, Qwen3-MoE, OLMoE, Granite MoE), its heads are read and its Jacobians come from automatic
+differentiation.
 """
 OTHERS = """\
 ## Every other architecture
@@ -102,7 +107,7 @@ def _heads(adapter: Any, config: Any) -> str:
     with quiet():
         text = config().get_text_config()
     parts = [{"layernorm": "LayerNorm", "rmsnorm": "RMSNorm"}[adapter.norm]]
-    parts += ["rotary"] if adapter.rotary_class else []
+    parts += ["rotary"] if adapter.rotary_class or adapter.interleaved else []
     parts += ["norms on q and k"] if adapter.qk_norm else []
     layers = range(len(getattr(text, "layer_types", None) or ()))
     mixed = not all(adapter.attends(text, layer) for layer in layers)

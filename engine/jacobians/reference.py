@@ -35,12 +35,15 @@ class Sublayers:
         The norm after the first addition, if there is one; the MLP reads its output.
     parallel : bool
         Whether the MLP reads what attention reads.
+    scale : float
+        What both outputs are multiplied by before they are added (Granite).
     """
 
     attn: str
     mlp: str
     joined: str | None = None
     parallel: bool = False
+    scale: float = 1.0
 
 
 def reference_operators(
@@ -144,6 +147,12 @@ def find_sublayers(call: Call, hidden: Tensor) -> Sublayers:
             if any(proportional(stream + more + third) for third in (torch.zeros_like(more), *rest)):
                 alone = _output(call, hidden, mlp, {attn: torch.zeros_like})
                 return Sublayers(attn, mlp, parallel=close(alone, more))
+            change, sum_ = whole - hidden, added + more
+            # Others multiply what both sublayers add.
+            scale = float((change * sum_).sum() / sum_.square().sum())
+            if close(scale * sum_, change):
+                alone = _output(call, hidden, mlp, {attn: torch.zeros_like})
+                return Sublayers(attn, mlp, parallel=close(alone, more), scale=scale)
         for joined, read, normed in seen[i + 1 :]:
             for mlp, _, more in seen[i + 1 :] if close(read, stream) else ():
                 if any(close(summed, normed + more) and close(written, whole) for _, summed, written in seen):
@@ -166,23 +175,23 @@ def _jacobian(call: Call, hidden: Tensor, position: int, component: Component, s
     if component == "block":
         return _jacrev(block, hidden[position])
     assert sublayers is not None
-    attn_path, mlp_path, joined = sublayers.attn, sublayers.mlp, sublayers.joined
+    attn_path, mlp_path, joined, scale = sublayers.attn, sublayers.mlp, sublayers.joined, sublayers.scale
 
     def attn(x: Tensor) -> Tensor:
-        return _output(call, tokens(x), attn_path, {})[position]
+        return scale * _output(call, tokens(x), attn_path, {})[position]
 
     def mlp(z: Tensor) -> Tensor:
         # The MLP reads z if the norm before it returns z, or if attention adds nothing to z.
         given = tokens(z)
         change = {attn_path: torch.zeros_like} if joined is None else {joined: lambda old: given.view_as(old)}
-        return _output(call, given, mlp_path, change)[position]
+        return scale * _output(call, given, mlp_path, change)[position]
 
     if component == "attn":
         return _jacrev(attn, hidden[position])
     if joined is not None:
         stream = _output(call, hidden, joined, {})
     else:
-        stream = hidden if sublayers.parallel else hidden + _output(call, hidden, attn_path, {})
+        stream = hidden if sublayers.parallel else hidden + scale * _output(call, hidden, attn_path, {})
     return _jacrev(mlp, stream[position])
 
 

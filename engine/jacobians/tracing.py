@@ -44,8 +44,12 @@ class Call:
 
         args, kwargs = tuple(map(cast_all, self.args)), {name: cast_all(part) for name, part in self.kwargs.items()}
         # By their size: inside `InFloat64` a tensor does not tell its dtype.
-        same = all(p.element_size() == dtype.itemsize for p in self.module.parameters())
-        return Call(self.module if same else deepcopy(self.module).to(dtype), args, kwargs)
+        if all(p.element_size() == dtype.itemsize for p in self.module.parameters()):
+            return Call(self.module, args, kwargs)
+        module = deepcopy(self.module).to(dtype)
+        if dtype == torch.float64:
+            sharpen(module)
+        return Call(module, args, kwargs)
 
 
 class Blocks:
@@ -209,6 +213,20 @@ class InFloat64(TorchFunctionMode):
             return torch.float64 if isinstance(value, torch.dtype) and value.is_floating_point else value
 
         return func(*map(wide, args), **{key: wide(value) for key, value in (kwargs or {}).items()})
+
+
+def sharpen(module: nn.Module) -> None:
+    """Make the tables of sines and cosines that some models keep (GPT-J, CodeGen) again, in float64."""
+    for part in module.modules():
+        table = getattr(part, "embed_positions", None)
+        if not isinstance(table, Tensor) or table.ndim != 2:
+            continue
+        rows, width = table.shape
+        order = torch.arange(0, width, 2, dtype=torch.float64, device=table.device)
+        angles = torch.arange(rows, device=table.device)[:, None] * 10000.0 ** (-order / width)
+        exact = torch.cat((angles.sin(), angles.cos()), 1)
+        if torch.allclose(table.double(), exact, rtol=0, atol=1e-2):
+            part.embed_positions = exact
 
 
 def cast(argument: Any, dtype: torch.dtype) -> Any:

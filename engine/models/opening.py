@@ -175,6 +175,8 @@ class OpenModel:
                 self._module = load_module(
                     self._checked.folder, self._checked.architecture, self._checked.tensors, dtype, self.device
                 )
+            if self.adapter is not None:
+                self.adapter.mend(self._module)
             module: Any = self._module
             if dtype == torch.float64 and hasattr(module, "set_experts_implementation"):
                 module.set_experts_implementation("eager")  # the fused one knows no float64

@@ -107,15 +107,15 @@ def _taps(adapter: Adapter, config: PreTrainedConfig) -> Mapping[str, tuple[str,
         "ln1_post": norms.get("attn_post") or norms.get("attn_sum"),
         "ln2": norms.get("mlp_norm"),
         "mlp_gate": linears.get("gate"),
-        "mlp_in": linears["in"],
-        "mlp_out": linears["out"],
+        "mlp_in": linears.get("in"),
+        "mlp_out": linears.get("out") or adapter.mlp_path,
         "ln2_post": norms.get("mlp_post"),
     }
     # Without a norm before the MLP, its first linear takes the residual stream as it is.
-    meets_mlp = norms.get("mlp_norm") or linears["in"]
+    meets_mlp = norms.get("mlp_norm") or linears.get("in") or adapter.mlp_path
     inputs = {
         "resid_mid": None if adapter.parallel(config) else norms.get("attn_sum") or meets_mlp,
-        "mlp_act": linears["out"],
+        "mlp_act": linears.get("out"),
         "resid_post": norms.get("mlp_sum"),
         "before_mlp": meets_mlp,
     }

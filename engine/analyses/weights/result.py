@@ -184,6 +184,7 @@ def _nulls(
                 p, q = (tables[f"{prefix}{test}_{name}"][m] for test in "pq")
                 for layer, null in nulls.items() if prefix + name in tables else ():
                     unit_of = tables[f"{prefix}unit_scale"][m, layer] if name == "leading" else 1.0
+                    unit_of = np.where(unit_of, unit_of, np.nan)  # a head of zeros has none
                     p[layer] = two_sided_p(null.statistics[name], tables[prefix + name][m, layer] / unit_of)
                 q[exists] = benjamini_hochberg(p[exists])
 

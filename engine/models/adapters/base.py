@@ -5,7 +5,7 @@ from dataclasses import replace
 from importlib import import_module
 from typing import Any, ClassVar, Literal
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers.activations import ACT2FN
 
 from engine.errors import UserError
@@ -21,7 +21,7 @@ from engine.models.adapters.block import (
     Parts,
     Rotary,
 )
-from engine.models.adapters.split import split_linears
+from engine.models.adapters.split import halve_pairs, split_linears
 from engine.models.info import HeadShape
 
 # Roles of the tensors that the matrices of the heads are made of.
@@ -47,7 +47,9 @@ class Adapter:
         Path of a block, with ``{layer}``; `linears` and `norm_paths` are under it.
     linears : mapping
         Paths of the linears q, k, v, o of attention and in, out of the MLP, and of its gate where it has one. A fused
-        ``qkv`` stands for the first three where `heads` takes it apart.
+        ``qkv`` stands for the first three where `heads` takes it apart, as ``gate_up`` does for gate and in.
+    mlp_path : str or None
+        Path of an MLP that is not made of linears (experts).
     norm : ``layernorm`` or ``rmsnorm``
     norm_paths : mapping
         Paths of the norms by their place, as `Block` names it, and of ``q_norm`` and ``k_norm``.
@@ -61,6 +63,9 @@ class Adapter:
         Whether a `Block` describes the blocks of any config of the family; `closed_form_refusal` says which.
     one_stream : bool
         Whether blocks pass one residual stream from each to the next.
+    interleaved : bool
+        Whether the library rotates neighbours (2i, 2i + 1): `block` then reorders the rows of W_Q and W_K alike, to the
+        pairs that `Rotary` has.
     """
 
     family: ClassVar[str]
@@ -68,6 +73,7 @@ class Adapter:
     renames: ClassVar[tuple[tuple[str, str], ...]] = ()
     layer_path: ClassVar[str] = "layers.{layer}"
     linears: ClassVar[Mapping[str, str]]
+    mlp_path: ClassVar[str | None] = None
     norm: ClassVar[NormKind]
     norm_paths: ClassVar[Mapping[str, str]]
     qk_norm: ClassVar[Literal["head", "all"] | None] = None
@@ -75,6 +81,7 @@ class Adapter:
     rotary_class: ClassVar[str | None] = None
     closed_form: ClassVar[bool] = True
     one_stream: ClassVar[bool] = True
+    interleaved: ClassVar[bool] = False
 
     def facts(self, config: Any) -> dict[str, Any]:
         """Read the fields of `ModelInfo` that the config alone decides.
@@ -106,7 +113,7 @@ class Adapter:
             "context": self.context(config),
             "norm": self.norm,
             "rotary": self.rotates(config),
-            "qk_norm": self.qk_norm is not None,
+            "qk_norm": "q_norm" in self.norms(config),
             "notices": (*self.notices(config), *headless),
         }
 
@@ -126,7 +133,8 @@ class Adapter:
 
     def tensor_names(self, config: Any, layer: int, parts: Parts = "heads") -> tuple[str, ...]:
         """Names of the tensors that `block` needs, as the base model's ``state_dict`` spells them (no prefix)."""
-        return tuple(self.roles(config.get_text_config(), layer, parts).values())
+        # One norm may stand at two places.
+        return tuple(dict.fromkeys(self.roles(config.get_text_config(), layer, parts).values()))
 
     def locate(self, names: Iterable[str], available: Collection[str]) -> dict[str, str]:
         """Find each of `names` (as `tensor_names` gives them) among a checkpoint's tensor names.
@@ -172,16 +180,19 @@ class Adapter:
             raise UserError(f"Layer {layer} has no softmax heads; choose a layer that has some.")
         tensors = {role: get(name) for role, name in self.roles(config, layer, parts).items()}
         places, source = self.norms(config), self.kv_source(config, layer)
+        heads, rotary = self.heads(config, layer, tensors), self.rotary(config, layer)
+        if self.interleaved and rotary is not None:
+            heads = halve_pairs(heads, 2 * len(rotary.inv_freq))
 
         def norm(place: str) -> Norm | None:
             return self.norm_at(config, place, tensors) if place in places else None
 
         block = Block(
             layer=layer,
-            heads=self.heads(config, layer, tensors),
+            heads=heads,
             attn_norm=norm("attn_norm"),
-            rotary=self.rotary(config, layer),
-            qk_norm=self.qk_norm is not None,
+            rotary=rotary,
+            qk_norm="q_norm" in places,
             softcap=self.softcap(config),
             borrowed=None if source == layer else Borrowed(source, self.norm_at(config, "kv_norm", tensors)),
         )
@@ -198,7 +209,11 @@ class Adapter:
             mlp_sum=norm("mlp_sum"),
             parallel=self.parallel(config),
             residual_scale=float(tensors["scale"]) if "scale" in tensors else 1.0,
+            sublayer_scale=self.sublayer_scale(config),
         )
+
+    def mend(self, module: nn.Module) -> None:
+        """Put right, in the library's module, what its eager attention does otherwise than the trained model."""
 
     def head_shape(self, config: Any, layer: int) -> HeadShape:
         """The shape of one layer's heads.
@@ -270,9 +285,17 @@ class Adapter:
         """Whether the norms have a gain (and, for LayerNorm, a bias)."""
         return True
 
+    def norm_biased(self, config: Any) -> bool:
+        """Whether the norms have a bias."""
+        return self.norm == "layernorm"
+
     def parallel(self, config: Any) -> bool:
         """Whether attention and MLP read the same residual stream."""
         return False
+
+    def sublayer_scale(self, config: Any) -> float:
+        """What each sublayer's output is multiplied by before the sum."""
+        return 1.0
 
     def activation(self, config: Any) -> str:
         """The MLP's activation, as ``ACT2FN`` names it."""
@@ -295,7 +318,7 @@ class Adapter:
                 names[f"{role}_bias"] = f"{path}.bias"
         for place, path in self.norms(config).items() if self.learned(config) else ():
             names[place] = f"{path}.weight"
-            if self.norm == "layernorm":
+            if self.norm_biased(config):
                 names[f"{place}_bias"] = f"{path}.bias"
         source = self.kv_source(config, layer)
         paths = {role: (source if role in BORROWED_ROLES else layer, name) for role, name in names.items()}
@@ -321,21 +344,27 @@ class Adapter:
 
     def attention(self, config: Any, layer: int, tensors: Mapping[str, Tensor]) -> AttentionRule:
         """How scores become outputs."""
-
-        def normed(role: str) -> HeadNorm | None:
-            if self.qk_norm is None:
-                return None
-            return HeadNorm("rmsnorm", self.gain(tensors[role]), self.eps(config), self.qk_norm)
-
         return AttentionRule(
             scale=self.scale(config, layer),
             softcap=self.softcap(config),
-            q_norm=normed("q_norm"),
-            k_norm=normed("k_norm"),
+            q_norm=self.head_norm(config, "q_norm", tensors),
+            k_norm=self.head_norm(config, "k_norm", tensors),
             v_norm=None,
             window=self.window(config, layer),
             causal=self.causal(config),
+            slopes=self.slopes(config),
         )
+
+    def head_norm(self, config: Any, role: str, tensors: Mapping[str, Tensor]) -> HeadNorm | None:
+        """The norm on queries or keys."""
+        if role not in tensors:
+            return None
+        assert self.qk_norm is not None
+        return HeadNorm("rmsnorm", self.gain(tensors[role]), self.eps(config), self.qk_norm)
+
+    def slopes(self, config: Any) -> Tensor | None:
+        """ALiBi's slopes (see `AttentionRule.slopes`)."""
+        return None
 
     def norm_at(self, config: Any, place: str, tensors: Mapping[str, Tensor]) -> Norm:
         """The norm that stands at one place."""
