@@ -52,8 +52,13 @@ def run(
     seeds: Annotated[
         int, typer.Option(metavar="N", min=1, max=100, help="Each of these once for each of the seeds 0 to N − 1.")
     ] = 1,
-    data: Annotated[str | None, typer.Option(metavar="DATA", help="The text, for analyses that read one.")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="DATA", help="The text, or a .npy of token ids, for analyses that read one.")
+    ] = None,
     samples: Annotated[int | None, typer.Option(metavar="N", min=1, help="How many samples of the text.")] = None,
+    length: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Tokens a sample; 128, or what the models can read.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A parameter; may be repeated. See: params ANALYSIS."),
@@ -73,7 +78,7 @@ def run(
     try:
         request: Request
         if recipe is not None:
-            if analysis or model or revision or twin or tuned or tuning or seeds > 1 or data or samples or settings:
+            if seeds > 1 or any((analysis, model, revision, twin, tuned, tuning, data, samples, length, settings)):
                 raise UserError("A recipe is a whole request: give only --out, --device, --seed and --json with it.")
             request = recipe_called(recipe).model_copy(update={"device": device, "seed": seed})
             out = out or Path(f"{recipe}.eigenscope")
@@ -92,6 +97,7 @@ def run(
                 seed,
                 build_tuning(tuned, tuning or []),
                 seeds,
+                length,
             )
     except UserError as error:
         raise typer.BadParameter(error.message) from None

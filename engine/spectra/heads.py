@@ -119,10 +119,13 @@ def measure(
     for which, prefix in (("qk", ""), ("ov", "ov_")):
         values = out[f"{which}_eigenvalues"]
         out |= {prefix + name: statistic(values) for name, statistic in STATISTICS.items()}
-        scaled = values / out[f"{prefix}unit_scale"][:, None]
+        scale = out[f"{prefix}unit_scale"]
+        scale = np.where(scale > 0, scale, np.nan)  # a head of zeros has no scale, and lies neither in nor out
+        scaled = values / scale[:, None]
         for law, edges in (("naive", marchenko_pastur_edges), ("law", product_law_edges)):
             low, high = edges(c)
-            out[f"{prefix}outside_{law}"] = ((scaled < low) | (scaled > high)).sum(-1).astype(np.float64)
+            outside = ((scaled < low) | (scaled > high)).sum(-1)
+            out[f"{prefix}outside_{law}"] = np.where(np.isnan(scale), np.nan, outside)
     return out
 
 

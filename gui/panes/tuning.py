@@ -52,7 +52,7 @@ class LossCurve:
             record = parse(read_file(folder / "training.json", MOST_RECORD_BYTES))
             curve.training = {int(step): float(loss) for step, loss in record["train_loss"]}
             curve.held_out = {int(c["step"]): float(c["held_out_loss"]) for c in record["checkpoints"]}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             return cls()
         return curve
 

@@ -113,7 +113,8 @@ class Results(QObject):
 def _read(session: "Session", run: str) -> "xr.Dataset | None":
     """Read a result, and what everything that shows it asks for first: its header."""
     with boundary(UNREADABLE):
-        dataset = session.run(run).result()
-        if dataset is not None:
-            Header.of(dataset)
+        stored = session.run(run)
+        dataset = stored.result()
+        if dataset is not None and (analysis := Header.of(dataset).analysis) != stored.request.analysis:
+            raise ValueError(f"it is of “{analysis}”, and its run of “{stored.request.analysis}”")
         return dataset

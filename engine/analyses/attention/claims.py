@@ -133,7 +133,7 @@ def _entropy_rank(results: "xr.Dataset") -> Measured:
     rho = float(serial.rank_correlation(erank[measured][None], entropy[measured][None])[0])
     number = (
         f"erank/exp H̄ has the median {_median(ratio[measured])} and lies between 0.8 and 1.25 in {near}; "
-        f"Spearman’s ρ of the two is {rho:.2f}, where S2 expects 1."
+        f"Spearman’s ρ of the two is {'undefined' if np.isnan(rho) else f'{rho:.2f}'}, where S2 expects 1."
     )
     return "Effective rank ≈ exp(entropy of attention) (S2 eq. 5).", number, verdict, "layers"
 

@@ -14,13 +14,12 @@ from engine.analyses.attention.plan import (
     AttentionParams,
     lengths_key,
     planned_lengths,
-    sample_length,
     shown_samples,
     sweep_key,
 )
 from engine.analyses.base import Computation, Unit
-from engine.analyses.samples import draw
-from engine.data.tokens import frame
+from engine.analyses.samples import draw, tokenizer_if_any
+from engine.data.encoding import frame
 from engine.errors import UserError
 from engine.models.attention_hooks import AttentionHooks, LayerAttention
 from engine.models.memory import halve_on_oom
@@ -136,7 +135,7 @@ def measure_lengths(
     size = (info.n_layers, info.n_heads, len(tokens), len(lengths))
     norms_by_name = {name: np.full(size, np.nan) for name in ("norm_frobenius", "norm_spectral")}
     real = torch.from_numpy((tokens >= 0).sum(1))
-    closing = [] if data.source.endswith(".npy") else frame(model.tokenizer())[1]
+    closing = [] if data.is_ids else frame(model.tokenizer())[1]
 
     def put(samples: Tensor, whole: Tensor, bad: Tensor, layer: int, column: int) -> None:
         norms = {
@@ -276,9 +275,8 @@ def _fits(sigma: np.ndarray, lengths: list[int], params: AttentionParams, eps: f
 def _texts(model: "OpenModel", tokens: np.ndarray) -> tuple[list[str], list[list[str]]]:
     """Texts of the samples, whole and token by token; ids where the model has no tokenizer."""
     rows = [row[row >= 0].tolist() for row in tokens]
-    try:
-        tokenizer = model.tokenizer()
-    except UserError:
+    tokenizer = tokenizer_if_any(model)
+    if tokenizer is None:
         strings = [[str(i) for i in row] for row in rows]
         return [" ".join(row) for row in strings], strings
     return [str(tokenizer.decode(row)) for row in rows], [[str(tokenizer.decode([i])) for i in row] for row in rows]
@@ -306,8 +304,7 @@ class Compute(Computation[AttentionParams]):
         key = f"{data!r} {seed} {params.samples}"
         drawn_for, tokens = self._drawn.get(model, ("", None))
         if tokens is None or drawn_for != key:
-            cut = data.model_copy(update={"length": sample_length(data, model.info)})
-            tokens = draw(cut, params.samples, model, seed)
+            tokens = draw(data, params.samples, model, seed)
             self._drawn[model] = key, tokens
         if unit.key == sweep_key(unit.model):
             return measure_sweep(model, tokens[: params.sweep_samples])

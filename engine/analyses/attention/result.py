@@ -13,11 +13,11 @@ from engine.analyses.attention.plan import (
     chunk_key,
     lengths_key,
     planned_lengths,
-    sample_length,
     shown_samples,
     sweep_key,
 )
 from engine.analyses.base import Result
+from engine.analyses.samples import sample_length
 from engine.request import DataSpec, Request
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def _notes(
     notes = []
     for info, (chunks, sweep, lengths) in zip(models, arrived, strict=True):
         say = f"{info.label}: "
-        if sample_length(data, info) < data.length:
+        if sample_length(data, info) < (data.length or 0):
             notes.append(f"{say}samples of {data.length} tokens are cut to its context of {info.context}")
         what = (
             "causal attention is triangular, so its eigenvalues are its diagonal, exactly"

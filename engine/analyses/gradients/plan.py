@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from engine.analyses.base import Params, Unit
-from engine.analyses.samples import Splits, require_readable, splits_of
+from engine.analyses.samples import Splits, require_readable, sample_length, splits_of
 from engine.data.splits import Split
 from engine.gradients import ATTENTION_OUTPUT, LAYER, count
 from engine.request import DataSpec, Request
@@ -49,7 +49,7 @@ def units(request: Request, params: GradientsParams, models: Sequence["ModelInfo
     planned = []
     for m, info in enumerate(models):
         require_readable(info, data)
-        work = 6.0 * info.n_parameters * data.length
+        work = 6.0 * info.n_parameters * sample_length(data, info)
         for split in splits_of(params.splits, info):
             for chunk in range(-(-data.samples // CHUNK)):
                 first, last = chunk * CHUNK, min((chunk + 1) * CHUNK, data.samples)
@@ -65,9 +65,9 @@ def units(request: Request, params: GradientsParams, models: Sequence["ModelInfo
 
 def estimate_bytes(request: Request, params: GradientsParams, model: "ModelInfo") -> int:
     data = request.data or DataSpec()
-    tokens = max(BATCH_TOKENS["cpu"], data.length)
+    tokens = max(BATCH_TOKENS["cpu"], sample_length(data, model))
     # What a block's backward pass looks back at, attention weights included, and the logits three times.
-    kept = model.n_layers * (34 * model.d_model + 3 * model.n_heads * data.length) + 3 * model.vocab_size
+    kept = model.n_layers * (34 * model.d_model + 3 * model.n_heads * sample_length(data, model)) + 3 * model.vocab_size
     return model.load_bytes + 4 * tokens * kept + 32 * data.samples**2 + MEMORY + (1 << 29)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.analyses.base import Computation, Unit
 from engine.analyses.jacobians.plan import VERIFIED_WIDTH, Component, JacobiansParams, layer_key
-from engine.analyses.samples import Streams
+from engine.analyses.samples import Streams, tokenizer_if_any
 from engine.errors import UserError
 from engine.jacobians.closed import component_operators
 from engine.jacobians.condition import ConditionNumbers
@@ -166,16 +166,19 @@ def _mean_operators(means: Mapping[Component, Tensor], params: JacobiansParams) 
 
 def _texts(stream: "ResidualStream", model: "OpenModel") -> dict[str, Any]:
     """What each sample says, and its chosen token."""
-    tokenizer = model.tokenizer()
+    tokenizer = tokenizer_if_any(model)
     rows = [row[:length] for row, length in zip(stream.tokens.tolist(), stream.lengths.tolist(), strict=True)]
 
     def spelled(token: int) -> str:
+        if tokenizer is None:
+            return str(token)
         text, piece = str(tokenizer.decode([token])), str(tokenizer.convert_ids_to_tokens(token))
         return f" {text}" if piece.startswith("▁") and not text.startswith(" ") else text  # SentencePiece drops it
 
+    texts = [" ".join(map(str, row)) if tokenizer is None else str(tokenizer.decode(row)) for row in rows]
     tokens = [spelled(row[at]) for row, at in zip(rows, stream.positions.tolist(), strict=True)]
     return {
-        "sample_text": ("sample", np.array([tokenizer.decode(row) for row in rows])),
+        "sample_text": ("sample", np.array(texts)),
         "sample_token": ("sample", np.array(tokens)),
         "sample_position": ("sample", stream.positions.double().numpy()),
     }

@@ -141,6 +141,7 @@ def _nulls(
                     level[at] = null.levels[name]
                     if prefix + name in tables:
                         unit_of = tables[f"{prefix}unit_scale"][at] if name == "leading" else 1.0
+                        unit_of = np.where(unit_of, unit_of, np.nan)  # a head of zeros has none
                         p[at] = two_sided_p(null.statistics[name], tables[prefix + name][at] / unit_of)
                 own = (m, slice(info.n_layers), slice(info.n_heads))
                 q[own] = benjamini_hochberg(p[own])
