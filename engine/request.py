@@ -95,6 +95,12 @@ def conditions(
     return (*(seeded(pretrained) if reads_text else pretrained), *seeded(drawn))
 
 
+TEXT_SUFFIXES = (".txt", ".jsonl", ".parquet", ".csv", ".tsv", ".arrow", ".npy")
+"""Of the files that a text can be; the last one holds token ids."""
+DEFAULT_LENGTH = 128
+"""Tokens a sample where nothing else is said, and no model reads fewer."""
+
+
 class DataSpec(BaseModel):
     """Which text to use, and how much of it."""
 
@@ -103,10 +109,22 @@ class DataSpec(BaseModel):
     source: str = Field(
         "builtin",
         title="Text",
-        description="builtin, a .txt/.jsonl/.parquet file, hub:NAME[:config][:split], or a .npy of token ids",
+        description="builtin, a .txt, .jsonl, .parquet, .csv or .arrow file, the folder of a data set saved to disk, "
+        "hub:NAME[:config][:split], or a .npy of token ids",
     )
     samples: int = Field(256, title="Number of samples", description="How many samples to draw", ge=1)
-    length: int = Field(128, title="Length", description="Tokens a sample", ge=1)
+    length: int | None = Field(
+        None,
+        title="Length",
+        description=f"Tokens a sample; {DEFAULT_LENGTH} if empty, or as many as the models can read",
+        ge=1,
+        json_schema_extra={"empty": "what the models read"},
+    )
+
+    @property
+    def is_ids(self) -> bool:
+        """Whether it names a ``.npy`` file of token ids, which needs no tokenizer and has rows of its own."""
+        return self.source.lower().endswith(".npy")
 
 
 class Request(BaseModel):

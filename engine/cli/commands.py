@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from engine.analyses.registry import ANALYSES, get_analysis
+from engine.cli.info import info
 from engine.cli.terminal import WIDE, PlainTable, line, reports, say, show
 from engine.cli.tune import tune
 from engine.errors import UserError
@@ -55,8 +56,13 @@ def run(
     seeds: Annotated[
         int, typer.Option(metavar="N", min=1, max=100, help="Each of these once for each of the seeds 0 to N − 1.")
     ] = 1,
-    data: Annotated[str | None, typer.Option(metavar="DATA", help="The text, for analyses that read one.")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="DATA", help="The text, or a .npy of token ids, for analyses that read one.")
+    ] = None,
     samples: Annotated[int | None, typer.Option(metavar="N", min=1, help="How many samples of the text.")] = None,
+    length: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Tokens a sample; 128, or what the models can read.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A parameter; may be repeated. See: params ANALYSIS."),
@@ -76,7 +82,8 @@ def run(
     try:
         request: Request
         if recipe is not None:
-            if seeds > 1 or any((analysis, model, base, revision, twin, tuned, tuning, data, samples, settings)):
+            given = (analysis, model, base, revision, twin, tuned, tuning, data, samples, length, settings)
+            if seeds > 1 or any(given):
                 raise UserError("A recipe is a whole request: give only --out, --device, --seed and --json with it.")
             request = recipe_called(recipe).model_copy(update={"device": device, "seed": seed})
             out = out or Path(f"{recipe}.eigenscope")
@@ -95,6 +102,7 @@ def run(
                 seed,
                 build_tuning(tuned, tuning or []),
                 seeds,
+                length,
                 base,
             )
     except UserError as error:
@@ -110,6 +118,7 @@ def run(
 
 
 app.command()(tune)
+app.command()(info)
 
 
 @app.command()

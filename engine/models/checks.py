@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import huggingface_hub as hub
 import torch
@@ -17,15 +16,17 @@ from engine.models.building import MOST_MODULES, allowed
 from engine.models.checkpoint import Stored, identity, read_headers, stored_in
 from engine.models.config import Architecture, quiet, read_config
 from engine.models.config_values import require_stored
+from engine.models.facts import facts, lacks, require_one_stack
 from engine.models.folder import require_readable
 from engine.models.formats import FLOATS, format_name, is_quantised, storage_floor
 from engine.models.header import declared
 from engine.models.hub import hub_errors
 from engine.models.info import ModelInfo
 from engine.models.memory import gigabytes
-from engine.models.names import Match, match
+from engine.models.names import Match, match, without_head
 from engine.models.progress import trained
 from engine.models.quantised import dequantised
+from engine.models.rehearsal import Rehearsal, rehearse
 from engine.models.tokenizer import check_vocabulary, has_vocabulary, load_tokenizer
 from engine.request import ModelSpec
 
@@ -45,6 +46,7 @@ class CheckedModel:
     tensors: Mapping[str, Stored]
     stored: Mapping[str, Stored]
     tokenizer: PreTrainedTokenizerBase | UserError
+    rehearsal: Rehearsal
 
 
 def check(spec: ModelSpec, *, weights: bool) -> CheckedModel:
@@ -69,17 +71,22 @@ def _check(spec: ModelSpec, weights: bool) -> CheckedModel:
         if not spec.twin:
             require_stored(architecture.raw, len(stored), files.gguf or files.folder / "config.json")
         skeleton = architecture.skeleton(MOST_MODULES if spec.twin else allowed(len(stored)))
-        adapter = adapter_for(architecture.config)
-        facts = adapter.facts(architecture.config) if adapter else facts_without_adapter(architecture)
+        require_one_stack(architecture, skeleton)
         if files.gguf is not None and not spec.twin:
             stored, notices = gguf_file.read_tensors(files.gguf, architecture, skeleton)
         elif not spec.twin:
             stored = dequantised(architecture.raw, stored, files.folder)
+        if not spec.twin and (bare := without_head(architecture, skeleton, stored)) is not None:
+            architecture, skeleton, notice = bare
+            notices += (notice,)
         matched = Match({}, False, ()) if spec.twin else match(architecture, skeleton, stored)
         if files.adapter is not None and not spec.twin:
             matched, stored, merged = lora.merge(files.adapter.folder, files.name, skeleton, matched, stored)
             notices += merged
-        tokenizer, remarks = open_tokenizer(files, facts["vocab_size"])
+        adapter, rehearsal = adapter_for(architecture.config), rehearse(architecture, spec.dtype)
+        known = facts(architecture, adapter, rehearsal)
+        tokenizer, remarks = open_tokenizer(files, known["vocab_size"])
+        mask = not isinstance(tokenizer, UserError) and tokenizer.mask_token_id is not None
     notices += rounded(stored)
     if matched.unused:
         notices += (f"{len(matched.unused)} tensors of another head ({matched.unused[0]} …) are stored and not used.",)
@@ -98,9 +105,11 @@ def _check(spec: ModelSpec, weights: bool) -> CheckedModel:
         step=step,
         held_out_loss=loss,
         base=files.base,
-        **facts | {"notices": facts["notices"] + notices + remarks},
+        lacks=lacks(architecture, adapter, rehearsal, known["causal"], mask),
+        **known | {"notices": known["notices"] + notices + remarks},
     )
-    return CheckedModel(info, files, architecture, skeleton, adapter, matched.tensors, stored, tokenizer)
+    measured = rehearsal or Rehearsal()
+    return CheckedModel(info, files, architecture, skeleton, adapter, matched.tensors, stored, tokenizer, measured)
 
 
 def headers(files: source.Source) -> tuple[dict[str, Stored], tuple[str, ...]]:
@@ -120,35 +129,6 @@ def headers(files: source.Source) -> tuple[dict[str, Stored], tuple[str, ...]]:
         stored |= stored_in(Path(name), declared(Path(name), entries))
     size = gigabytes(sum(tensor.nbytes for tensor in stored.values()))
     return stored, (f"Its weights are not on this machine yet: {size} will be downloaded when a run starts.",)
-
-
-def facts_without_adapter(architecture: Architecture) -> dict[str, Any]:
-    """What a config says under the library's usual names; zero where it says nothing."""
-    config = architecture.config.get_text_config()
-
-    def number(name: str) -> int:
-        value = getattr(config, name, None)
-        return value if isinstance(value, int) else 0
-
-    heads = number("num_attention_heads")
-    return {
-        "family": "unsupported",
-        "causal": "CausalLM" in architecture.model.__name__,
-        "n_layers": number("num_hidden_layers"),
-        "d_model": number("hidden_size"),
-        "n_heads": heads,
-        "n_kv_heads": number("num_key_value_heads") or heads,
-        "d_head": number("head_dim") or (number("hidden_size") // heads if heads else 0),
-        "vocab_size": number("vocab_size"),
-        "context": number("max_position_embeddings"),
-        "norm": "none",
-        "rotary": False,
-        "qk_norm": False,
-        "notices": (
-            f"Eigenscope has no adapter for {architecture.model.__name__}: analyses of heads are not available, those "
-            "that need no adapter are.",
-        ),
-    }
 
 
 def open_tokenizer(

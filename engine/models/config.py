@@ -89,13 +89,26 @@ def architecture_of(raw: dict[str, Any], where: str) -> Architecture:
             "Update transformers, or choose another model."
         )
     try:
-        config = CONFIG_MAPPING[model_type].from_dict({k: v for k, v in raw.items() if k not in DROPPED})
+        # The library's way to write infinity into JSON, as the step limits of Mamba layers.
+        fields = PreTrainedConfig._decode_special_floats({k: v for k, v in raw.items() if k not in DROPPED})
+        config = CONFIG_MAPPING[model_type].from_dict(fields)
     except Exception as error:
         raise UserError(
             f"{where} is not a valid {model_type} config: {why(error)}. Download it again.",
             repr(error),
         ) from error
+    mend_padding(config.get_text_config())
     return Architecture(raw, config, model_class(config, raw))
+
+
+def mend_padding(config: Any) -> None:
+    """Put the class's own default for a padding id that is no entry of the vocabulary, such as −1."""
+    size = getattr(config, "vocab_size", None)
+    for pad in (getattr(config, "pad_token_id", None), getattr(type(config), "pad_token_id", None), None):
+        if pad is None or not isinstance(size, int) or 0 <= pad < size:
+            if hasattr(config, "pad_token_id"):
+                config.pad_token_id = pad
+            return
 
 
 def model_class(config: PreTrainedConfig, raw: dict[str, Any]) -> type[PreTrainedModel]:

@@ -70,6 +70,8 @@ def load_module(checked: CheckedModel, dtype: torch.dtype, device: str) -> PreTr
     # The library leaves tensors mapped onto the file: a later write to it would change them, or kill the process.
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.clone()
+    for parameter in model.parameters() if dtype == torch.float64 else ():
+        parameter.data = parameter.data.to(dtype)  # also what the library keeps in float32, for its precision
     check_dtype(model, dtype)
     check_finite(model, dtype)
     compare(model, checked.tensors)

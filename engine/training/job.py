@@ -18,8 +18,8 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from engine.data.encoding import frame
 from engine.data.splits import divide
-from engine.data.tokens import frame
 from engine.errors import Cancelled, UserError
 from engine.sessions.files import folder_at
 from engine.sessions.rooted import Root
@@ -34,13 +34,14 @@ _EVALUATION = 2**32 - 1  # the "step" whose masks the held-out loss uses: the sa
 class _Task:
     """Windows to loss, for either objective."""
 
-    def __init__(self, spec: TrainingSpec, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, spec: TrainingSpec, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> None:
         self.spec, self.model, self.tokenizer = spec, model, tokenizer
 
     def losses(self, windows: Tokens, step: int, precision: str = "float32") -> torch.Tensor:
         """Loss of every predicted token of `windows` (n, T), in nats, as one vector."""
         inputs, labels = windows, windows
         if self.spec.objective == "masked":
+            assert self.tokenizer is not None  # `train` has seen to it
             inputs, labels = mask(windows, self.tokenizer, self.spec.mask_rate, self.spec.seed, step)
         device = self.model.device
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
@@ -85,7 +86,7 @@ def _stream(documents: Sequence[Tokens]) -> Tokens:
 def train(
     spec: TrainingSpec,
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None,
     documents: Sequence[Tokens],
     out: Path,
     on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
@@ -98,6 +99,8 @@ def train(
 
     Parameters
     ----------
+    tokenizer : PreTrainedTokenizerBase, optional
+        A causal model can do without: its windows have no special tokens then.
     documents : sequence of (n_i,) int64 arrays
         Token ids of each document, with the separator that the model should see; −1 pads are dropped.
     out : Path
@@ -118,9 +121,9 @@ def train(
     if held is None:
         learnt, unseen = divide(len(documents), spec.held_out, spec.seed)
         documents, held = [documents[i] for i in learnt], [documents[i] for i in unseen]
-    if spec.objective == "masked" and tokenizer.mask_token_id is None:
-        raise UserError("This model's tokenizer has no mask token, so it cannot be trained as a masked model.")
-    ends = frame(tokenizer)
+    if spec.objective == "masked" and (tokenizer is None or tokenizer.mask_token_id is None):
+        raise UserError("No tokenizer of this model has a mask token, so it cannot be trained as a masked model.")
+    ends = frame(tokenizer) if tokenizer is not None else ([], [])
     text, unseen_text = (_stream(part) for part in (documents, held))
     windows, held_windows = Windows(text, spec.length, ends), Windows(unseen_text, spec.length, ends, least=1).all()
     steps = spec.steps

@@ -100,7 +100,7 @@ def _loaded(place: Place, out: Path, device: torch.device) -> tuple[dict[str, An
 
 
 def save_checkpoint(
-    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, dtype: str, root: Root | None
+    folder: Path, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, dtype: str, root: Root | None
 ) -> None:
     """Write an ordinary Hugging Face folder (safetensors of `dtype`, config, tokenizer), whole or not at all."""
     stored: dict[int, torch.Tensor] = {}  # by address: tied tensors must stay one tensor, to be written once
@@ -117,7 +117,8 @@ def save_checkpoint(
             # In parts, because a session reads its files whole.
             with _said_by_the_system():
                 model.save_pretrained(place.library_path, state_dict=weights, max_shard_size="1GB")
-                tokenizer.save_pretrained(place.library_path)
+                if tokenizer is not None:
+                    tokenizer.save_pretrained(place.library_path)
             config = json.loads(place.read("config.json", MOST_CONFIG_BYTES))
             config["dtype"] = dtype  # the library writes the dtype that the model trained in
             place.remove("config.json")

@@ -22,8 +22,9 @@ from PySide6.QtWidgets import (
     QWidget,
 )
 
+from engine.analyses.abilities import described
 from engine.errors import UserError
-from engine.models.info import ModelInfo
+from engine.models.info import ModelInfo, summary
 from engine.printable import printable
 from engine.request import Device, ModelSpec, Request, Tuning, conditions
 from engine.runs.jobs.inspect import Inspect
@@ -250,7 +251,7 @@ class ModelPane(QWidget):
         if reply.error is not None:
             self._show_error(reply.error)
         elif self.info is not None:
-            self._show(describe(self.info))
+            self._show(f"{summary(self.info)}\n{described(self.info)}")
             self.notices.setText("\n".join(self.info.notices))
             self.notices.setVisible(bool(self.info.notices))
         self._show_base()
@@ -351,18 +352,6 @@ class ModelPane(QWidget):
     @Slot()
     def _ask_checkpoints(self) -> None:
         self.list_checkpoints.emit(self.source.currentText().strip())
-
-
-def describe(info: ModelInfo) -> str:
-    """Describe the architecture, shape and size of a model in three lines."""
-    heads = f"{info.n_heads} heads"
-    if info.n_kv_heads != info.n_heads:
-        heads += f" ({info.n_kv_heads} key/value)"
-    revision = f" at {info.revision[:12]}" if info.revision else ""
-    return (
-        f"{info.architecture}{revision}\n{info.n_layers} layers × {heads}, d = {info.d_model}, d_h = {info.d_head}\n"
-        f"{info.n_parameters / 1e6:,.1f} M parameters, stored as {info.storage_dtype}"
-    )
 
 
 def _beside(field: QWidget, button: QWidget) -> QHBoxLayout:

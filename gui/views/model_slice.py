@@ -9,6 +9,7 @@ import numpy as np
 
 from engine.analyses.header import Header
 from engine.models.info import ModelInfo
+from gui.plots.selection import Pick, Selection
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -48,6 +49,25 @@ class ModelSlice:
     def layers(self) -> int:
         """Layers of this model (the dataset may be padded to a larger one)."""
         return self.info.n_layers
+
+    def selected_head(self, selection: Selection) -> tuple[int, int]:
+        """The selected layer and head, inside this model; head 0 of a layer that has none."""
+        layer = min(selection.layer, self.layers - 1)
+        return layer, min(selection.head, max(self.info.head_count(layer) - 1, 0))
+
+    def cells(self) -> tuple[tuple[Pick | None, ...], ...]:
+        """What a click on the grid of heads selects, a row for each head; None where a layer has no such head."""
+        return tuple(
+            tuple(
+                Pick(model=self.model, layer=layer, head=head) if head < self.info.head_count(layer) else None
+                for layer in range(self.layers)
+            )
+            for head in range(self.info.n_heads)
+        )
+
+    def no_heads(self, layer: int) -> str:
+        """Why nothing of a layer can be shown: it has no softmax heads. Empty where it has some."""
+        return "" if self.info.head_count(layer) else f"Layer {layer} has no softmax heads; choose another layer."
 
     @property
     def twin(self) -> Self | None:

@@ -85,7 +85,13 @@ def _median(values: np.ndarray, digits: str = ".3g") -> str:
 
 def _unit_disk(results: "xr.Dataset") -> Measured:
     top = results["top_eigenvalue"].values
-    off = float(np.nanmax(np.abs(top - 1)))
+    off, least, most = float(np.nanmax(np.abs(top - 1))), float(np.nanmin(top)), float(np.nanmax(top))
+    if most < 1.02 and least < 0.98:
+        number = (
+            f"|λ₁| lies between {least:.3g} and {most:.3g}: no eigenvalue leaves the unit disk, and 1 is one only "
+            "where rows sum to 1, which those of heads with learned sinks do not."
+        )
+        return UNIT_DISK, number, "cannot say", "eigenvalues"
     number = f"|λ₁| is 1 to within {off:.1g} for every head and sample, and no other eigenvalue is larger."
     return UNIT_DISK, number, _verdict(off < 0.02), "eigenvalues"
 

@@ -74,6 +74,7 @@ def test_facts_are_asked_for_when_typing_has_stopped(qtbot, model_pane):
 def test_the_facts_are_shown(model_pane):
     model_pane.handle_reply(answered(ask(model_pane), INFO))
     text = model_pane.facts.text()
+    assert "Can do: weights, jacobians, activations, gradients, attention, communities." in text
     assert "3 layers × 4 heads (2 key/value), d = 32, d_h = 8" in text
     assert "12.3 M parameters, stored as bfloat16" in text
     assert model_pane.notices.text() == "No tokenizer came with it."
@@ -174,3 +175,20 @@ def test_an_adapter_has_a_base_which_can_be_added(model_pane, tmp_path):
         ("named/base", None),
         (str(tmp_path), "named/base"),
     ]
+
+
+def test_what_the_model_cannot_have_is_said_and_does_not_run(qtbot, tmp_path):
+    lacking = INFO.model_copy(update={"lacks": {"loss": "It has no head."}})
+    with window_in(tmp_path) as window:
+        qtbot.waitSignal(window.ready, timeout=20_000).wait()
+        model_pane, parameters = window.model_pane, window.parameters
+        model_pane.source.setCurrentText("tiny")
+        model_pane.handle_reply(answered(ask(model_pane), lacking))
+        assert "Cannot do gradients: It has no head." in model_pane.facts.text()
+        assert parameters.button.isEnabled()
+        window._show_form("gradients")
+        assert not parameters.button.isEnabled()
+        assert parameters.obstacle.text() == parameters.button.toolTip() == "It has no head."
+        window._show_form("weights")
+        assert parameters.button.isEnabled()
+        assert not parameters.obstacle.text()
