@@ -11,7 +11,7 @@ _SIGNS = {*range(0x600, 0x606), 0x6DD, 0x70F, 0x890, 0x891, 0x8E2, 0x110BD, 0x11
 _JOINERS = {0x200C, 0x200D}
 # Persian, Indic scripts and emoji need the joiners; beside ASCII they join nothing and only hide a difference.
 _STRAY_JOINER = re.compile(r"(?<![^\x00-\x7f])[\u200c\u200d]|[\u200c\u200d](?![^\x00-\x7f])")
-_LINES = str.maketrans({"\n": "\n", "\t": "\t"})
+_LINES = {code: code for code in map(ord, "\n\t")}
 
 
 class _Symbols(dict[int, int]):

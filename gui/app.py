@@ -13,6 +13,7 @@ from PySide6.QtWidgets import QApplication
 
 from engine.resources import RESOURCES
 from gui.plots import theme
+from gui.state.escaped import EscapedErrors
 from gui.state.settings import Settings
 from gui.state.threads import abandoned
 from gui.window import MainWindow
@@ -28,6 +29,7 @@ def start(argv: Sequence[str]) -> tuple[QApplication, MainWindow]:
     settings = Settings(QSettings())
     home = user_data_path("eigenscope", appauthor=False) / "sessions"
     window = MainWindow(app, settings, Path(home), theme.apply(app, settings.theme))
+    EscapedErrors(window).caught.connect(window.messages.show_error)
     window.show()
     return app, window
 

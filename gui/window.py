@@ -81,7 +81,7 @@ class MainWindow(QMainWindow):
             self, (self.messages, self.workspace, self.navigator, self.timeline), side_panes, settings
         )
 
-        self.file_commands = FileCommands(self.document, self.tasks, settings, self)
+        self.file_commands = FileCommands(self.document, self.runs, self.tasks, settings, self)
         self.figure_commands = FigureCommands(self.workspace, self)
         panes = (self.model_pane, self.parameters, self.runs_pane)
         self.run_commands = RunCommands(self.host, self.document, self.runs, panes, settings, self)
@@ -132,11 +132,13 @@ class MainWindow(QMainWindow):
         self.runs_pane.chosen.connect(self.results.show_run)
         self.workspace.analysis_changed.connect(self._analysis_changed)
         self.workspace.analysis_changed.connect(self.sentence.return_to_run)
-        for source in (self.file_commands, self.run_commands, self.results):
+        for source in (self.file_commands, self.run_commands, self.results, self.sentence):
             source.failed.connect(self.messages.show_error)
         self.file_commands.notice.connect(self._show_notice)
         self.run_commands.message.connect(self.messages.show_message)
         self.model_pane.inspect.connect(self.host.ask)
+        self.model_pane.dropped.connect(self.host.cancel)
+        self.model_pane.explain.connect(self.messages.explain)
         self.model_pane.changed.connect(self.run_commands.update_memory)
         self.model_pane.list_checkpoints.connect(self._list_checkpoints)
         self.parameters.changed.connect(self.run_commands.update_memory)
@@ -151,7 +153,7 @@ class MainWindow(QMainWindow):
     def _document_changed(self) -> None:
         """Show the runs of the newly opened session and restore its views."""
         self.results.clear()
-        self.runs.load(self.document.session)
+        self.runs.load(self.document.content.runs if self.document.content is not None else ())
         self.view_state.restore()
         if self.results.row is not None:
             self.runs_pane.choose(self.results.row)

@@ -17,7 +17,7 @@ from engine.request import Request
 if TYPE_CHECKING:
     import xarray as xr
 
-    from engine.models.info import ModelInfo
+    from engine.models.info import Fact, ModelInfo
     from engine.models.opening import OpenModel
 
 
@@ -105,16 +105,16 @@ class Analysis(Generic[P]):
     variables : tuple of Variable
         Every variable that a result can have.
     units : callable
-        Plans the run of a request: its units, in the order in which results should appear. Raises UserError where the
-        facts of a model say that it cannot succeed.
+        Plans the run of a request: its units, in the order in which results should appear. Raises UserError where
+        parameters and models do not go together.
     estimate_bytes : callable
         Peak memory in bytes that one unit of a model needs beyond the program itself.
     compute : callable
         Makes a `Computation` for one run.
     result : callable
         Puts all, some or none of the committed units together; sees no model.
-    needs_data : bool
-        Whether it reads a text.
+    needs : tuple of Fact
+        The facts that it needs of a model; `abilities` says which models have them.
     check : callable
         Raises UserError, with what to do, where a new run could not succeed or would take too long on a device.
         `units` plans resumed runs too; this one may look at more than the facts of the models.
@@ -130,8 +130,13 @@ class Analysis(Generic[P]):
     estimate_bytes: Callable[[Request, P, "ModelInfo"], int]
     compute: Callable[[], Computation[P]]
     result: Callable[[Request, P, Sequence["ModelInfo"], Mapping[str, "xr.Dataset"]], Result]
-    needs_data: bool = False
+    needs: tuple["Fact", ...] = ()
     check: Callable[[Request, P, Sequence["ModelInfo"], str], None] = _accept
+
+    @property
+    def needs_data(self) -> bool:
+        """Whether it reads a text."""
+        return "text" in self.needs
 
 
 def later(module: str, name: str) -> Callable[..., Any]:

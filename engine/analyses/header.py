@@ -79,12 +79,13 @@ def assemble(
     models: Sequence[ModelInfo],
     units: Mapping[str, "xr.Dataset"],
     missing: Sequence[str] = (),
+    remarks: Sequence[str] = (),
 ) -> "xr.Dataset":
     """Make the labelled Dataset of all or some committed units; what is absent is NaN.
 
     Every variable carries its declared ``long_name`` and ``units``. The coordinates `step` and `held_out_loss`
     (nats a token) say how far each model was trained, NaN where nothing does. `missing`, one sentence for each model
-    that is not wholly in it, joins the notes.
+    that is not wholly in it, joins the notes, and `remarks` too.
     """
     result = analysis.result(request, params, models, units)
     ds = result.dataset
@@ -102,7 +103,7 @@ def assemble(
         request,
         request.seed,
         analysis.definition,
-        (*result.notes, *missing),
+        (*result.notes, *remarks, *missing),
         (),
         result.settings or {},
     ).attributes()

@@ -1,15 +1,20 @@
 """Samples of text for analyses: checks that a model can read them, draws, and their residual streams."""
 
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Literal
 from weakref import WeakKeyDictionary
 
 from pydantic import AfterValidator, Field
 
 from engine.data.splits import Split
 from engine.errors import UserError
-from engine.request import DataSpec
+from engine.request import DEFAULT_LENGTH, DataSpec
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from transformers import PreTrainedTokenizerBase
+
     from engine.jacobians.stream import ResidualStream
     from engine.models.info import ModelInfo
     from engine.models.opening import OpenModel
@@ -41,31 +46,62 @@ def splits_of(splits: Splits, model: "ModelInfo") -> tuple[Split, ...]:
 
 
 def require_readable(info: "ModelInfo", data: DataSpec | None = None) -> None:
-    """Refuse a model that reads no text, or not as many tokens as a sample of `data` has.
+    """Refuse a model that cannot read as many tokens as a sample of `data` has.
 
     Raises
     ------
     UserError
     """
-    if info.vocab_size == 0:
-        raise UserError(f"{info.label} does not read text, so it has no samples here; choose a language model.")
-    if data is not None and 0 < info.context < data.length:
+    if data is not None and data.length is not None and 0 < info.context < data.length:
         raise UserError(
             f"Samples of {data.length} tokens are longer than {info.label} can read, which is {info.context}; "
             "choose a smaller length."
         )
 
 
-def draw(data: DataSpec, kind: Kind, model: "OpenModel", seed: int, split: Split = "all") -> Any:
+def sample_length(data: DataSpec, info: "ModelInfo") -> int:
+    """Tokens a sample has at most: the requested or the default length, cut to the model's context."""
+    length = data.length or DEFAULT_LENGTH
+    return min(length, info.context or length)
+
+
+def settled(data: DataSpec, models: "Sequence[ModelInfo]") -> DataSpec:
+    """`data` with what it leaves open: one length for all models, and of a file of ids how many there are.
+
+    Raises
+    ------
+    UserError
+        If there is no such file of ids.
+    """
+    samples, width = data.samples, data.length or DEFAULT_LENGTH
+    if data.is_ids:
+        from engine.data.ids import ids_shape
+
+        rows, columns = ids_shape(data)
+        samples, width = min(samples, rows), min(data.length or columns, columns)
+    if data.length is None:
+        width = min(width, *(info.context or width for info in models), width)
+    return data.model_copy(update={"samples": samples, "length": width})
+
+
+def draw(data: DataSpec, kind: Kind, model: "OpenModel", seed: int, split: Split = "all") -> "NDArray[np.int64]":
     """Token ids of all samples, (N, T) int64, padded with −1; a ``.npy`` file of ids defines its own rows."""
     from engine.data.sentences import sentences
     from engine.data.tokens import tokens
 
-    ids = data.source.endswith(".npy")
-    if kind == "sentences" and not ids:
+    data = data.model_copy(update={"length": sample_length(data, model.info)})
+    if kind == "sentences" and not data.is_ids:
         return sentences(data, model.tokenizer(), seed, split=split)
-    tokenizer = None if ids else model.tokenizer()
+    tokenizer = None if data.is_ids else model.tokenizer()
     return tokens(data, tokenizer, seed, vocab_size=model.info.vocab_size, split=split)
+
+
+def tokenizer_if_any(model: "OpenModel") -> "PreTrainedTokenizerBase | None":
+    """The model's tokenizer, None where it has none: samples are ids then."""
+    try:
+        return model.tokenizer()
+    except UserError:
+        return None
 
 
 class Streams:

@@ -43,6 +43,8 @@ class Variable:
         How to read its values, for a tooltip: “1 when all are equal”.
     when : callable, optional
         Whether a run with these parameters has it; None: every run has.
+    uneven : bool
+        Whether only a result has it in which the heads of a model differ in width.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Variable:
     summary: Reduction | None = None
     reading: str = ""
     when: Callable[[Any], bool] | None = None
+    uneven: bool = False
 
     @property
     def full_name(self) -> str:
@@ -81,9 +84,9 @@ class Variable:
         return symbol + (f" ({self.unit})" if self.unit else "")
 
 
-def declared(variables: Iterable[Variable], params: Any) -> dict[str, Variable]:
-    """The variables that the result of a run with these parameters has, by name."""
-    return {v.name: v for v in variables if v.when is None or v.when(params)}
+def declared(variables: Iterable[Variable], params: Any, uneven: bool = False) -> dict[str, Variable]:
+    """The variables that the result of a run with these parameters has, by name; `uneven` as in `Variable`."""
+    return {v.name: v for v in variables if (uneven or not v.uneven) and (v.when is None or v.when(params))}
 
 
 def describe(ds: "xr.Dataset", variables: Iterable[Variable], params: Any) -> None:
@@ -94,7 +97,7 @@ def describe(ds: "xr.Dataset", variables: Iterable[Variable], params: Any) -> No
     KeyError
         If `ds` has a variable that is not declared.
     """
-    table = declared(variables, params)
+    table = declared(variables, params, uneven=True)
     for name, array in ds.data_vars.items():
         variable = table[str(name)]
         array.attrs["long_name"] = variable.full_name

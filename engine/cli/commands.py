@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from engine.analyses.registry import ANALYSES, get_analysis
+from engine.cli.info import info
 from engine.cli.terminal import WIDE, PlainTable, line, reports, say, show
 from engine.cli.tune import tune
 from engine.errors import UserError
-from engine.request import DataSpec, Device, ModelSpec, Request
+from engine.request import SOURCES, DataSpec, Device, ModelSpec, Request
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -36,11 +37,15 @@ def run(
     analysis: Annotated[str | None, typer.Argument(metavar="ANALYSIS", help=f"One of: {', '.join(ANALYSES)}.")] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(metavar="MODEL", help="builtin, builtin-encoder, a folder, or a hub id; may be repeated."),
+        typer.Option(metavar="MODEL", help=f"{SOURCES}; may be repeated."),
     ] = None,
     revision: Annotated[
         list[str] | None,
         typer.Option(metavar="REVISION", help="Branch, tag, commit or checkpoint; may be repeated; all for every one."),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="What adapters (LoRA) are merged into, instead of what they name."),
     ] = None,
     twin: Annotated[bool, typer.Option("--twin", help="Also a freshly initialised twin of each model.")] = False,
     tuned: Annotated[bool, typer.Option("--tuned", help="Also each model, fine-tuned on the text first.")] = False,
@@ -51,8 +56,13 @@ def run(
     seeds: Annotated[
         int, typer.Option(metavar="N", min=1, max=100, help="Each of these once for each of the seeds 0 to N − 1.")
     ] = 1,
-    data: Annotated[str | None, typer.Option(metavar="DATA", help="The text, for analyses that read one.")] = None,
+    data: Annotated[
+        str | None, typer.Option(metavar="DATA", help="The text, or a .npy of token ids, for analyses that read one.")
+    ] = None,
     samples: Annotated[int | None, typer.Option(metavar="N", min=1, help="How many samples of the text.")] = None,
+    length: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Tokens a sample; 128, or what the models can read.")
+    ] = None,
     settings: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="NAME=VALUE", help="A parameter; may be repeated. See: params ANALYSIS."),
@@ -72,7 +82,8 @@ def run(
     try:
         request: Request
         if recipe is not None:
-            if analysis or model or revision or twin or tuned or tuning or seeds > 1 or data or samples or settings:
+            given = (analysis, model, base, revision, twin, tuned, tuning, data, samples, length, settings)
+            if seeds > 1 or any(given):
                 raise UserError("A recipe is a whole request: give only --out, --device, --seed and --json with it.")
             request = recipe_called(recipe).model_copy(update={"device": device, "seed": seed})
             out = out or Path(f"{recipe}.eigenscope")
@@ -91,6 +102,8 @@ def run(
                 seed,
                 build_tuning(tuned, tuning or []),
                 seeds,
+                length,
+                base,
             )
     except UserError as error:
         raise typer.BadParameter(error.message) from None
@@ -105,6 +118,7 @@ def run(
 
 
 app.command()(tune)
+app.command()(info)
 
 
 @app.command()

@@ -1,4 +1,7 @@
-"""Carry out a run and show on standard error how it goes; Ctrl-C asks it to stop, a second one stops it at once."""
+"""Carry out a run and show on standard error how it goes.
+
+Ctrl-C asks it to stop; a second one, or a request to terminate, stops it at once.
+"""
 
 import signal
 import threading
@@ -75,7 +78,7 @@ def follow(session: Session, run: Run, console: Console, models: ModelCache | No
     Raises
     ------
     KeyboardInterrupt
-        At the second Ctrl-C. What is committed is kept in any case.
+        At the second Ctrl-C, or at SIGTERM. What is committed is kept in any case.
     """
     stopping = "Stopping after this unit; press Ctrl-C again to stop at once."
     with Follower(console) as follower, interruptible(lambda: follower.say(stopping)) as cancelled:
@@ -85,11 +88,14 @@ def follow(session: Session, run: Run, console: Console, models: ModelCache | No
 
 @contextmanager
 def interruptible(stopping: Callable[[], None]) -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets, which also calls `stopping`; the second raises KeyboardInterrupt."""
+    """An event that the first Ctrl-C sets, which also calls `stopping`; the second raises KeyboardInterrupt.
+
+    So does SIGTERM: whoever sends it, such as a batch system, kills what has not ended soon.
+    """
     cancelled = threading.Event()
 
     def interrupted(signum: int, frame: FrameType | None) -> None:
-        if cancelled.is_set():
+        if cancelled.is_set() or signum == signal.SIGTERM:
             raise KeyboardInterrupt
         cancelled.set()
         # In a thread: the signal may come in the middle of a line, where this one must not write to the same stream.

@@ -1,38 +1,31 @@
-"""From a text to sentences: Punkt learnt on the text itself, so that nothing is downloaded (methods §6)."""
+"""Samples that are sentences of a text, drawn reproducibly from the seed (methods §0)."""
 
-from functools import lru_cache
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerBase
 
+from engine.data.documents import is_large
+from engine.data.encoding import PAD, encode, frame
 from engine.data.splits import Split, subject
+from engine.data.splitting import LEARN_CHARACTERS, split_sentences
 from engine.data.texts import load_documents
-from engine.data.tokens import PAD, frame
-from engine.errors import UserError
-from engine.request import DataSpec
+from engine.errors import UserError, boundary
+from engine.request import DEFAULT_LENGTH, DataSpec
 
-# Punkt learns abbreviations, collocations and sentence starters; half a million characters show the common ones.
-_LEARN_CHARACTERS = 2**19
 # Shorter ones are headings and exclamations, whose last token has next to no context.
 SHORTEST = 4
-
-
-@lru_cache(maxsize=2)  # a model, its twin and its checkpoints read the same text, or its two splits in turn
-def split_sentences(documents: tuple[str, ...]) -> tuple[str, ...]:
-    """The different sentences of `documents`, sorted, their white space made single spaces (Kiss and Strunk 2006)."""
-    from nltk.tokenize.punkt import PunktSentenceTokenizer, PunktTrainer
-
-    trainer = PunktTrainer()
-    trainer.train("\n\n".join(documents)[:_LEARN_CHARACTERS], finalize=True)
-    punkt = PunktSentenceTokenizer(trainer.get_params())
-    return tuple(sorted({" ".join(sentence.split()) for text in documents for sentence in punkt.tokenize(text)}))
+# Characters of a large text that are looked at for each sentence drawn: at first, and at most.
+_POOL, _MOST_POOL = 2**10, 2**16
 
 
 def sentences(
     spec: DataSpec, tokenizer: PreTrainedTokenizerBase, seed: int, *, split: Split = "all"
 ) -> NDArray[np.int64]:
     """Draw `spec.samples` different sentences, each cut after `spec.length` tokens (S0: 100).
+
+    They are drawn from all sentences of the text; of a large one, from those of documents that are drawn first.
 
     Parameters
     ----------
@@ -55,25 +48,51 @@ def sentences(
         If the text has too few sentences, or a sample has no room for one.
     """
     before, after = frame(tokenizer)
-    body = spec.length - len(before) - len(after)
+    length = spec.length or DEFAULT_LENGTH
+    body = length - len(before) - len(after)
     if body < SHORTEST:
         raise UserError(
-            f"A sample of {spec.length} tokens has no room for a sentence of {SHORTEST} beside the model's special "
+            f"A sample of {length} tokens has no room for a sentence of {SHORTEST} beside the model's special "
             "tokens; use longer samples."
         )
-    candidates = split_sentences(tuple(text for text in load_documents(spec, split) if text))
+    rng = np.random.default_rng(seed)
+    documents = load_documents(spec, split)
+    large = is_large(documents)
     rows: list[list[int]] = []
-    for index in np.random.default_rng(seed).permutation(len(candidates)).tolist():
-        ids = tokenizer(candidates[index], add_special_tokens=False, verbose=False)["input_ids"]
-        if len(ids) >= SHORTEST:
-            rows.append([*before, *ids[:body], *after])
-        if len(rows) == spec.samples:
-            break
-    else:
-        raise UserError(
-            f"{subject(split)} has {len(rows)} different sentences of at least {SHORTEST} tokens, not {spec.samples}; "
-            "use fewer samples, a longer text, or windows in place of sentences."
-        )
+    for pool in _pools(documents, spec.samples, rng) if large else [tuple(filter(None, documents))]:
+        # The published numbers of the built-in text were made by Punkt alone.
+        with boundary("The text cannot be cut into sentences", "Choose windows in place of sentences."):
+            candidates = split_sentences(pool, rules=spec.source != "builtin")
+        rows.clear()
+        for index in rng.permutation(len(candidates)).tolist():
+            if len(ids := encode(tokenizer, candidates[index])) >= SHORTEST:
+                rows.append([*before, *ids[:body], *after])
+            if len(rows) == spec.samples:
+                return _padded(rows)
+    whole = ", as far as it was read," if large else ""
+    raise UserError(
+        f"{subject(split)}{whole} has {len(rows)} different sentences of at least {SHORTEST} tokens, not "
+        f"{spec.samples}; use fewer samples, a longer text, or windows in place of sentences."
+    )
+
+
+def _pools(documents: Sequence[str], samples: int, rng: np.random.Generator) -> Iterator[tuple[str, ...]]:
+    """Documents in a random order, enough for `samples` sentences; then twice as many, and so on to many of them."""
+    pool: list[str] = []
+    characters, wanted = 0, max(LEARN_CHARACTERS, _POOL * samples)
+    for index in rng.permutation(len(documents)).tolist():
+        if text := documents[index]:
+            pool.append(text)
+            characters += len(text)
+        if characters >= wanted:
+            yield tuple(pool)
+            wanted *= 2
+        if characters >= max(64 * LEARN_CHARACTERS, _MOST_POOL * samples):
+            return
+    yield tuple(pool)
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
     padded = np.full((len(rows), max(map(len, rows))), PAD, dtype=np.int64)
     for row, ids in zip(padded, rows, strict=True):
         row[: len(ids)] = ids

@@ -1,10 +1,11 @@
 """The training part of a text and the part that is held out: one division for training and for measuring."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
+from engine.data.documents import Chosen, TextBlocks
 from engine.errors import UserError
 
 Split = Literal["all", "train", "test"]
@@ -26,33 +27,18 @@ def divide(n: int, held_out: float = HELD_OUT, seed: int = 0) -> tuple[list[int]
     return order[:-cut], order[-cut:]
 
 
-class _Chosen(Sequence[str]):
-    """Some of the documents, still read only as they are asked for."""
-
-    def __init__(self, documents: Sequence[str], indices: list[int]) -> None:
-        self._documents, self._indices = documents, indices
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, at):  # type: ignore[no-untyped-def]  # the two signatures of a sequence
-        return (
-            _Chosen(self._documents, self._indices[at]) if isinstance(at, slice) else self._documents[self._indices[at]]
-        )
-
-    def __iter__(self) -> Iterator[str]:
-        return (self._documents[index] for index in self._indices)
-
-
 def part(documents: Sequence[str], split: Split) -> Sequence[str]:
-    """The documents of one split: those that `divide` puts there, or a single document's own first or last part."""
+    """The documents of one split: those that `divide` puts there, or one running text's own first or last part."""
     if split == "all":
         return documents
     if len(documents) == 1:
         (text,) = documents
         at = _cut(text)
         return [text[:at] if split == "train" else text[at:]]
-    return _Chosen(documents, divide(len(documents))[split == "test"])
+    if isinstance(documents, TextBlocks):
+        at = round(len(documents) * (1 - HELD_OUT))
+        return documents[:at] if split == "train" else documents[at:]
+    return Chosen(documents, divide(len(documents))[split == "test"])
 
 
 def _cut(text: str) -> int:

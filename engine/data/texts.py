@@ -1,39 +1,59 @@
-"""From a text's name to its documents: built-in, a file, or a data set of the Hugging Face hub."""
+"""From a text's name to its documents: built-in, a file, a saved data set, or one of the Hugging Face hub."""
 
-import json
+import os
 import re
-from collections.abc import Sequence
+import stat
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
-from functools import partial
-from hashlib import blake2b, file_digest
+from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from engine.data.builtin import builtin_documents
+from engine.data.columns import text_column, value_text
+from engine.data.documents import LARGE_TEXT, Documents, Text, TextBlocks, read_part, unreadable
+from engine.data.jsonl import read_jsonl
+from engine.data.rows import CHAT_NOTE, CHATS, whole_characters
+from engine.data.saved import is_saved, read_arrow, read_saved, saved_files
 from engine.data.splits import Split, part
-from engine.errors import UserError
+from engine.data.tables import read_csv, read_parquet
+from engine.errors import UserError, boundary
+from engine.files import open_file
 from engine.request import DataSpec
 
-_COLUMN = "text"
+KINDS = ".txt, .jsonl or .parquet file (or .csv, .tsv, .arrow)"
 _SPLITS = ("train", "validation", "test")
+_MOST_NAMES = 2000  # of a folder's files that are compared with a mistyped name
 
 
 def load_documents(spec: DataSpec, split: Split = "all") -> Sequence[str]:
     """The documents of `spec.source`, all of them in their own order, or those of one split.
 
-    A data set's rows are read as they are asked for.
+    Of a large text they are read as they are asked for (methods §0).
 
     Raises
     ------
     UserError
         If there is no such text, it cannot be read, or it is empty.
     """
-    source = spec.source
+    return part(read_text(spec.source).documents, split)
+
+
+def text_notes(spec: DataSpec) -> tuple[str, ...]:
+    """What there is to say of how `spec.source` is read: rows passed over, characters replaced; raises as above."""
+    return () if spec.is_ids else read_text(spec.source).notes
+
+
+def read_text(source: str) -> Text:
+    """What a source names, opened; raises as `load_documents`."""
     if source == "builtin":
-        return part(builtin_documents(), split)
-    documents = _from_hub(source) if source.startswith("hub:") else _from_file(Path(source).expanduser())
-    if not any(text and not text.isspace() for text in documents):
-        raise UserError(f"“{source}” has no text in it; choose another.")
-    return part(documents, split)
+        return Text(builtin_documents())
+    with boundary(f"“{shortened(source)}” cannot be read as a text", "Check it, or choose another."):
+        text = _from_hub(source) if source.startswith("hub:") else _from_path(existing(source))
+        if not any(document and not document.isspace() for document in text.documents):
+            raise UserError(f"“{source}” has no text in it; choose another.")
+    return text
 
 
 def source_hash(spec: DataSpec) -> str | None:
@@ -46,89 +66,91 @@ def source_hash(spec: DataSpec) -> str | None:
     """
     if spec.source == "builtin" or spec.source.startswith("hub:"):
         return None
-    path = existing_file(Path(spec.source).expanduser())
+    path = existing(spec.source)
+    hasher = blake2b(digest_size=16)
     try:
-        with path.open("rb") as stream:
-            return file_digest(stream, partial(blake2b, digest_size=16)).hexdigest()
+        for file in saved_files(path) if path.is_dir() else [path]:
+            with os.fdopen(open_file(file), "rb") as stream:
+                while block := stream.read(1 << 20):
+                    hasher.update(block)
     except OSError as error:
-        raise UserError(f"“{path.name}” could not be read: {error.strerror or error}.", str(error)) from None
+        raise unreadable(path.name, error) from None
+    return hasher.hexdigest()
 
 
-def existing_file(path: Path) -> Path:
-    """`path` itself, or a sentence that says what is wrong with it and which file was perhaps meant."""
-    if path.is_dir():
-        raise UserError(f"“{path}” is a folder; choose a .txt, .jsonl, .parquet or .npy file in it.")
-    if not path.is_file():
-        near = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        guess = get_close_matches(path.name, ["builtin", *near], n=1)
-        hint = f"did you mean “{guess[0]}”?" if guess else "check its name and folder."
-        raise UserError(f"There is no file “{path}”; {hint}")
+def shortened(name: str) -> str:
+    """A name that fits into a sentence."""
+    return name if len(name) <= 200 else f"{name[:100]}…{name[-100:]}"
+
+
+def existing(source: str) -> Path:
+    """A regular file, or the folder of a saved data set; else a sentence that says what is wrong with the name.
+
+    Raises
+    ------
+    UserError
+    """
+    shown = shortened(source)
+    try:
+        path = Path(source).expanduser()
+    except RuntimeError:  # the home of somebody who is not known here
+        path = Path(source)
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        raise UserError(f"There is no file “{shown}”; {_hint(path)}") from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"“{shown}” cannot be the name of a file here: {why}. Check it.", repr(error)) from None
+    if stat.S_ISDIR(mode):
+        if not is_saved(path):
+            raise UserError(
+                f"“{shown}” is a folder and no data set saved to disk; choose a {KINDS} in it, or a .npy of token ids."
+            )
+    elif not stat.S_ISREG(mode):
+        raise UserError(f"“{shown}” is a pipe, a socket or a device; choose a file.")
     return path
 
 
-def _from_file(path: Path) -> Sequence[str]:
-    readers = {".txt": _txt, ".jsonl": _jsonl, ".parquet": _parquet}
-    existing_file(path)
-    if path.suffix.lower() not in readers:
-        raise UserError(f"“{path.name}” cannot be read as text; use a .txt, .jsonl or .parquet file.")
+def _hint(path: Path) -> str:
+    """What was perhaps meant by the name of a file that is not there."""
+    if path.is_symlink():
+        return "it is a link to a file that is gone."
     try:
-        return readers[path.suffix.lower()](path)
-    except UnicodeDecodeError as error:
-        raise UserError(f"“{path.name}” is not UTF-8 text; convert it to UTF-8 first.", str(error)) from None
-    except OSError as error:
-        raise UserError(f"“{path.name}” could not be read: {error.strerror or error}.", str(error)) from None
+        near = [entry.name for entry in islice(path.parent.iterdir(), _MOST_NAMES)]
+    except OSError:
+        near = []
+    guess = get_close_matches(path.name, ["builtin", *near], n=1)
+    return f"did you mean “{guess[0]}”?" if guess else "check its name and folder."
 
 
-def _txt(path: Path) -> list[str]:
-    return [path.read_text(encoding="utf-8-sig")]
-
-
-def _jsonl(path: Path) -> list[str]:
-    documents = []
-    with path.open(encoding="utf-8-sig") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"Line {number} of “{path.name}” is not JSON: {error}.") from None
-            where = f"Line {number} of “{path.name}”"
-            if not isinstance(row, dict):
-                raise UserError(f"{where} is not a JSON object; each line must be one, with a field “{_COLUMN}”.")
-            if not isinstance(row.get(_COLUMN), str):
-                raise _no_column(where, [name for name, value in row.items() if isinstance(value, str)])
-            documents.append(row[_COLUMN])
-    return documents
-
-
-def _parquet(path: Path) -> list[str]:
-    import pyarrow.parquet as pq
-    import pyarrow.types as kinds
-    from pyarrow import ArrowInvalid
-
+def _from_path(path: Path) -> Text:
+    readers: dict[str, Callable[[Path], Text]] = {
+        ".txt": _txt,
+        ".jsonl": read_jsonl,
+        ".parquet": read_parquet,
+        ".csv": read_csv,
+        ".tsv": read_csv,
+        ".arrow": read_arrow,
+    }
+    reader = read_saved if path.is_dir() else readers.get(path.suffix.lower())
+    if reader is None:
+        raise UserError(f"“{path.name}” cannot be read as text; use a {KINDS}.")
     try:
-        schema = pq.read_schema(path)
-        texts = [field.name for field in schema if kinds.is_string(field.type) or kinds.is_large_string(field.type)]
-        if _COLUMN not in texts:
-            raise _no_column(f"“{path.name}”", texts)
-        column = pq.read_table(path, columns=[_COLUMN])[_COLUMN]
-    except ArrowInvalid as error:
-        raise UserError(f"“{path.name}” is not a whole Parquet file; it may be damaged.", str(error)) from None
-    return [text for text in column.to_pylist() if text is not None]
+        return reader(path)
+    except (UnicodeError, OSError) as error:
+        raise unreadable(path.name, error) from None
 
 
-def _no_column(where: str, texts: Sequence[str]) -> UserError:
-    """The error for a table without the column of text, naming the columns of text that it has."""
-    near = get_close_matches(_COLUMN, [name.lower() for name in texts], n=1)
-    meant = next((name for name in texts if near and name.lower() == near[0]), None)
-    if meant:
-        return UserError(f"{where} has no text in a column “{_COLUMN}”; rename “{meant}” to “{_COLUMN}”.")
-    listed = ", ".join(f"“{name}”" for name in texts) or "no column of text"
-    return UserError(f"{where} has no text in a column “{_COLUMN}” (it has {listed}); rename one to “{_COLUMN}”.")
+def _txt(path: Path) -> Text:
+    size = path.stat().st_size
+    if size <= LARGE_TEXT:
+        with open(open_file(path), encoding="utf-8-sig") as file:
+            return Text([file.read()])
+    return Text(TextBlocks(size, lambda start, stop: read_part(path, start, stop)), blocks=True)
 
 
-def _from_hub(source: str) -> Sequence[str]:
+def _from_hub(source: str) -> Text:
     """Rows of ``hub:NAME[:config][:split]``; one extra part that begins with a usual split's name is the split."""
     import datasets
 
@@ -149,8 +171,20 @@ def _from_hub(source: str) -> Sequence[str]:
     except (ValueError, RuntimeError, OSError) as error:  # unknown config or split, a data set that is a script, disk
         reason = " ".join(str(error).split())
         raise UserError(f"The data set “{name}” could not be opened: {reason}", repr(error)) from None
-    texts = [column for column, kind in rows.features.items() if getattr(kind, "dtype", "").endswith("string")]
-    if _COLUMN not in texts:
-        raise _no_column(f"The data set “{name}”", texts)
-    column: Sequence[str] = rows[_COLUMN]
-    return column
+    column = text_column(rows.data.schema, f"The data set “{name}”")
+    notes = (CHAT_NOTE.format(name=name),) if column in CHATS else ()
+    return Text(HubRows(rows[column], column, name), notes)
+
+
+class HubRows(Documents):
+    """The rows of a data set of the hub; one without text is empty."""
+
+    def __init__(self, values: Sequence[Any], column: str, name: str) -> None:
+        self._values, self._column, self._name = values, column, name
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def read(self, index: int) -> str:
+        text = value_text(self._values[index], self._column, f"The data set “{self._name}”")
+        return whole_characters(text or "")[0][:LARGE_TEXT]

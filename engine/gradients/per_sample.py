@@ -61,7 +61,7 @@ def per_sample(module: nn.Module, weights: Sequence[Weight], batch: Batch) -> tu
     """
     paths = list(dict.fromkeys(use.path for weight in weights for use in weight.uses))
     with _frozen(module), torch.enable_grad(), _watching(module, paths, len(batch.targets)) as seen:
-        losses = sequence_losses(logits_of(module(**batch.inputs)), batch.targets)
+        losses = sequence_losses(logits_of(module(**batch.inputs), module), batch.targets)
         fine = losses.isfinite()
         outputs = [(path, output) for path in paths for _, output in seen[path]]
         if fine.any() and outputs:

@@ -1,7 +1,7 @@
 """The weights to differentiate, found by name in any model, with every module that uses them."""
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, Literal
@@ -40,7 +40,7 @@ class Weight:
         return self.shape[0] * self.shape[1]
 
 
-def choose(module: nn.Module, weight: str, n_layers: int) -> tuple[Weight, ...]:
+def choose(module: nn.Module, weight: str, n_layers: int, projections: Sequence[str] = ()) -> tuple[Weight, ...]:
     """Find the weights that `weight` stands for.
 
     Parameters
@@ -49,6 +49,9 @@ def choose(module: nn.Module, weight: str, n_layers: int) -> tuple[Weight, ...]:
         The library's whole model.
     weight : str
         ``attention output``, a parameter's full name, or one with ``{layer}`` in the place of a layer's number.
+    n_layers : int
+    projections : sequence of str
+        Paths of the modules that make each layer's attention output, for an architecture without an adapter.
 
     Raises
     ------
@@ -57,25 +60,25 @@ def choose(module: nn.Module, weight: str, n_layers: int) -> tuple[Weight, ...]:
     """
     parameters = dict(module.named_parameters(remove_duplicate=False))
     if weight == ATTENTION_OUTPUT:
-        names = _attention_outputs(module, n_layers, parameters)
+        names = _attention_outputs(module, n_layers, parameters, projections)
     elif LAYER in weight:
-        names = [weight.replace(LAYER, str(layer)) for layer in range(n_layers)]
+        names = {layer: weight.replace(LAYER, str(layer)) for layer in range(n_layers)}
     else:
-        names = [weight]
-    for name in names:
+        names = {_layer_of(weight, n_layers): weight}
+    for name in names.values():
         if name not in parameters:
             raise UserError(_unknown(weight, name, parameters))
-    single = len(names) == 1 and n_layers > 1
-    return tuple(
-        _weight(module, name, _layer_of(name, n_layers) if single else layer, parameters[name])
-        for layer, name in enumerate(names)
-    )
+    return tuple(_weight(module, name, layer, parameters[name]) for layer, name in names.items())
 
 
-def _attention_outputs(module: nn.Module, n_layers: int, parameters: Iterable[str]) -> list[str]:
-    """Names of the attention output projections of all layers in this model."""
+def _attention_outputs(
+    module: nn.Module, n_layers: int, parameters: Iterable[str], projections: Sequence[str]
+) -> dict[int, str]:
+    """Names of the attention output projections of this model, by layer; of a layer without heads there is none."""
     config: Any = module.config
     adapter = adapter_for(config)
+    if adapter is None and projections:
+        return {layer: f"{path}.weight" for layer, path in enumerate(projections)}
     if adapter is None:
         raise UserError(
             f"Eigenscope has no adapter for {type(module).__name__}, so it does not know its attention outputs. Name "
@@ -83,9 +86,9 @@ def _attention_outputs(module: nn.Module, n_layers: int, parameters: Iterable[st
             f"{', '.join(list(parameters)[:3])}."
         )
     text = config.get_text_config()
-    wanted = [adapter.names(text, layer)["o"] for layer in range(n_layers)]
-    located = adapter.locate(wanted, list(parameters))
-    return [located[name] for name in wanted]
+    wanted = {layer: adapter.names(text, layer)["o"] for layer in range(n_layers) if adapter.attends(text, layer)}
+    located = adapter.locate(wanted.values(), list(parameters))
+    return {layer: located[name] for layer, name in wanted.items()}
 
 
 def _layer_of(name: str, n_layers: int) -> int:

@@ -9,6 +9,7 @@ the second and third term because the chosen token t is also a key and a value t
 head, are absorbed into these maps; norms over all heads stay factors of their own.
 """
 
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -97,11 +98,13 @@ def _project(
     split = y.unflatten(-1, (n_heads, -1))
     if norm is None:
         return split, None
-    if norm.over == "all":
-        normed, jacobian = linearise(norm, y.flatten(0, -2))
-    else:
-        normed, jacobian = linearise(norm, split.flatten(0, -2))
-    return normed.view_as(split), jacobian
+    rows = y.flatten(0, -2) if norm.over == "all" else split.flatten(0, -2)
+    if norm.over == "head" and norm.gain is not None and norm.gain.numel() > rows.shape[-1]:
+        each = norm.gain.view(n_heads, -1).repeat(len(rows) // n_heads, 1)  # every row is one head of one sample
+        norm = replace(norm, gain=each)
+    normed, jacobian = linearise(norm, rows)
+    normed = normed.view_as(split)
+    return normed if norm.bias is None else normed + norm.bias.to(normed), jacobian
 
 
 def _softmax_row(
@@ -122,6 +125,9 @@ def _softmax_row(
     score = query.view(n, n_kv, -1, d_head) @ key.mT  # (n, H_kv, H/H_kv, T)
 
     slope = None
+    if rule.slopes is not None:
+        ahead = order - state.positions[:, None]
+        score = score + rule.slopes.to(score).view(n_kv, -1, 1) * ahead[:, None, None]
     if rule.softcap is not None:
         capped = torch.tanh(score / rule.softcap)
         score, slope = rule.softcap * capped, 1 - capped.square()

@@ -42,12 +42,13 @@ def component_operators(block: Block, state: ResidualState, context: Context) ->
     x = state.chosen
     out, attn = linearise_attention(block, block.attention, state, context)
     out, post = linearise_norm(block.attn_post, out)
-    attn = chain(post, attn)
+    scale = None if block.sublayer_scale == 1 else Identity(*attn.shape[:2], x, block.sublayer_scale)
+    attn, out = chain(scale, post, attn), block.sublayer_scale * out
     stream, attn_sum = (x, None) if block.parallel else linearise_norm(block.attn_sum, x + out)
     normed, before = linearise_norm(block.mlp_norm, stream)
     out_mlp, mlp = linearise_mlp(block.mlp, normed)
     normed, post = linearise_norm(block.mlp_post, out_mlp)
-    mlp = chain(post, mlp, before)
+    mlp, normed = chain(scale, post, mlp, before), block.sublayer_scale * normed
 
     identity = Identity(*attn.shape[:2], x)
     whole: Operator

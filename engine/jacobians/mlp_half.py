@@ -35,7 +35,8 @@ def mlp_half(block: Block, stream: Tensor) -> Operator:
     out, mlp = linearise_mlp(block.mlp, normed)
     normed, post = linearise_norm(block.mlp_post, out)
     n, d = stream.shape
-    whole: Operator = Sum((Identity(n, d, stream), chain(post, mlp, before)))
-    _, after = linearise_norm(block.mlp_sum, stream + normed)
+    scale = None if block.sublayer_scale == 1 else Identity(n, d, stream, block.sublayer_scale)
+    whole: Operator = Sum((Identity(n, d, stream), chain(scale, post, mlp, before)))
+    _, after = linearise_norm(block.mlp_sum, stream + block.sublayer_scale * normed)
     whole = chain(after, whole)
     return whole if block.residual_scale == 1 else chain(Identity(n, d, stream, block.residual_scale), whole)

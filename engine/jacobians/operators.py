@@ -170,7 +170,7 @@ class NormJacobian(Operator):
         r = 1/√(var + ε), or of the mean square.
     unit : Tensor, (N, d)
         x̂ = r·(x − mean), or r·x: before gain and bias.
-    gain : Tensor, (d,), or None
+    gain : Tensor, (d,), or (N, d) where every sample has its own, or None
     centred : bool
         Whether the mean is taken out (LayerNorm).
     """
@@ -187,17 +187,18 @@ class NormJacobian(Operator):
 
     def matmul(self, v: Tensor) -> Tensor:
         projected = self._project(v)
-        return projected if self.gain is None else self.gain[:, None] * projected
+        return projected if self.gain is None else self.gain[..., None] * projected
 
     def rmatmul(self, u: Tensor) -> Tensor:
-        return self._project(u if self.gain is None else self.gain[:, None] * u)
+        return self._project(u if self.gain is None else self.gain[..., None] * u)
 
     def dense(self) -> Tensor:
         n, d, _ = self.shape
         return self.matmul(torch.eye(d, dtype=self.unit.dtype, device=self.unit.device).expand(n, d, d))
 
     def __getitem__(self, samples: Tensor) -> Self:
-        return replace(self, scale=self.scale[samples], unit=self.unit[samples])
+        gain = self.gain if self.gain is None or self.gain.ndim == 1 else self.gain[samples]
+        return replace(self, scale=self.scale[samples], unit=self.unit[samples], gain=gain)
 
     def _project(self, v: Tensor) -> Tensor:
         rows = v.mT.to(self.unit)

@@ -1,16 +1,18 @@
 """Forward hooks that hand out a model's attention matrices one layer at a time, never all at once."""
 
-import re
 import sys
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from engine.errors import UserError
+from engine.models.blocks import attention_matrices, block_row, leaving, replaced, uncached
 
 PROBE = 5  # tokens of the probe; no likely number of heads or layers, so that shapes cannot be confused
 
@@ -61,8 +63,9 @@ class AttentionHooks:
         self._model: Any = getattr(module, "base_model", module)
         self._config: Any = self._model.config.get_text_config()
         self._device = next(module.parameters()).device
+        self._asked: dict[str, bool] = {}
         self._modules = self._find(label)
-        self.layers = tuple(sorted(self._modules))
+        self.layers = tuple(sorted(layer for layers in self._modules.values() for layer in layers))
 
     @torch.no_grad()
     def run(self, ids: Tensor, lengths: Tensor, take: Callable[[LayerAttention], None]) -> None:
@@ -73,9 +76,12 @@ class AttentionHooks:
         """
         values: list[Tensor] = []
 
-        def hook(layer: int) -> Callable[..., None]:
-            def forward_hook(module: nn.Module, inputs: Any, output: Any) -> None:
-                matrices = _matrices(output, ids.shape[1])
+        def hook(layers: list[int]) -> Callable[..., Any]:
+            calls = count()
+
+            def forward_hook(module: nn.Module, inputs: Any, output: Any) -> Any:
+                layer = layers[next(calls)]
+                matrices = attention_matrices(output, ids.shape[1])
                 if matrices is None:
                     raise UserError(f"Layer {layer} returned no attention matrices for these samples.")
                 window = getattr(module, "sliding_window", None)
@@ -83,10 +89,12 @@ class AttentionHooks:
                 if vectors is not None and vectors.shape[1] != matrices.shape[1]:
                     vectors = vectors.repeat_interleave(matrices.shape[1] // vectors.shape[1], 1)
                 take(LayerAttention(layer, matrices, vectors, window if isinstance(window, int) else None))
+                # A model that was asked for them would keep those of all its layers.
+                return replaced(output, leaving(output), _forgotten) if self._asked else None
 
             return forward_hook
 
-        handles = [module.register_forward_hook(hook(layer)) for layer, module in self._modules.items()]
+        handles = [module.register_forward_hook(hook(layers)) for module, layers in self._modules.items()]
         try:
             with self._recording(values):
                 self._forward(ids, lengths)
@@ -99,13 +107,13 @@ class AttentionHooks:
         inputs = {"input_ids": ids.where(real, getattr(self._config, "pad_token_id", None) or 0)}
         if not real.all():
             inputs["attention_mask"] = real.long()
-        uncached = {"use_cache": False} if hasattr(self._config, "use_cache") else {}
-        self._model(**{name: value.to(self._device) for name, value in inputs.items()}, **uncached)
+        inputs = {name: value.to(self._device) for name, value in inputs.items()}
+        self._model(**inputs, **uncached(self._model), **self._asked)
 
     @contextmanager
     def _recording(self, values: list[Tensor]) -> Iterator[None]:
         """Put the value vectors of the latest call of eager attention into the list."""
-        files = {type(module).__module__ for module in self._modules.values()}
+        files = {type(module).__module__ for module in self._modules}
         originals = {
             name: function
             for name in files
@@ -127,39 +135,46 @@ class AttentionHooks:
             for name, attend in originals.items():
                 vars(sys.modules[name])["eager_attention_forward"] = attend
 
+    def _find(self, label: str) -> dict[nn.Module, list[int]]:
+        """The innermost module that returns each layer's matrices, and the layers that it is called for, in order.
+
+        Some of the library's older models return matrices only where they are asked for them.
+        """
+        for asked in ({}, {"output_attentions": True}):
+            self._asked = asked
+            if modules := self._returning():
+                return modules
+        raise UserError(
+            f"{label} returns no attention matrices: none of its layers gives the library's softmax weights. "
+            "Choose a model with softmax attention, or another analysis."
+        )
+
     @torch.no_grad()
-    def _find(self, label: str) -> dict[int, nn.Module]:
-        """The innermost module that returns each layer's matrices, found with a short forward pass."""
-        modules: dict[int, nn.Module] = {}
+    def _returning(self) -> dict[nn.Module, list[int]]:
+        """The modules that return matrices, found with a short forward pass."""
+        modules: dict[nn.Module, list[int]] = defaultdict(list)
+        layers = count()
+        blocks = {block for _, block in block_row(self._model)}
+        inside: list[int] = []
 
-        def hook(name: str) -> Callable[..., None]:
-            def forward_hook(module: nn.Module, inputs: Any, output: Any) -> None:
-                # The first number in a module's path is its layer; inner modules return before outer ones.
-                layer = re.search(r"(?:^|\.)(\d+)(?:\.|$)", name)
-                if layer and _matrices(output, PROBE) is not None:
-                    modules.setdefault(int(layer[1]), module)
+        def enter(_: nn.Module, __: Any) -> None:
+            inside[:] = [next(layers)]
 
-            return forward_hook
+        def hook(module: nn.Module, _: Any, output: Any) -> None:
+            # Inner modules return before outer ones.
+            if inside and attention_matrices(output, PROBE) is not None:
+                modules[module].append(inside.pop())
 
-        handles = [module.register_forward_hook(hook(name)) for name, module in self._model.named_modules()]
+        handles = [block.register_forward_pre_hook(enter) for block in blocks]
+        handles += [module.register_forward_hook(hook) for block in blocks for module in block.modules()]
         try:
             self._forward(torch.ones(1, PROBE, dtype=torch.long), torch.tensor([PROBE]))
         finally:
             for handle in handles:
                 handle.remove()
-        if not modules:
-            raise UserError(
-                f"{label} returns no attention matrices: none of its layers gives the library's softmax weights. "
-                "Choose a model with softmax attention, or another analysis."
-            )
         return modules
 
 
-def _matrices(output: Any, tokens: int) -> Tensor | None:
-    """The attention weights (N, H, T, T) among what a module returned."""
-    if not isinstance(output, tuple):
-        return None
-    for part in output[1:]:
-        if isinstance(part, Tensor) and part.ndim == 4 and part.shape[2:] == (tokens, tokens):
-            return part
-    return None
+def _forgotten(part: Any) -> Any:
+    """A matrix without its numbers."""
+    return part.new_empty(0) if isinstance(part, Tensor) and part.ndim == 4 else part

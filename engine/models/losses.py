@@ -110,19 +110,37 @@ def sequence_losses(logits: Tensor, targets: Tensor) -> Tensor:
     return each.view_as(targets).sum(1) / (targets != IGNORED).sum(1)
 
 
-def logits_of(output: Any) -> Tensor:
-    """The logits in the library's output.
+def vocabulary_logits(output: Any, module: Any) -> Tensor | None:
+    """The logits (B, T, V) over the vocabulary in the library's output; None where the model's head is another one.
+
+    They are what the output calls logits (``prediction_logits`` in BERT's pre-training) and as wide as the output
+    embeddings or, where the library names none, the vocabulary.
+    """
+    head = module.get_output_embeddings()
+    weight = getattr(head, "weight", None)
+    width = module.config.get_text_config().vocab_size if weight is None else len(weight)
+    return next(
+        (
+            values
+            for name, values in output.items()
+            if "logits" in name and isinstance(values, Tensor) and values.ndim == 3 and values.shape[2] == width
+        ),
+        None,
+    )
+
+
+def logits_of(output: Any, module: Any) -> Tensor:
+    """The logits over the vocabulary in the library's output.
 
     Raises
     ------
     UserError
         If the model has no language-model head.
     """
-    logits = getattr(output, "logits", None)
-    if logits is None or logits.ndim != 3:
+    logits = vocabulary_logits(output, module)
+    if logits is None:
         raise UserError(
             "This checkpoint has no language-model head, so its text has no loss. Choose a causal or a masked "
             "language model."
         )
-    values: Tensor = logits
-    return values
+    return logits

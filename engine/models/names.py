@@ -1,7 +1,7 @@
 """Match a checkpoint's tensors with the model's own, by the library's rules, and refuse what does not fit."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from transformers import PreTrainedModel
@@ -13,6 +13,14 @@ from transformers.utils.loading_report import LoadStateDictInfo
 from engine.errors import UserError
 from engine.models.checkpoint import DTYPES, Stored, listed
 from engine.models.config import Architecture
+
+# What stands before every name where a model was saved with what had wrapped it, in the words of its own project.
+WRAPPERS = {
+    "module.": "DistributedDataParallel",
+    "_orig_mod.": "torch.compile",
+    "_fsdp_wrapped_module.": "FullyShardedDataParallel",
+    "_forward_module.": "Lightning Fabric",
+}
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,7 @@ def match(architecture: Architecture, model: PreTrainedModel, stored: Mapping[st
     model._adjust_missing_and_unexpected_keys(report)
     missing = report.missing_keys - tied(model, renamed)
     if missing and not converted:
+        refuse_wrapped(stored)
         names = sorted(missing, key=dot_natural_key)
         raise UserError(
             f"{listed(names, 'Tensor')} missing from the checkpoint; the library would put random numbers in "
@@ -77,6 +86,27 @@ def match(architecture: Architecture, model: PreTrainedModel, stored: Mapping[st
             "describe these weights. Choose another checkpoint, or correct config.json."
         )
     return Match(renamed, converted, tuple(sorted(report.unexpected_keys, key=dot_natural_key)))
+
+
+def without_head(
+    architecture: Architecture, model: PreTrainedModel, stored: Mapping[str, Stored]
+) -> tuple[Architecture, PreTrainedModel, str] | None:
+    """The bare model, where the checkpoint holds nothing of the head that its config names, and what to say of it."""
+    cls: Any = MODEL_MAPPING.get(type(architecture.config), None)
+    prefix = f"{model.base_model_prefix}."
+    if not isinstance(cls, type) or isinstance(model, cls) or not hasattr(model, model.base_model_prefix):
+        return None
+    renamed, _, _ = rename(model, stored)
+    head = {name for name, _ in model.named_parameters(remove_duplicate=False) if not name.startswith(prefix)}
+    missing = sorted(head - set(renamed) - tied(model, renamed), key=dot_natural_key)
+    if not missing or not renamed or not head.isdisjoint(renamed):
+        return None
+    bare = replace(architecture, model=cls)
+    notice = (
+        f"The checkpoint holds nothing of the head of {type(model).__name__} ({missing[0]}), so it opens as "
+        f"{cls.__name__}."
+    )
+    return bare, bare.skeleton(), notice
 
 
 def rename(model: PreTrainedModel, stored: Mapping[str, Stored]) -> tuple[dict[str, Stored], bool, list[str]]:
@@ -102,6 +132,17 @@ def rename(model: PreTrainedModel, stored: Mapping[str, Stored]) -> tuple[dict[s
         else:
             renamed[name] = stored[key]
     return renamed, converted, extra
+
+
+def refuse_wrapped(stored: Mapping[str, Stored]) -> None:
+    """Say what it is where every name carries the prefix of something that had wrapped the model when it was saved."""
+    for prefix, wrapper in WRAPPERS.items():
+        if stored and all(key.startswith(prefix) for key in stored):
+            first = min(stored, key=dot_natural_key)
+            raise UserError(
+                f"The names in the checkpoint carry the prefix {prefix} of {wrapper} ({first}): the wrapped model was "
+                f"saved. Save the model inside it, or take {prefix} off the names.",
+            )
 
 
 def tied(model: PreTrainedModel, renamed: Mapping[str, Stored]) -> set[str]:

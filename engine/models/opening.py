@@ -1,8 +1,10 @@
 """Open a model: every check first, then its weights as they are asked for."""
 
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,6 +72,8 @@ class OpenModel:
     info : ModelInfo
     adapter : Adapter or None
         None for an architecture without one (`info.family` is ``unsupported``).
+    projections : tuple of str
+        Paths of the modules that make each layer's attention output, where they were seen.
     config : the library's config
     device : str
         Where blocks and the module are put.
@@ -78,6 +82,7 @@ class OpenModel:
     def __init__(self, checked: CheckedModel, spec: ModelSpec, seed: int, device: str) -> None:
         self.info = checked.info
         self.adapter = checked.adapter
+        self.projections = checked.rehearsal.projections
         self.config = checked.architecture.config
         self._checked = checked
         self._spec = spec
@@ -110,10 +115,7 @@ class OpenModel:
             return tensor.to(self.device)
 
         block = adapter.block(self.config, layer, get, parts)
-        hasher = blake2b(digest_size=16)
-        for name in sorted(digests):
-            hasher.update(name.encode() + digests[name])
-        self._hashes[layer] = hasher.hexdigest()
+        self._hashes[layer] = hashed(digests)
         return block
 
     def closed_form_refusal(self) -> str | None:
@@ -130,10 +132,27 @@ class OpenModel:
         return stamp(self._checked.tensors) if self._checked.tensors else ""
 
     def layer_hash(self, layer: int) -> str:
-        """BLAKE2b over names, dtypes, shapes and bytes of the tensors that `block` read of this layer the last time."""
+        """BLAKE2b over names, dtypes, shapes and bytes of one layer's tensors.
+
+        They are those that `block` read of this layer the last time; without an adapter or without heads, all tensors
+        of the block, as they are stored or, where the library merges some of them on loading, as they are loaded.
+        """
         if layer not in self._hashes:
-            self.block(layer)
+            if self.adapter is None or not self.info.head_count(layer):
+                self._hashes[layer] = hashed({name: digest(tensor) for name, tensor in self._block_tensors(layer)})
+            else:
+                self.block(layer)
         return self._hashes[layer]
+
+    def _block_tensors(self, layer: int) -> Iterator[tuple[str, Tensor]]:
+        """The tensors of one block by their names in the module, on the CPU."""
+        prefix = f"{self._checked.rehearsal.blocks[layer]}." if self._checked.rehearsal.blocks else ""
+        own = [name for name in self._checked.skeleton.state_dict() if name.startswith(prefix)]
+        if self._names.issuperset(own):
+            yield from ((name, self._get(name)) for name in own)
+        else:
+            loaded = self.module().state_dict()
+            yield from ((name, loaded[name].cpu()) for name in own)
 
     def module(self) -> nn.Module:
         """Load the whole model, once, in the spec's dtype, with eager attention, in evaluation mode.
@@ -153,9 +172,12 @@ class OpenModel:
                 fresh: nn.Module = fresh_module(self._checked.architecture.skeleton(), self._seed)
                 self._module = fresh.to(dtype=dtype, device=self.device)
             else:
-                self._module = load_module(
-                    self._checked.folder, self._checked.architecture, self._checked.tensors, dtype, self.device
-                )
+                self._module = load_module(self._checked, dtype, self.device)
+            if self.adapter is not None:
+                self.adapter.mend(self._module)
+            module: Any = self._module
+            if dtype == torch.float64 and hasattr(module, "set_experts_implementation"):
+                module.set_experts_implementation("eager")  # the fused one knows no float64
         return self._module
 
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -188,3 +210,11 @@ class OpenModel:
                 "that needs none, such as activations, or choose another model."
             )
         return self.adapter
+
+
+def hashed(digests: Mapping[str, bytes]) -> str:
+    """One hash of several tensors' digests, by name."""
+    hasher = blake2b(digest_size=16)
+    for name in sorted(digests):
+        hasher.update(name.encode() + digests[name])
+    return hasher.hexdigest()

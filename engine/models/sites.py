@@ -2,14 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from itertools import count
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from engine.errors import UserError
 from engine.models.adapters import Adapter, adapter_for
+from engine.models.blocks import block_row, entering, leaving, uncached
 
 Side = Literal["input", "output"]
 Choice = Literal["blocks", "sublayers", "entrances"]
@@ -41,13 +42,15 @@ SUBLAYERS = tuple(name for name in MEANINGS if name not in ENTRANCES)
 class Site:
     """One place: its name (a key of `MEANINGS`), its layer, and the module whose input or output it is.
 
-    `embedding` counts as layer 0 and `final_norm` as the last layer.
+    `embedding` counts as layer 0 and `final_norm` as the last layer. Where layers share a module (ALBERT), `call` says
+    which of its calls is meant.
     """
 
     name: str
     layer: int
     path: str
     side: Side
+    call: int = 0
 
 
 def sites(module: nn.Module, names: Choice = "blocks") -> tuple[Site, ...]:
@@ -64,30 +67,30 @@ def sites(module: nn.Module, names: Choice = "blocks") -> tuple[Site, ...]:
     Raises
     ------
     UserError
-        If the module has no single row of blocks.
+        If the module has no row of blocks.
     """
     config: Any = module.config
-    row, blocks = block_row(module)
+    blocks = [path for path, _ in block_row(module)]
     adapter = adapter_for(config)
     taps: dict[str, tuple[str, Side]] = {"block": ("", "output"), "before_attn": ("", "input")}
     if adapter is not None:
         taps |= _taps(adapter, config.get_text_config())
     wanted = {"blocks": BLOCKS, "sublayers": SUBLAYERS, "entrances": ENTRANCES}[names]
-
-    def path(*parts: str) -> str:
-        return ".".join(part for part in parts if part)
-
+    # Layers may differ: one that mixes tokens by recurrence has no attention, one with experts no linears of its MLP.
+    present = {path for path, _ in module.named_modules()}
     collected = [
-        Site(name, layer, path(row, str(layer), at), side)
-        for layer in range(len(blocks))
+        Site(name, layer, f"{block}.{at}" if at else block, side, blocks[:layer].count(block))
+        for layer, block in enumerate(blocks)
         for name in wanted
         if name in taps
         for at, side in [taps[name]]
+        if not at or f"{block}.{at}" in present
     ]
     if names == "sublayers" and adapter is not None:
-        collected.insert(0, Site("embedding", 0, path(row, "0"), "input"))
-        last = path(row.rpartition(".")[0], adapter.final_norm or "")
-        if adapter.final_norm and last in dict(module.named_modules()):
+        collected.insert(0, Site("embedding", 0, blocks[0], "input"))
+        base, dot, _ = blocks[0].rpartition(".")[0].rpartition(".")
+        last = f"{base}{dot}{adapter.final_norm}"
+        if adapter.final_norm and last in present:
             collected.append(Site("final_norm", len(blocks) - 1, last, "output"))
     return tuple(collected)
 
@@ -104,15 +107,15 @@ def _taps(adapter: Adapter, config: PreTrainedConfig) -> Mapping[str, tuple[str,
         "ln1_post": norms.get("attn_post") or norms.get("attn_sum"),
         "ln2": norms.get("mlp_norm"),
         "mlp_gate": linears.get("gate"),
-        "mlp_in": linears["in"],
-        "mlp_out": linears["out"],
+        "mlp_in": linears.get("in"),
+        "mlp_out": linears.get("out") or adapter.mlp_path,
         "ln2_post": norms.get("mlp_post"),
     }
     # Without a norm before the MLP, its first linear takes the residual stream as it is.
-    meets_mlp = norms.get("mlp_norm") or linears["in"]
+    meets_mlp = norms.get("mlp_norm") or linears.get("in") or adapter.mlp_path
     inputs = {
         "resid_mid": None if adapter.parallel(config) else norms.get("attn_sum") or meets_mlp,
-        "mlp_act": linears["out"],
+        "mlp_act": linears.get("out"),
         "resid_post": norms.get("mlp_sum"),
         "before_mlp": meets_mlp,
     }
@@ -132,18 +135,21 @@ def observe(
     -------
     The library's output, with the logits if the module has a head.
     """
-    batch = len(next(iter(inputs.values())))
+    batch, config = len(next(iter(inputs.values()))), cast(Any, module.config)
 
-    def handed(site: Site, tensor: Any) -> None:
-        hidden = tensor[0] if isinstance(tensor, tuple) else tensor
+    def handed(site: Site, hidden: Tensor) -> None:
+        if hidden.ndim == 4:  # several versions of the residual stream, of which attention and MLP read one (AltUp)
+            hidden = hidden[getattr(config.get_text_config(), "altup_active_idx", 0)]
         # Some of the library's blocks (OPT) run their MLP on a flattened batch.
         take(site, hidden.unflatten(0, (batch, -1)) if hidden.ndim == 2 else hidden)
 
     def before(site: Site) -> Callable[..., None]:
-        return lambda _, args, kwargs: handed(site, args[0] if args else kwargs["hidden_states"])
+        calls = count()
+        return lambda _, args, kwargs: handed(site, entering(args, kwargs)) if next(calls) == site.call else None
 
     def after(site: Site) -> Callable[..., None]:
-        return lambda _, __, output: handed(site, output)
+        calls = count()
+        return lambda _, __, output: handed(site, leaving(output)) if next(calls) == site.call else None
 
     handles = []
     try:
@@ -153,34 +159,7 @@ def observe(
                 handles.append(at.register_forward_pre_hook(before(site), with_kwargs=True))
             else:
                 handles.append(at.register_forward_hook(after(site)))
-        config: Any = module.config
-        uncached = {"use_cache": False} if hasattr(config.get_text_config(), "use_cache") else {}
-        return module(**inputs, **uncached)
+        return module(**inputs, **uncached(module))
     finally:
         for handle in handles:
             handle.remove()
-
-
-def block_row(module: nn.Module) -> tuple[str, list[nn.Module]]:
-    """Where the blocks of a transformer are in its module, and the blocks.
-
-    Raises
-    ------
-    UserError
-        If there is no row of as many parts as the config has layers.
-    """
-    config: Any = module.config
-    depth = config.get_text_config().num_hidden_layers
-    rows = {
-        name: list(found)
-        for name, found in module.named_modules()
-        if isinstance(found, nn.ModuleList) and len(found) == depth
-    }
-    # A multimodal model may have a tower of as many layers beside its text part.
-    text = [name for name in rows if not any(part in name for part in ("vision", "visual", "audio"))]
-    if not text:
-        raise UserError(
-            f"No row of {depth} blocks was found in {type(module).__name__}, so there are no layers to look into. "
-            "Choose another model."
-        )
-    return text[0], rows[text[0]]

@@ -5,12 +5,17 @@ projections in their parents). Each module draws from its own stream, named by t
 therefore does not depend on which others were made, and the streamed blocks are those of the whole module.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, initialization
+
+# The library's initialisers that take nothing from a stream.
+FILLS = ("constant_", "ones_", "zeros_", "eye_", "dirac_")
 
 
 def fresh_tensor(skeleton: PreTrainedModel, name: str, seed: int) -> Tensor:
@@ -60,9 +65,41 @@ def initialise(model: PreTrainedModel, path: str, seed: int) -> None:
     # In a composite model each part brings its own initialiser.
     owner = next(ancestor for ancestor in reversed(ancestors) if isinstance(ancestor, PreTrainedModel))
     stream = blake2b(f"{seed}:{path}".encode(), digest_size=8).digest()
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        torch.manual_seed(int.from_bytes(stream, "little") >> 1)
-        owner._init_weights(module)
+    for whole in (False, True):
+        with torch.random.fork_rng(devices=[]), torch.no_grad(), _watched(whole) as late:
+            torch.manual_seed(int.from_bytes(stream, "little") >> 1)
+            owner._init_weights(module)
+        if not late:
+            break
+
+
+@contextmanager
+def _watched(whole: bool) -> Iterator[list[Tensor]]:
+    """Watch an initialiser draw tensors; those on the meta device take nothing from the stream, unless `whole`.
+
+    Yields the tensors in memory that were drawn after one that took nothing: in the whole module they would be others
+    (ModernBERT draws several of its children's tensors in one module).
+    """
+    late: list[Tensor] = []
+    missed: list[Tensor] = []
+    originals: dict[str, Any] = dict(initialization.TORCH_INIT_FUNCTIONS)
+
+    def through(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def drawn(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+            if tensor.is_meta and whole:
+                draw(torch.empty_like(tensor, device="cpu"), *args, **kwargs)
+            else:
+                (missed if tensor.is_meta else late if missed else []).append(tensor)
+            return draw(tensor, *args, **kwargs)
+
+        return drawn
+
+    drawing = {name: through(draw) for name, draw in originals.items() if name not in FILLS}
+    initialization.TORCH_INIT_FUNCTIONS.update(drawing)
+    try:
+        yield late
+    finally:
+        initialization.TORCH_INIT_FUNCTIONS.update(originals)
 
 
 def children_first(model: nn.Module, path: str = "") -> Iterator[str]:

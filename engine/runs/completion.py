@@ -10,6 +10,7 @@ from engine.analyses.base import Params, Unit, unit_rng
 from engine.analyses.header import assemble
 from engine.analyses.parameters import validate
 from engine.analyses.registry import get_analysis
+from engine.data.drawing import DRAWING, drawn_anew
 from engine.data.texts import source_hash
 from engine.errors import Cancelled, UserError, is_failure
 from engine.events import Event, Notice, Progress, Snapshot, Started
@@ -49,7 +50,7 @@ def complete(run: Run, emit: Emit, cancelled: Callable[[], bool], cache: ModelCa
     units = analysis.units(request, params, run.models)
     _require_same_plan(run, units)
     done = _read_committed(run, units, emit)
-    records = {key: run.unit_meta(key) for key in done}
+    records: dict[str, Mapping[str, Any]] = {key: run.unit_meta(key) for key in done}
     with _rescued(run, done, records):
         return _complete(run, units, params, done, records, emit, cancelled, cache)
 
@@ -80,7 +81,7 @@ def _complete(
     reporter = Reporter(run.id, emit, units, done)
     device = resolve_device(request.device) if waiting else "cpu"
     models = RunModels(run, device, cache, reporter, cancelled, _stamps(units, records) if waiting else {})
-    assembled = partial(assemble, analysis, request, params, run.models)
+    assembled = partial(assemble, analysis, request, params, run.models, remarks=_text_notes(run))
     snapshots = Snapshots(run.id, emit, lambda: assembled(done))
 
     def compute(unit: Unit, model: OpenModel) -> "xr.Dataset":
@@ -161,6 +162,12 @@ def _require_same_text(run: Run) -> None:
             f"“{data.source}” is not the text that this run began with: the file has changed since. Bring the old file "
             "back to resume the run, or start a new run."
         )
+    sentences = run.request.params.get("samples") == "sentences"
+    if data is not None and run.provenance.get("text_drawing") != DRAWING and drawn_anew(data, sentences=sentences):
+        raise UserError(
+            f"The samples of this run were drawn from “{data.source}” by another version of Eigenscope, and this one "
+            "draws others. Start a new run; what this one has stays readable."
+        )
 
 
 def _read_committed(run: Run, units: Sequence[Unit], emit: Emit) -> dict[str, "xr.Dataset"]:
@@ -188,6 +195,11 @@ def _stamps(units: Sequence[Unit], records: Mapping[str, Mapping[str, Any]]) -> 
     return stamps
 
 
+def _text_notes(run: Run) -> tuple[str, ...]:
+    """What there is to say of how the run's text is read."""
+    return tuple(map(str, run.provenance.get("text_notes", ())))
+
+
 def _announce(run: Run, left_out: Sequence[str], emit: Emit) -> None:
     """Say what there is to know of the models, and which of those asked for are not in the run."""
     for info in run.models:
@@ -195,6 +207,8 @@ def _announce(run: Run, left_out: Sequence[str], emit: Emit) -> None:
             emit(Notice(run.id, f"{info.label}: {notice}"))
     for sentence in left_out:
         emit(Notice(run.id, sentence))
+    for sentence in _text_notes(run):
+        emit(Notice(run.id, f"{sentence}."))
 
 
 def _measured(

@@ -7,15 +7,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from engine.analyses.abilities import require_able
 from engine.analyses.parameters import validate
 from engine.analyses.registry import get_analysis
-from engine.data.texts import source_hash
+from engine.analyses.samples import settled
+from engine.data.drawing import DRAWING
+from engine.data.texts import source_hash, text_notes
 from engine.errors import Cancelled, UserError, is_failure
 from engine.events import Event, Failed, Finished, Stopped
 from engine.models.info import ModelInfo
 from engine.models.memory import is_out_of_memory, release, require
 from engine.models.opening import describe
-from engine.request import ModelSpec, Request
+from engine.request import DataSpec, ModelSpec, Request
 from engine.runs.completion import complete
 from engine.runs.device import device_record, resolve_device
 from engine.runs.failure import describe_failure
@@ -45,10 +48,12 @@ def start(session: Session, request: Request) -> Run:
             raise UserError(f"Two of the models are called “{label}”: name each model once, and folders differently.")
     device = resolve_device(request.device)
     request, models, left_out = _openable(request)
+    if request.data is not None:
+        request = request.model_copy(update={"data": settled(request.data, models)})
     for spec in request.models:
         if spec.tuning:
             session.require_writable()
-            check_tuning(spec, device)
+            check_tuning(spec, request.data or DataSpec(), device)
     for model in models:
         require(analysis.estimate_bytes(request, params, model), device, f"{analysis.title} of {model.label}")
     analysis.check(request, params, models, device)
@@ -58,11 +63,15 @@ def start(session: Session, request: Request) -> Run:
         record["left_out"] = left_out
     if request.data is not None and (text := source_hash(request.data)) is not None:
         record["text_hash"] = text
+    if request.data is not None:
+        record |= {"text_notes": list(text_notes(request.data)), "text_drawing": DRAWING}
     return session.new_run(request, models, [unit.key for unit in units], record)
 
 
 def _openable(request: Request) -> tuple[Request, list[ModelInfo], list[str]]:
-    """The request without the models that cannot be opened, the facts of the others, and why each was left out.
+    """The request without models that cannot be opened or lack what its analysis needs, and why each was left out.
+
+    Between them stand the facts of the others.
 
     Raises
     ------
@@ -74,7 +83,9 @@ def _openable(request: Request) -> tuple[Request, list[ModelInfo], list[str]]:
     refused: dict[ModelSpec, UserError] = {}
     for spec in request.models:
         try:
-            models.append(describe(spec))
+            info = describe(spec)
+            require_able(get_analysis(request.analysis), info)
+            models.append(info)
             specs.append(spec)
         except UserError as error:
             refused[spec] = error

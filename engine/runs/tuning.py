@@ -7,7 +7,8 @@ from pathlib import Path
 from engine.models.opening import describe
 from engine.request import DataSpec, ModelSpec
 from engine.sessions.models import commit_model, committed_model, set_model_aside, unfinished_model
-from engine.sessions.store import DamagedUnit, Run
+from engine.sessions.store import DamagedUnit, Run, Session
+from engine.sessions.tree import MODELS
 from engine.training.saving import RECORD, STATE
 from engine.training.spec import TrainingProgress, TrainingRecord
 from engine.training.tuning import text_hash, tune, tuning_key
@@ -49,12 +50,24 @@ def fine_tuned(
             told = time.monotonic()
             tell(f"fine-tuning step {progress.step}/{progress.steps}, loss {progress.loss:.3g}")
 
-    if (part / RECORD).exists() and not (part / STATE).exists():  # killed between its end and its commit
-        record = TrainingRecord.model_validate_json((part / RECORD).read_text("utf-8"))
-    else:
+    record = _finished(run.session, part.name)
+    if record is None:
         tell("fine-tuning: reading the text")
-        record = tune(spec, data, seed, device, part, show, cancelled)
+        record = tune(spec, data, seed, device, part, show, cancelled, root=run.session.root)
     start = describe(spec)
     made_of = {"source": start.source, "revision": start.revision, "identity": start.identity}
     text = {"source": data.source, "blake2b": text_hash(data)}
     return commit_model(run.session, key, {"model": made_of, "text": text, "record": record.model_dump(mode="json")})
+
+
+def _finished(session: Session, part: str) -> TrainingRecord | None:
+    """The record of a training that was killed between its end and its commit; a damaged one is begun anew."""
+    files = session.tree.files(f"{MODELS}/{part}")
+    if RECORD not in files or STATE in files:
+        return None
+    try:
+        return TrainingRecord.model_validate_json(session.tree.read(f"{MODELS}/{part}/{RECORD}"))
+    except (OSError, ValueError):
+        with session.root.folder(f"{MODELS}/{part}") as place:
+            place.remove(RECORD)
+        return None

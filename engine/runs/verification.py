@@ -4,8 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
 
-from engine.data.sentences import sentences
-from engine.data.tokens import tokens
+from engine.analyses.samples import draw, sample_length
 from engine.jacobians.attention import Context
 from engine.jacobians.verify import Verification, verify
 from engine.models.opening import describe
@@ -93,11 +92,7 @@ def verify_model(
     cache = models or ModelCache()
     try:
         model = cache.get(spec, seed, resolve_device(device), info)
-        data = data.model_copy(update={"length": min(data.length, TOKENS)})
-        if data.source.endswith(".npy"):
-            ids = tokens(data, None, seed, vocab_size=info.vocab_size)
-        else:
-            ids = sentences(data, model.tokenizer(), seed)
+        ids = draw(data.model_copy(update={"length": min(sample_length(data, info), TOKENS)}), "sentences", model, seed)
 
         def verified(context: Context) -> Verification:
             return verify(model, ids, context=context, progress=lambda layer: progress(f"{context}, layer {layer}"))

@@ -85,7 +85,7 @@ def commit_folder(target: Path, files: Iterable[tuple[str, bytes]], root: Root |
         Disk full, no permission, already there, a name that leaves `target`.
     """
     part = f"{target.name}.part"
-    with writing(target), _folder_of(target, root) as parent:
+    with writing(target), folder_at(target.parent, root) as parent:
         parent.remove(part)
         try:
             parent.make(part)
@@ -115,7 +115,7 @@ def replace_file(path: Path, content: bytes, root: Root | None = None) -> None:
     `root` is the session in which it lies, as for `commit_folder`.
     """
     part = f"{path.name}.part"
-    with writing(path), _folder_of(path, root) as folder:
+    with writing(path), folder_at(path.parent, root) as folder:
         folder.remove(part)
         try:
             folder.write(part, content)
@@ -137,15 +137,15 @@ def set_aside(root: Root, name: str, why: str) -> None:
 
 
 @contextmanager
-def _folder_of(path: Path, root: Root | None) -> Iterator[Place]:
-    """The folder that holds `path`, made if it is lacking."""
+def folder_at(path: Path, root: Root | None = None) -> Iterator[Place]:
+    """Enter a folder, made if it is lacking; `root` is the session in which it lies, as for `commit_folder`."""
     if root is not None:
-        name = path.parent.relative_to(root.path).as_posix()
+        name = path.relative_to(root.path).as_posix()
         with root.folder("" if name == "." else name, make=True) as place:
             yield place
     else:
-        make_folder(path.parent)
-        with opened(path.parent) as place:
+        make_folder(path)
+        with opened(path) as place:
             yield place
 
 

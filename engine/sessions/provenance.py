@@ -50,8 +50,8 @@ def made_how(
     ``tuned`` is there when weights were fine-tuned for the run: how, by the key of each.
     """
     keys = sorted({meta["tuned"] for meta in units.values() if meta.get("tuned")})
-    tuned = {"tuned": json.dumps({key: _tuned_record(tree, key) for key in keys})} if keys else {}
-    return tuned | {
+    tuned: dict[str, str | float | int] = {"tuned": json.dumps({key: _tuned_record(tree, key) for key in keys})}
+    return (tuned if keys else {}) | {
         "versions": json.dumps(provenance.get("versions", {})),
         "provenance": json.dumps(dict(provenance)),
         "units": json.dumps(dict(units)),

@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from engine.files import NOT_WAITING, SPECIAL, read_open, regular
 from engine.sessions.names import MOST_FOLDERS, safe_name
@@ -129,18 +129,32 @@ class Place:
         path, at = self._at(name)
         return os.stat(path, follow_symlinks=False, **at).st_size
 
-    def read(self, name: str, most: int) -> bytes:
-        """The content of a regular file of at most `most` bytes."""
+    def open(self, name: str) -> BinaryIO:
+        """A regular file, to read."""
         self._require(name, "file")
         path, at = self._at(name)
-        with os.fdopen(regular(os.open(path, NOT_WAITING | NO_LINK, **at)), "rb") as file:
+        return os.fdopen(regular(os.open(path, NOT_WAITING | NO_LINK, **at)), "rb")
+
+    def read(self, name: str, most: int) -> bytes:
+        """The content of a regular file of at most `most` bytes."""
+        with self.open(name) as file:
             return read_open(file.fileno(), most)
+
+    def create(self, name: str) -> BinaryIO:
+        """A file that is not there yet, to write; it is on the disk only after `sync`."""
+        path, at = self._at(name)
+        return open(path, "xb", opener=lambda path, flags: os.open(path, flags | NO_LINK, 0o666, **at))
 
     def write(self, name: str, content: bytes) -> None:
         """Make a file that is not there yet; it is on the disk only after `sync`."""
-        path, at = self._at(name)
-        with open(path, "xb", opener=lambda path, flags: os.open(path, flags | NO_LINK, 0o666, **at)) as file:
+        with self.create(name) as file:
             file.write(content)
+
+    @property
+    def library_path(self) -> str:
+        """A path for a library that knows no handles; on Linux it is this folder whatever happens to its name."""
+        by_handle = f"/proc/self/fd/{self._handle}"
+        return by_handle if self._handle is not None and os.path.isdir(by_handle) else self.path
 
     def make(self, name: str) -> None:
         """Make a folder that is not there yet."""

@@ -37,7 +37,7 @@ def measure(
     w_v: Tensor,
     w_o: Tensor,
     *,
-    fold: factored.Fold | None = None,
+    folds: tuple[factored.Fold | None, factored.Fold | None] = (None, None),
     rotation: Tensor | None = None,
     shuffle: bool = True,
     seed: int = 0,
@@ -49,8 +49,9 @@ def measure(
     w_q : Tensor (H, d_h, d)
     w_k, w_v : Tensor (H_kv, d_h, d)
     w_o : Tensor (H, d, d_h)
-    fold : Fold, optional
-        Applied to W_Q, W_K and W_V, which read the norm's output, and not to W_O.
+    folds : pair of Fold, optional
+        Applied to W_Q, and to W_K and W_V, which read the outputs of norms; W_O does not. One norm for all, unless keys
+        and values are those of another layer.
     rotation : Tensor (d_h, d_h), optional
         R_Δ of W_Qᵀ R_Δ W_K.
     shuffle : bool
@@ -65,19 +66,19 @@ def measure(
         that can be nonzero.
     """
     group = len(w_q) // len(w_k)
-    rank = factored.structural_rank(w_q.shape[1], w_q.shape[2], fold)
-    folded = fold or Tensor.double
+    rank = min(factored.structural_rank(w_q.shape[1], w_q.shape[2], fold) for fold in folds)
+    fold_q, fold_kv = (fold or Tensor.double for fold in folds)
     seeds = np.random.SeedSequence(seed).generate_state(len(w_k) + 1, np.uint64) >> np.uint64(1)
 
     def part(heads: range) -> dict[str, Tensor]:
         kv, query = slice(heads.start, heads.stop), slice(heads.start * group, heads.stop * group)
-        k, v = folded(w_k[kv]), folded(w_v[kv])
+        k, v = fold_kv(w_k[kv]), fold_kv(w_v[kv])
         r_k, r_v = factored.triangular(k), factored.triangular(v)
         # One query head at a time on the CPU: as fast, with a single fp64 copy in memory.
         step = len(w_q) if w_q.is_cuda else 1
         pieces = []
         for stored_q, stored_o in zip(w_q[query].split(step), w_o[query].split(step), strict=True):
-            q, o = folded(stored_q), stored_o.mT.double()
+            q, o = fold_q(stored_q), stored_o.mT.double()
             sigma = factored.core_singular_values(factored.triangular(q), r_k, rotation)
             ov_sigma = factored.core_singular_values(factored.triangular(o), r_v)
             pieces.append(
@@ -101,9 +102,9 @@ def measure(
 
     def shuffled_sigma(kv: int) -> Tensor:
         generator = torch.Generator().manual_seed(int(seeds[kv]))
-        r_k = factored.triangular(folded(permuted(w_k[kv], generator))[None])
+        r_k = factored.triangular(fold_kv(permuted(w_k[kv], generator))[None])
         queries = w_q[kv * group : (kv + 1) * group]
-        r_q = torch.stack([factored.triangular(folded(permuted(q, generator))) for q in queries])
+        r_q = torch.stack([factored.triangular(fold_q(permuted(q, generator))) for q in queries])
         return factored.core_singular_values(r_q, r_k, rotation)
 
     if w_q.is_cuda:
@@ -114,15 +115,18 @@ def measure(
     out = {name: torch.cat([p[name] for p in parts]).cpu().numpy() for name in parts[0]}
     out |= {name: values[:, :rank] for name, values in out.items() if name.endswith("eigenvalues")}
     c = w_q.shape[1] / w_q.shape[2]
-    out["null_radius"] = np.sqrt(out["unit_scale"] * c * _spread(fold))
+    out["null_radius"] = np.sqrt(out["unit_scale"] * c * _spread(folds))
     out["ov_null_radius"] = np.sqrt(out["ov_unit_scale"] * c)
     for which, prefix in (("qk", ""), ("ov", "ov_")):
         values = out[f"{which}_eigenvalues"]
         out |= {prefix + name: statistic(values) for name, statistic in STATISTICS.items()}
-        scaled = values / out[f"{prefix}unit_scale"][:, None]
+        scale = out[f"{prefix}unit_scale"]
+        scale = np.where(scale > 0, scale, np.nan)  # a head of zeros has no scale, and lies neither in nor out
+        scaled = values / scale[:, None]
         for law, edges in (("naive", marchenko_pastur_edges), ("law", product_law_edges)):
             low, high = edges(c)
-            out[f"{prefix}outside_{law}"] = ((scaled < low) | (scaled > high)).sum(-1).astype(np.float64)
+            outside = ((scaled < low) | (scaled > high)).sum(-1)
+            out[f"{prefix}outside_{law}"] = np.where(np.isnan(scale), np.nan, outside)
     return out
 
 
@@ -148,12 +152,13 @@ def _product_entries(q: Tensor, k: Tensor, seed: int) -> dict[str, Tensor]:
     return {f"wqk_{m}": x for m, x in moments.items()} | {"wqk_quantiles": quantiles}
 
 
-def _spread(fold: factored.Fold | None) -> float:
-    """How much a gain on both sides widens the disc of radius √(d·d_h) σ_Qσ_K that Gaussians fill: d Σγ⁴/(Σγ²)²."""
-    if fold is None or fold.gain is None:
+def _spread(folds: tuple[factored.Fold | None, factored.Fold | None]) -> float:
+    """How much gains on both sides widen the disc of radius √(d·d_h) σ_Qσ_K that Gaussians fill (methods eq. 2.9)."""
+    squares = [fold.gain.double().square() for fold in folds if fold is not None and fold.gain is not None]
+    if len(squares) < 2:
         return 1.0
-    square = fold.gain.double().square()
-    return float(square.square().mean() / square.mean().square())
+    left, right = squares
+    return float((left * right).mean() / (left.mean() * right.mean()))
 
 
 def _unit_scale(a: Tensor, b: Tensor) -> Tensor:

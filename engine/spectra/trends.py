@@ -230,24 +230,22 @@ def _segment(series: Array, most: int) -> tuple[Array, NDArray[np.int64]]:
     sums = np.concatenate([np.zeros((s, 1)), np.cumsum(centred, axis=1)], axis=1)
     squares = np.concatenate([np.zeros((s, 1)), np.cumsum(centred**2, axis=1)], axis=1)
 
-    def cost(start: NDArray[np.int64] | int, stop: int) -> Array:
-        """RSS about the mean of series[:, start:stop], for one start or many."""
-        total = sums[:, [stop]] - sums[:, np.atleast_1d(start)]
-        return np.asarray(
-            np.maximum(squares[:, [stop]] - squares[:, np.atleast_1d(start)] - total**2 / (stop - start), 0.0)
-        )
+    def costs(stop: int) -> Array:
+        """RSS about the mean of series[:, start:stop], for every start before `stop`."""
+        total = sums[:, [stop]] - sums[:, :stop]
+        within = squares[:, [stop]] - squares[:, :stop] - total**2 / np.arange(stop, 0, -1)
+        return np.asarray(np.maximum(within, 0.0))
 
     best = np.full((most + 1, s, n + 1), np.inf)  # best[c, :, j]: c breaks in the first j values
     last = np.zeros((most + 1, s, n + 1), dtype=np.int64)
     for stop in range(1, n + 1):
-        best[0, :, stop] = cost(0, stop)[:, 0]
-        for c in range(1, most + 1):
-            start = np.arange(c, stop)
-            if len(start):
-                through = best[c - 1][:, start] + cost(start, stop)
-                choice = through.argmin(axis=1)
-                best[c, :, stop] = through[np.arange(s), choice]
-                last[c, :, stop] = start[choice]
+        cost = costs(stop)
+        best[0, :, stop] = cost[:, 0]
+        for c in range(1, min(most + 1, stop)):
+            through = best[c - 1, :, c:stop] + cost[:, c:]
+            choice = through.argmin(axis=1)
+            best[c, :, stop] = through[np.arange(s), choice]
+            last[c, :, stop] = c + choice
     starts = np.zeros((s, most + 1, most), dtype=np.int64)
     for c in range(1, most + 1):
         stop_at = np.full(s, n)

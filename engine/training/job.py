@@ -18,9 +18,11 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from engine.data.encoding import frame
 from engine.data.splits import divide
-from engine.data.tokens import frame
 from engine.errors import Cancelled, UserError
+from engine.sessions.files import folder_at
+from engine.sessions.rooted import Root
 from engine.training.saving import STATE, resume, save_checkpoint, save_state
 from engine.training.spec import Checkpoint, TrainingProgress, TrainingRecord, TrainingSpec, schedule
 from engine.training.windows import Tokens, Windows, mask, unigram_entropy
@@ -32,13 +34,14 @@ _EVALUATION = 2**32 - 1  # the "step" whose masks the held-out loss uses: the sa
 class _Task:
     """Windows to loss, for either objective."""
 
-    def __init__(self, spec: TrainingSpec, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, spec: TrainingSpec, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None) -> None:
         self.spec, self.model, self.tokenizer = spec, model, tokenizer
 
     def losses(self, windows: Tokens, step: int, precision: str = "float32") -> torch.Tensor:
         """Loss of every predicted token of `windows` (n, T), in nats, as one vector."""
         inputs, labels = windows, windows
         if self.spec.objective == "masked":
+            assert self.tokenizer is not None  # `train` has seen to it
             inputs, labels = mask(windows, self.tokenizer, self.spec.mask_rate, self.spec.seed, step)
         device = self.model.device
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
@@ -83,18 +86,21 @@ def _stream(documents: Sequence[Tokens]) -> Tokens:
 def train(
     spec: TrainingSpec,
     model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
+    tokenizer: PreTrainedTokenizerBase | None,
     documents: Sequence[Tokens],
     out: Path,
     on_progress: Callable[[TrainingProgress], None] = lambda progress: None,
     cancelled: Callable[[], bool] = lambda: False,
     *,
     held: Sequence[Tokens] | None = None,
+    root: Root | None = None,
 ) -> TrainingRecord:
     """Train `model` in place on its own device and keep checkpoints as ordinary Hugging Face folders.
 
     Parameters
     ----------
+    tokenizer : PreTrainedTokenizerBase, optional
+        A causal model can do without: its windows have no special tokens then.
     documents : sequence of (n_i,) int64 arrays
         Token ids of each document, with the separator that the model should see; −1 pads are dropped.
     out : Path
@@ -102,6 +108,8 @@ def train(
         an unfinished run of the same spec and text is resumed; one that holds another run is refused.
     held : sequence of (n_i,) int64 arrays, optional
         The documents to hold out, none of which is in `documents`; by default the spec's share of `documents`.
+    root : Root, optional
+        The session in which `out` lies: no link inside it is followed, and it is not made again if it is gone.
 
     Raises
     ------
@@ -113,9 +121,9 @@ def train(
     if held is None:
         learnt, unseen = divide(len(documents), spec.held_out, spec.seed)
         documents, held = [documents[i] for i in learnt], [documents[i] for i in unseen]
-    if spec.objective == "masked" and tokenizer.mask_token_id is None:
-        raise UserError("This model's tokenizer has no mask token, so it cannot be trained as a masked model.")
-    ends = frame(tokenizer)
+    if spec.objective == "masked" and (tokenizer is None or tokenizer.mask_token_id is None):
+        raise UserError("No tokenizer of this model has a mask token, so it cannot be trained as a masked model.")
+    ends = frame(tokenizer) if tokenizer is not None else ([], [])
     text, unseen_text = (_stream(part) for part in (documents, held))
     windows, held_windows = Windows(text, spec.length, ends), Windows(unseen_text, spec.length, ends, least=1).all()
     steps = spec.steps
@@ -143,9 +151,8 @@ def train(
         lr=spec.learning_rate,
         betas=(0.9, 0.95),
     )
-    out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(spec.seed)  # dropout, if the model has any
-    record = resume(out, record, model, optimizer)
+    record = resume(out, record, model, optimizer, root)
 
     model.train()
     began, saved = time.monotonic() - record.seconds, time.monotonic()
@@ -156,12 +163,12 @@ def train(
             name = f"step{record.step}" if record.step or spec.keep_start else ""
             kept = Checkpoint(name=name, step=record.step, held_out_loss=task.held_out_loss(held_windows))
             if name:
-                save_checkpoint(out / name, model, tokenizer, spec.dtype)
+                save_checkpoint(out / name, model, tokenizer, spec.dtype, root)
             record.checkpoints.append(kept)
         record.seconds = time.monotonic() - began
         stop = cancelled()
         if kept or stop or time.monotonic() - saved > _SAVE_EVERY:
-            save_state(out, record, model, optimizer)
+            save_state(out, record, model, optimizer, root)
             saved = time.monotonic()
         on_progress(TrainingProgress(record.step, steps, loss, record.seconds, kept))
         if record.step == steps:
@@ -184,6 +191,7 @@ def train(
         record.step += 1
         if record.step % max(1, steps // 256) == 0:
             record.train_loss.append((record.step, loss))
-    (out / STATE).unlink(missing_ok=True)
+    with folder_at(out, root) as place:
+        place.remove(STATE)
     model.eval()
     return record

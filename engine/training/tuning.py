@@ -12,21 +12,24 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto import modeling_auto
 
+from engine.data.encoding import encode, encode_all, frame
+from engine.data.ids import given_rows
 from engine.data.splits import Split
 from engine.data.texts import load_documents
-from engine.data.tokens import frame, given_rows
 from engine.errors import UserError
 from engine.models.checks import CheckedModel, check
 from engine.models.config import quiet
 from engine.models.memory import release, require
-from engine.models.opening import open_model
+from engine.models.opening import OpenModel, open_model
 from engine.request import DataSpec, ModelSpec, Tuning
 from engine.sessions.files import writing
+from engine.sessions.rooted import Root
 from engine.training.job import train
 from engine.training.spec import TrainingProgress, TrainingRecord, TrainingSpec, tuning_bytes
 from engine.training.windows import Tokens, Windows
 
 Objective = Literal["causal", "masked"]
+_AT_ONCE = 256  # documents, whose encodings are much larger than their ids
 MEASURED_TOKENS = 1 << 16
 """About how many held-out tokens the loss is measured on: of a large text, the first documents are enough."""
 
@@ -36,8 +39,8 @@ def untuned(spec: ModelSpec) -> ModelSpec:
     return spec.model_copy(update={"tuning": None, "seed": None, "dtype": "float32"})
 
 
-def check_tuning(spec: ModelSpec, device: str) -> Objective:
-    """Check that `spec` can be fine-tuned on `device`, and say for which objective its head is made.
+def check_tuning(spec: ModelSpec, data: DataSpec, device: str) -> Objective:
+    """Check that `spec` can be fine-tuned on `data` and `device`, and say for which objective its head is made.
 
     Raises
     ------
@@ -48,7 +51,7 @@ def check_tuning(spec: ModelSpec, device: str) -> Objective:
     start = check(untuned(spec), weights=False)
     objective = _objective(start)
     info, tuning = start.info, spec.tuning
-    if isinstance(start.tokenizer, UserError):
+    if isinstance(start.tokenizer, UserError) and not (data.is_ids and objective == "causal"):
         raise start.tokenizer
     if info.context and tuning.length > info.context:
         raise UserError(
@@ -86,6 +89,7 @@ def tune(
     cancelled: Callable[[], bool] = lambda: False,
     *,
     history: bool = False,
+    root: Root | None = None,
 ) -> TrainingRecord:
     """Fine-tune a checkpoint on the training part of a text, or go on with what `out` holds of it.
 
@@ -101,6 +105,8 @@ def tune(
         Gets the last checkpoint as an ordinary Hugging Face folder, ``step<N>/``, and ``training.json``.
     history : bool
         Keep a checkpoint of the start and of each epoch too.
+    root : Root, optional
+        The session in which `out` lies; see `train`.
 
     Raises
     ------
@@ -109,13 +115,14 @@ def tune(
     UserError
         See `check_tuning` and `train`.
     """
-    objective = check_tuning(spec, device)
+    objective = check_tuning(spec, data, device)
     tuning = cast(Tuning, spec.tuning)
     model = open_model(untuned(spec))
-    tokenizer = model.tokenizer()
+    tokenizer = _tokenizer(model, data)
     learnt, held = (_documents(data, tokenizer, model.info.vocab_size, split) for split in ("train", "test"))
     held = held[: 1 + int(np.searchsorted(np.cumsum([len(ids) for ids in held]), MEASURED_TOKENS))]
-    count = Windows(np.concatenate(learnt), tuning.length, frame(tokenizer)).count
+    ends = frame(tokenizer) if tokenizer is not None else ([], [])
+    count = Windows(np.concatenate(learnt), tuning.length, ends).count
     steps = max(1, math.ceil(tuning.epochs * count / tuning.batch))
     epochs = range(1, math.ceil(tuning.epochs)) if history else ()
     training = TrainingSpec(
@@ -135,29 +142,49 @@ def tune(
     model.close()
     try:
         with quiet(), writing(out):
-            return train(training, module, tokenizer, learnt, out, on_progress, cancelled, held=held)
+            return train(training, module, tokenizer, learnt, out, on_progress, cancelled, held=held, root=root)
     finally:
         del module
         release()
 
 
-def _documents(data: DataSpec, tokenizer: PreTrainedTokenizerBase, vocab_size: int, split: Split) -> list[Tokens]:
+def _tokenizer(model: OpenModel, data: DataSpec) -> PreTrainedTokenizerBase | None:
+    """The model's tokenizer; None where it has none and `data` are ids, which need none."""
+    try:
+        return model.tokenizer()
+    except UserError:
+        if data.is_ids:
+            return None
+        raise
+
+
+def _documents(
+    data: DataSpec, tokenizer: PreTrainedTokenizerBase | None, vocab_size: int, split: Split
+) -> list[Tokens]:
     """The documents of one split as token ids, each ended as the model was taught."""
-    if data.source.endswith(".npy"):
-        return list(given_rows(data, vocab_size, split))
+    if data.is_ids:
+        return [row[row >= 0] for row in given_rows(data, vocab_size, split)]
+    assert tokenizer is not None
     end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
-    ends = tokenizer("\n\n", add_special_tokens=False)["input_ids"] if end is None else [end]
-    texts = [text for text in load_documents(data, split) if text and not text.isspace()]
-    encoded = tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else [[]]
-    return [np.array([*ids, *ends], dtype=np.int64) for ids in encoded]
+    ends = encode(tokenizer, "\n\n") if end is None else [end]
+    documents = load_documents(data, split)
+    encoded: list[Tokens] = []
+    for start in range(0, len(documents), _AT_ONCE):
+        texts = [text for text in documents[start : start + _AT_ONCE] if text and not text.isspace()]
+        encoded += [np.array([*ids, *ends], dtype=np.int64) for ids in encode_all(tokenizer, texts)]
+    return encoded or [np.array(ends, dtype=np.int64)]
 
 
 def tuning_key(spec: ModelSpec, data: DataSpec, seed: int) -> str:
     """Name a fine-tuned model by what makes it: weights and config it starts from, text, tuning and seed."""
-    folder = check(untuned(spec), weights=True).folder
+    start = check(untuned(spec), weights=True)
+    files = {part.file for tensor in start.stored.values() for part in tensor.parts}
+    # A GGUF file is its own config, and how an adapter is merged stands in the identity alone.
+    config = start.files.folder / "config.json"
+    plain = start.files.gguf is None and start.files.adapter is None
     parts = [
-        *((file.name, _hash(file, file.stat().st_mtime_ns)) for file in sorted(folder.glob("model*.safetensors"))),
-        (folder / "config.json").read_text("utf-8"),
+        *((file.name, _hash(file, file.stat().st_mtime_ns)) for file in sorted(files)),
+        config.read_text("utf-8") if plain else start.info.identity,
         text_hash(data),
         cast(Tuning, spec.tuning).model_dump_json(),
         seed if spec.seed is None else spec.seed,
@@ -177,7 +204,7 @@ def _hash(file: Path, _changed: int) -> str:
 def text_hash(data: DataSpec) -> str:
     """BLAKE2b of the whole text, or of the token ids of a ``.npy`` file."""
     hasher = blake2b(digest_size=16)
-    if data.source.endswith(".npy"):
+    if data.is_ids:
         hasher.update(given_rows(data, None).tobytes())
     else:
         for text in load_documents(data):

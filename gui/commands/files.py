@@ -10,7 +10,8 @@ from PySide6.QtWidgets import QFileDialog, QWidget
 from engine.errors import UserError
 from gui.look.widgets import Button, confirm
 from gui.state.background_tasks import BackgroundTasks
-from gui.state.document import SUFFIX, Document
+from gui.state.document import SUFFIX, Document, OpenSession, open_session
+from gui.state.runs import Runs
 from gui.state.settings import Settings
 
 
@@ -20,9 +21,13 @@ class FileCommands(QObject):
     notice = Signal(str)
     failed = Signal(object)
 
-    def __init__(self, document: Document, tasks: BackgroundTasks, settings: Settings, window: QWidget) -> None:
+    def __init__(
+        self, document: Document, runs: Runs, tasks: BackgroundTasks, settings: Settings, window: QWidget
+    ) -> None:
         super().__init__(window)
-        self._document, self._tasks, self._settings, self._window = document, tasks, settings, window
+        self._document, self._runs, self._tasks = document, runs, tasks
+        self._settings, self._window = settings, window
+        self._opening: set[Path] = set()
 
     @Slot()
     def new(self) -> None:
@@ -41,23 +46,45 @@ class FileCommands(QObject):
             self.open_path(Path(name))
 
     def open_path(self, path: Path) -> None:
-        """Open a session's folder or ZIP; offer to open one in use elsewhere read-only."""
-        from engine.sessions.lock import SessionLocked
+        """Open a session's folder or ZIP in the background, in place of the open one, which stays if that fails.
 
-        try:
-            try:
-                self._document.open(path)
-            except SessionLocked as locked:
-                if not self._offer_readonly(locked):
-                    return
-                self._document.open(path, readonly=True)
-        except UserError as error:
-            self.failed.emit(error)
-            return
+        One in use elsewhere is offered read-only.
+        """
+        session, path = self._document.session, path.absolute()
+        if path not in self._opening and (session is None or session.readonly or session.path != path):
+            self._open(path, readonly=False)
+
+    def _open(self, path: Path, readonly: bool) -> None:
+        def switch(content: OpenSession) -> None:
+            self._opening.discard(path)
+            self._switch_to(content)
+
+        def refuse(error: BaseException) -> None:
+            from engine.sessions.lock import SessionLocked
+
+            self._opening.discard(path)
+            if not isinstance(error, SessionLocked):
+                self.failed.emit(error)
+            elif self._offer_readonly(error):
+                self._open(path, readonly=True)
+
+        self._opening.add(path)
+        self._tasks.submit("Opening the session", lambda: open_session(path, readonly), switch, refuse)
+
+    def _switch_to(self, content: OpenSession) -> bool:
+        """Show a session that was opened in the background, unless a run is in progress."""
+        path = content.session.path
+        if self._runs.busy:
+            content.session.close()
+            self.failed.emit(
+                UserError(f"“{path}” is not shown because a run is in progress. Open it when the run has ended.")
+            )
+            return False
+        self._document.switch_to(content)
         self._settings.remember_session(path)
-        session = self._document.session
-        for notice in session.notices if session else ():
+        for notice in content.session.notices:
             self.notice.emit(notice)
+        return True
 
     @Slot()
     def save_as(self) -> None:
@@ -74,13 +101,12 @@ class FileCommands(QObject):
             return
         target = path if path.name.endswith(SUFFIX) else path.with_name(path.name + SUFFIX)
 
-        def switch(copy: Any) -> None:
-            self._document.switch_to(copy)
-            self._settings.remember_session(target)
-            self.notice.emit(f"Session saved as “{target}”.")
+        def switch(copy: OpenSession) -> None:
+            if self._switch_to(copy):
+                self.notice.emit(f"Session saved as “{target}”.")
 
         self._document.flush_requested.emit()
-        self._submit("Copying the session", lambda: session.save_as(target), switch)
+        self._submit("Copying the session", lambda: OpenSession.read(session.save_as(target)), switch)
 
     @Slot()
     def pack(self) -> None:

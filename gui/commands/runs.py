@@ -5,6 +5,7 @@ from functools import cache
 from PySide6.QtCore import QObject, Signal, Slot
 from PySide6.QtWidgets import QWidget
 
+from engine.analyses.abilities import obstacle
 from engine.errors import UserError
 from engine.request import Request
 from engine.runs.jobs.attend import Attend
@@ -59,6 +60,7 @@ class RunCommands(QObject):
         self._host = host
         self._verification_id: int | None = None
         self.tuner = Tuner(host, self._model_pane, settings, document.home, window)
+        self.tuner.failed.connect(self.failed)
         host.replied.connect(self._handle_reply)
         self._parameters.run.connect(self.run)
         self._pane.cancel.connect(self.cancel_row)
@@ -197,8 +199,9 @@ class RunCommands(QObject):
 
     @Slot()
     def update_memory(self) -> None:
-        """Show in the Model pane the peak memory of this run, fine-tuning included, and the memory available."""
+        """Show whether the model can have this run, and the peak memory, fine-tuning included, beside what there is."""
         analysis, info = self._parameters.analysis, self._model_pane.info
+        self._parameters.show_obstacle(obstacle(analysis, info) if analysis is not None and info is not None else "")
         if analysis is None or info is None or not self._parameters.form.valid:
             self._model_pane.show_memory("", True)
             return

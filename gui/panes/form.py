@@ -233,7 +233,9 @@ def make_editor(field: FieldInfo) -> Editor:
         boxes = CheckBoxes(get_args(inner), extra.get("labels", {}))
         return Editor(boxes, boxes.read, boxes.write, boxes.changed)
     line = QLineEdit()
-    line.setPlaceholderText(" ".join(t for t in ("none" if optional else "", f"in {unit}" if unit else "") if t))
+    line.setPlaceholderText(
+        " ".join(t for t in (str(extra.get("empty", "none")) if optional else "", f"in {unit}" if unit else "") if t)
+    )
     if inner is not None:
         # One comma-separated line; pydantic converts the parts to the declared type.
         def read_list() -> list[str]:

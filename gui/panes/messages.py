@@ -6,7 +6,7 @@ from PySide6.QtCore import Qt, Slot
 from PySide6.QtGui import QFontDatabase, QGuiApplication
 from PySide6.QtWidgets import QFrame, QHBoxLayout, QPlainTextEdit, QVBoxLayout, QWidget
 
-from engine.errors import UserError
+from engine.errors import one_sentence
 from engine.printable import printable
 from gui.look.widgets import tool_button
 from gui.plots.plain import PlainLabel
@@ -56,15 +56,18 @@ class MessageBar(QFrame):
         self.more.setVisible(bool(detail))
         self.show()
 
-    def show_error(self, error: Exception) -> None:
-        """Show a UserError as it is, and any other exception as an internal error with its type and text."""
-        if isinstance(error, UserError):
-            self.show_message(error.message, error.detail)
-        else:
-            self.show_message(
-                "Internal error in Eigenscope; committed units are safe. Please report it with the details below.",
-                f"{type(error).__name__}: {error}",
-            )
+    @Slot(object)
+    def show_error(self, error: BaseException) -> None:
+        """Show a UserError as it is, and whatever else escaped as an internal error with its traceback."""
+        failure, remedy = "Internal error in Eigenscope; committed units are safe", "Please report it with the details."
+        shown = one_sentence(error, failure, remedy)
+        self.show_message(shown.message, shown.detail)
+
+    @Slot(object)
+    def explain(self, error: BaseException) -> None:
+        """Show an error with its details open."""
+        self.show_error(error)
+        self.more.setChecked(True)
 
     @Slot()
     def _copy(self) -> None:

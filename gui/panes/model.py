@@ -1,5 +1,6 @@
 """The pane that chooses what to run on: model, revisions, conditions, seeds, dtype, device, and the text."""
 
+import os
 from pathlib import Path
 
 from PySide6.QtCore import Qt, QTimer, Signal, Slot
@@ -14,14 +15,16 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QLineEdit,
     QListWidget,
+    QMenu,
     QSpinBox,
     QToolButton,
     QVBoxLayout,
     QWidget,
 )
 
+from engine.analyses.abilities import described
 from engine.errors import UserError
-from engine.models.info import ModelInfo
+from engine.models.info import ModelInfo, summary
 from engine.printable import printable
 from engine.request import Device, ModelSpec, Request, Tuning, conditions
 from engine.runs.jobs.inspect import Inspect
@@ -40,26 +43,41 @@ EDIT_PAUSE_MS = 500
 class ModelPane(QWidget):
     """Edits the models and the text of a request, and shows the facts of the model named.
 
-    `inspect` carries an `Inspect` for the compute process, whose reply goes to `handle_reply`; `list_checkpoints` a
-    source whose revisions are wanted, which go to `choose_checkpoints`.
+    `inspect` carries an `Inspect` for the compute process, whose reply goes to `handle_reply`, and `dropped` the id of
+    one whose answer nobody waits for any more; `explain` an error whose details are wanted; `list_checkpoints` a source
+    whose revisions are wanted, which go to `choose_checkpoints`.
     """
 
     changed = Signal()
     inspect = Signal(object)
+    explain = Signal(object)
+    dropped = Signal(int)
     list_checkpoints = Signal(str)
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.info: ModelInfo | None = None
+        self._error: UserError | None = None  # why there are no facts
         self._inspection_id: int | None = None  # the job that reads the facts of the model now named
         fields = ModelSpec.model_fields
         self.source = QComboBox(editable=True)
         self.source.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.source.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.source.addItems(BUILTIN)
-        self.source.setToolTip("builtin, builtin-encoder, a folder with config.json and safetensors, or a hub id")
-        browse = tool_button("…", "Choose a folder")
-        browse.clicked.connect(self._browse)
+        self.source.setToolTip(
+            "builtin, builtin-encoder, a folder with config.json and safetensors or with an adapter (LoRA), a GGUF "
+            "file, or a hub id"
+        )
+        browse = tool_button("…", "Choose a folder or a GGUF file")
+        kinds = QMenu(browse)
+        kinds.addAction("Folder…", self._browse_folder)
+        kinds.addAction("GGUF file…", self._browse_file)
+        browse.setMenu(kinds)
+        browse.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.base = QLineEdit(placeholderText="the model that the adapter names")
+        self.base.setToolTip("What the adapter (LoRA) is merged into, if not the model that it names")
+        self.with_base = QCheckBox("Add")
+        self.with_base.setToolTip("Also run the base, as it is without the adapter")
         self.revisions = QLineEdit(placeholderText="latest")
         self.revisions.setToolTip("One or more branches, tags or checkpoints, separated by commas")
         list_revisions = tool_button("…", "Choose from the available checkpoints")
@@ -82,6 +100,9 @@ class ModelPane(QWidget):
         self.device.widget.setToolTip("auto uses the GPU if one is available")
         self.facts = PlainLabel(wordWrap=True)
         self.facts.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.details = tool_button("Details", "Show the details across the top of the window")
+        self.details.clicked.connect(self._ask_details)
+        self.details.hide()
         self.notices = PlainLabel(wordWrap=True)
         self.memory = PlainLabel(wordWrap=True)
         self.facts.setContentsMargins(0, 6, 0, 0)
@@ -90,6 +111,8 @@ class ModelPane(QWidget):
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Model", _beside(self.source, browse))
+        self._base_row = _beside(self.base, self.with_base)
+        form.addRow("Base", self._base_row)
         form.addRow("Revisions", _beside(self.revisions, list_revisions))
         form.addRow("", self.twin)
         form.addRow("", _beside(self.tuned, edit_tuning))
@@ -100,18 +123,23 @@ class ModelPane(QWidget):
         box = QVBoxLayout(self)
         box.addLayout(form)
         box.addWidget(self.facts)
+        box.addWidget(self.details)
         box.addWidget(self.memory)
         box.addWidget(self.notices)
         box.addWidget(self.text)
         box.addStretch(1)
 
+        self._form = form
+        self._show_base()
         self._reads_text = False
         self.tuned.toggled.connect(self._show_text)
         self._edit_timer = QTimer(self, singleShot=True, interval=EDIT_PAUSE_MS)
         self._edit_timer.timeout.connect(self.ask_facts)
         self.source.currentTextChanged.connect(self._edited)
+        self.base.textChanged.connect(self._edited)
         self.revisions.textChanged.connect(self._edited)
         for signal in (
+            self.with_base.toggled,
             self.twin.toggled,
             self.tuned.toggled,
             self.seeds.valueChanged,
@@ -134,7 +162,12 @@ class ModelPane(QWidget):
             raise UserError("No model is named: enter a folder or a hub id in the Model pane, or choose “builtin”.")
         names: list[str | None] = [r.strip() for r in self.revisions.text().split(",") if r.strip()]
         dtype = self.dtype.read()
-        specs = [ModelSpec(source=source, revision=r, dtype=dtype) for r in dict.fromkeys(names or [None])]
+        base = (self.base.text().strip() or None) if self.is_adapter() else None
+        if self.with_base.isChecked() and self.info is not None:
+            base = base or self.info.base
+        specs = [ModelSpec(source=source, revision=r, base=base, dtype=dtype) for r in dict.fromkeys(names or [None])]
+        if self.with_base.isChecked() and base is not None:
+            specs.insert(0, ModelSpec(source=base, dtype=dtype))
         return conditions(
             specs,
             tuning=self.tuning if self.tuned.isChecked() else None,
@@ -143,12 +176,20 @@ class ModelPane(QWidget):
             reads_text=self._reads_text,
         )
 
+    def is_adapter(self) -> bool:
+        """Whether an adapter is named, which has a base: by its folder, or by the facts once they are read."""
+        named = os.path.join(self.source.currentText().strip(), "adapter_config.json")
+        return os.path.isfile(named) or (self.info is not None and self.info.base is not None)
+
     def device_name(self) -> Device:
         return self.device.read()
 
     def set_request(self, request: Request) -> None:
         """Show the models, text and device of `request`."""
-        self.source.setCurrentText(request.models[0].source)
+        shown = next((spec for spec in request.models if spec.base), request.models[0])
+        self.source.setCurrentText(shown.source)
+        self.base.setText(shown.base or "")
+        self.with_base.setChecked(any(spec.source == shown.base for spec in request.models))
         tunings = [spec.tuning for spec in request.models if spec.tuning]
         checkpoints = [spec for spec in request.models if not spec.twin and not spec.tuning]
         self.revisions.setText(", ".join(dict.fromkeys(spec.revision for spec in checkpoints if spec.revision)))
@@ -188,13 +229,15 @@ class ModelPane(QWidget):
     def ask_facts(self) -> None:
         """Ask for the facts of the first model named."""
         self._edit_timer.stop()
+        self._drop_inspection()
         self.memory.clear()
         try:
-            spec = self.specs()[0]
+            specs = self.specs()
+            spec = next((spec for spec in specs if spec.base), specs[0])
         except UserError as error:
-            self._show(str(error), problem=True)
+            self._show_error(error)
             return
-        self._show("Reading the model’s config …", problem=False)
+        self._show("Reading the model’s config …")
         job = Inspect(spec)
         self._inspection_id = job.id
         self.inspect.emit(job)
@@ -205,12 +248,13 @@ class ModelPane(QWidget):
         if reply.id != self._inspection_id or not reply.state.ended:
             return
         self.info = reply.answer
-        if self.info is None:
-            self._show(str(reply.error), problem=True)
-        else:
-            self._show(describe(self.info), problem=False)
+        if reply.error is not None:
+            self._show_error(reply.error)
+        elif self.info is not None:
+            self._show(f"{summary(self.info)}\n{described(self.info)}")
             self.notices.setText("\n".join(self.info.notices))
             self.notices.setVisible(bool(self.info.notices))
+        self._show_base()
         self.changed.emit()
 
     def show_memory(self, text: str, enough: bool) -> None:
@@ -255,41 +299,62 @@ class ModelPane(QWidget):
             self.changed.emit()
         dialog.deleteLater()
 
-    def _show(self, text: str, *, problem: bool) -> None:
+    def _show(self, text: str) -> None:
+        self._error = None
         self.facts.setText(text)
-        set_role(self.facts, "problem" if problem else "")
+        set_role(self.facts, "")
+        self.details.hide()
         self.notices.hide()
+
+    def _show_error(self, error: UserError) -> None:
+        self._show(error.message)
+        self._error = error
+        set_role(self.facts, "problem")
+        self.details.setVisible(bool(error.detail))
+
+    @Slot()
+    def _ask_details(self) -> None:
+        self.explain.emit(self._error)
 
     @Slot()
     def _edited(self) -> None:
-        self.info = self._inspection_id = None
+        self.info = None
+        self._show_base()
+        self._drop_inspection()
         self._edit_timer.start()
         self.changed.emit()
 
+    def _drop_inspection(self) -> None:
+        if self._inspection_id is not None:
+            self.dropped.emit(self._inspection_id)
+            self._inspection_id = None
+
     @Slot()
-    def _browse(self) -> None:
-        start = self.source.currentText() if Path(self.source.currentText()).is_dir() else str(Path.home())
-        if folder := QFileDialog.getExistingDirectory(self, "Model folder", start):
+    def _show_base(self) -> None:
+        self._form.setRowVisible(self._base_row, self.is_adapter())
+
+    @Slot()
+    def _browse_folder(self) -> None:
+        if folder := QFileDialog.getExistingDirectory(self, "Model folder", self._start()):
             self.source.setCurrentText(folder)
+
+    @Slot()
+    def _browse_file(self) -> None:
+        file, _ = QFileDialog.getOpenFileName(self, "GGUF file", self._start(), "GGUF files (*.gguf *.GGUF)")
+        if file:
+            self.source.setCurrentText(file)
+
+    def _start(self) -> str:
+        named = self.source.currentText()
+        folder = named if os.path.isdir(named) else os.path.dirname(named)
+        return folder if os.path.isdir(folder) else str(Path.home())
 
     @Slot()
     def _ask_checkpoints(self) -> None:
         self.list_checkpoints.emit(self.source.currentText().strip())
 
 
-def describe(info: ModelInfo) -> str:
-    """Describe the architecture, shape and size of a model in three lines."""
-    heads = f"{info.n_heads} heads"
-    if info.n_kv_heads != info.n_heads:
-        heads += f" ({info.n_kv_heads} key/value)"
-    revision = f" at {info.revision[:12]}" if info.revision else ""
-    return (
-        f"{info.architecture}{revision}\n{info.n_layers} layers × {heads}, d = {info.d_model}, d_h = {info.d_head}\n"
-        f"{info.n_parameters / 1e6:,.1f} M parameters, stored as {info.storage_dtype}"
-    )
-
-
-def _beside(field: QWidget, button: QToolButton) -> QHBoxLayout:
+def _beside(field: QWidget, button: QWidget) -> QHBoxLayout:
     line = QHBoxLayout()
     line.addWidget(field, 1)
     line.addWidget(button)

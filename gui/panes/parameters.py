@@ -8,7 +8,7 @@ from PySide6.QtWidgets import QFormLayout, QHBoxLayout, QPushButton, QStackedWid
 from engine.analyses.base import AnyAnalysis
 from engine.analyses.registry import get_analysis
 from engine.request import Request
-from gui.look.widgets import scrolled
+from gui.look.widgets import scrolled, set_role
 from gui.panes.form import Form, make_editor
 from gui.plots.plain import PlainLabel
 
@@ -33,6 +33,9 @@ class ParametersPane(QWidget):
         self.button = QPushButton("Run", default=True)
         self.button.setObjectName("run")
         self.button.clicked.connect(self.run)
+        self.obstacle = PlainLabel(wordWrap=True)
+        set_role(self.obstacle, "problem")
+        self.show_obstacle("")
 
         seed = QFormLayout()
         seed.addRow("Seed", self.seed.widget)
@@ -48,7 +51,9 @@ class ParametersPane(QWidget):
         box = QVBoxLayout(self)  # outside the scroll area, so that the buttons stay visible
         box.setContentsMargins(0, 0, 0, 0)
         box.addWidget(scrolled(form), 1)
+        box.addWidget(self.obstacle)
         box.addLayout(buttons)
+        self.obstacle.setContentsMargins(9, 0, 9, 6)
         buttons.setContentsMargins(9, 0, 9, 9)
 
     @property
@@ -65,6 +70,13 @@ class ParametersPane(QWidget):
             form.changed.connect(self.changed)
             self._stack.addWidget(form)
         self._stack.setCurrentWidget(self.form)
+
+    def show_obstacle(self, reason: str) -> None:
+        """Say why the model named cannot have the analysis in front, so that no run begins; empty where it can."""
+        self.obstacle.setText(reason)
+        self.obstacle.setVisible(bool(reason))
+        self.button.setEnabled(not reason)
+        self.button.setToolTip(reason)
 
     def values(self) -> dict[str, Any]:
         """Return the validated parameters as JSON values.

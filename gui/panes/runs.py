@@ -67,6 +67,7 @@ class RunsPane(QWidget):
         super().__init__(parent)
         self._runs = runs
         self._items: dict[int, QTreeWidgetItem] = {}
+        self._shown: dict[int, RunRow] = {}
         self.tree = QTreeWidget(columnCount=len(COLUMNS))
         self.tree.setRootIsDecorated(False)
         self.tree.setHeaderLabels(COLUMNS)
@@ -120,7 +121,9 @@ class RunsPane(QWidget):
                 item.setData(0, KEY, key)
                 self._items[key] = item
                 self.tree.insertTopLevelItem(0, item)
-            self._fill(self._items[key], row)
+            if self._shown.get(key) is not row:  # the others are as they were, and may be many
+                self._fill(self._items[key], row)
+        self._shown = rows
         self._enable()
 
     def _fill(self, item: QTreeWidgetItem, row: RunRow) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from PySide6.QtCore import QSignalBlocker, QTimer, Slot
+from PySide6.QtCore import QSignalBlocker, QTimer, Signal, Slot
 from PySide6.QtWidgets import QHBoxLayout, QLineEdit, QWidget
 
 from engine.errors import UserError
@@ -23,8 +23,10 @@ class SentenceBar(QWidget):
     """Has the compute process compute the attention of the text, one job at a time, and displays it.
 
     `make_job` makes an `Attend` of a text; a UserError says what is missing. Clearing the line, or choosing a run,
-    returns to the run.
+    returns to the run. `failed` carries an error that has more to say than the line shows.
     """
+
+    failed = Signal(object)
 
     def __init__(self, host: ComputeHost, runs: Runs, results: Results, make_job: Callable[[str], Attend]) -> None:
         super().__init__()
@@ -93,6 +95,8 @@ class SentenceBar(QWidget):
         if reply.error is not None:
             if not self._pending:
                 self._show_status(reply.error.message, problem=True)
+                if reply.error.detail:
+                    self.failed.emit(reply.error)
             return
         self._shows_sentence = True
         self._results.show_live(reply.answer)

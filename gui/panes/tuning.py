@@ -1,7 +1,7 @@
 """The fine-tuning dialog: the settings, the loss curve, and the checkpoints it hands to the Model pane."""
 
-import json
 import math
+import os
 from itertools import count
 from pathlib import Path
 
@@ -21,6 +21,8 @@ from PySide6.QtWidgets import (
 )
 
 from engine.errors import UserError
+from engine.files import read_file
+from engine.gate import parse
 from engine.request import ModelSpec, Request, Tuning
 from engine.runs.jobs.job import Reply, State
 from engine.runs.jobs.tune import Tune, TuneProgress
@@ -31,6 +33,8 @@ from gui.plots.figure import Axis, Figure, Line, Panel, Points
 from gui.plots.plain import PlainLabel
 from gui.state.compute_host import ComputeHost
 from gui.state.settings import Settings
+
+MOST_RECORD_BYTES = 64 * 2**20
 
 
 class LossCurve:
@@ -45,10 +49,10 @@ class LossCurve:
         """Return the losses recorded by an unfinished fine-tuning in `folder`; empty if there is none."""
         curve = cls()
         try:
-            record = json.loads((folder / "training.json").read_text("utf-8"))
+            record = parse(read_file(folder / "training.json", MOST_RECORD_BYTES))
             curve.training = {int(step): float(loss) for step, loss in record["train_loss"]}
             curve.held_out = {int(c["step"]): float(c["held_out_loss"]) for c in record["checkpoints"]}
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             return cls()
         return curve
 
@@ -79,10 +83,11 @@ class TuningDialog(QDialog):
     """Settings and progress of one fine-tuning. Closing hides the dialog; a fine-tuning in progress continues.
 
     `start` carries a `Tune`, `cancel` the id of the one to stop, `use_requested` a folder and the checkpoints of it to
-    put into the Model pane.
+    put into the Model pane, `failed` an error that has more to say than the dialog shows.
     """
 
     start = Signal(object)
+    failed = Signal(object)
     cancel = Signal(int)
     use_requested = Signal(str, str)
 
@@ -189,6 +194,8 @@ class TuningDialog(QDialog):
         set_role(self.status, "" if checkpoints else "problem")
         if reply.error is not None:
             self.status.setText(reply.error.message)
+            if reply.error.detail:
+                self.failed.emit(reply.error)
         elif reply.state is State.STOPPED:
             self.status.setText("Fine-tuning stopped. Start it again in the same folder to resume.")
         else:
@@ -256,6 +263,7 @@ class Tuner(QObject):
     """Connects the dialog of one window to the compute process and the Model pane."""
 
     help_requested = Signal(str)
+    failed = Signal(object)
 
     def __init__(
         self, host: ComputeHost, model_pane: ModelPane, settings: Settings, home: Path, window: QWidget
@@ -272,6 +280,7 @@ class Tuner(QObject):
             self.dialog = TuningDialog(self._model_pane, self._window)
             self.dialog.start.connect(self._host.ask)
             self.dialog.cancel.connect(self._host.cancel)
+            self.dialog.failed.connect(self.failed)
             self._host.replied.connect(self.dialog.handle_reply)
             self.dialog.use_requested.connect(self._use)
             self.dialog.plot.help_requested.connect(self._ask_help)
@@ -302,4 +311,6 @@ class Tuner(QObject):
 
 def _finished(folder: str | Path) -> bool:
     """Whether `folder` is unnamed or holds a finished fine-tuning, so that none can start or resume there."""
-    return not str(folder) or (Path(folder, "training.json").exists() and not Path(folder, "state.pt").exists())
+    return not str(folder) or (
+        os.path.exists(os.path.join(folder, "training.json")) and not os.path.exists(os.path.join(folder, "state.pt"))
+    )

@@ -2,8 +2,9 @@
 
 from contextlib import suppress
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BaseModel, Field, ValidationError
 from PySide6.QtCore import QObject, QTimer, Slot
 
 from engine.errors import UserError
@@ -54,13 +55,13 @@ class ViewState(QObject):
 
     def restore(self) -> None:
         """Restore the saved state; without one, display the newest run."""
-        session = self._document.session
-        state = session.views().get(WINDOW, {}) if session is not None else {}
-        self._workspace.restore(state.get("workspace", {}))
-        self._navigator.restore(state.get("navigator", {}))
-        self._selection.restore(state.get("selection", {}))
+        content = self._document.content
+        state = _valid(content.views.get(WINDOW, {}) if content is not None else {})
+        self._workspace.restore(state["workspace"])
+        self._navigator.restore(state["navigator"])
+        self._selection.restore(state["selection"])
         rows = self._runs.rows
-        row = self._runs.find(state.get("run", "")) or (rows[-1] if rows else None)
+        row = self._runs.find(state["run"]) or (rows[-1] if rows else None)
         if row is not None:
             self._results.show_run(row)
         self._save_timer.stop()
@@ -83,6 +84,38 @@ class ViewState(QObject):
         session, state = self._document.session, self.state()
         if session is not None and not session.readonly:
             self._tasks.submit("", lambda: session.save_view(WINDOW, state), _ignore, _ignore)
+
+
+class _Panel(BaseModel):
+    view: str = ""
+    options: dict[str, dict[str, Any]] = {}
+
+
+class _Page(BaseModel):
+    split: bool = False
+    panels: list[_Panel] = []
+
+
+class _Workspace(BaseModel):
+    analysis: str = ""
+    pages: dict[str, _Page] = {}
+
+
+class _State(BaseModel):
+    """What `ViewState.state` saves; −1 is the default site of the selection."""
+
+    workspace: _Workspace = _Workspace()
+    navigator: _Panel = _Panel()
+    selection: dict[str, Annotated[int, Field(ge=-1, lt=2**31)]] = {}
+    run: str = ""
+
+
+def _valid(state: dict[str, Any]) -> dict[str, Any]:
+    """The state that a session holds, with defaults for what is lacking; all of them if somebody else changed it."""
+    try:
+        return _State.model_validate(state, strict=True).model_dump()
+    except ValidationError:
+        return _State().model_dump()
 
 
 def _ignore(_: object) -> None:

@@ -188,7 +188,12 @@ class ViewPanel(QWidget):
         if self.dataset is None or Header.of(self.dataset).analysis != self.view.analysis:
             self.figure_area.show_figure(Figure(empty=self.empty))
         elif (form := self._form(self.view)).valid:
-            self.figure_area.show_figure(self.view.draw(self.dataset, self.selection.current, form.value()))
+            try:
+                figure = self.view.draw(self.dataset, self.selection.current, form.value())
+            except Exception:  # else the figure of another selection would stay
+                self.figure_area.show_figure(Figure(empty="This view cannot be drawn."))
+                raise
+            self.figure_area.show_figure(figure)
 
     def state(self) -> dict[str, Any]:
         """Return the state that a session saves: the view, and the options of every view opened."""

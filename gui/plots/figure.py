@@ -116,7 +116,7 @@ class Image:
     """A heatmap: ``z[row, column]``; `x_edges` (columns + 1) and `y_edges` (rows + 1) in data units.
 
     With `log`, the colour scale is logarithmic; `limits` fix it, in data units. NaN, and zero with `log`, take the
-    neutral colour. ``picks[row][column]`` makes cells clickable. `marked` cells are outlined.
+    neutral colour. ``picks[row][column]`` makes a cell clickable, if it is not None. `marked` cells are outlined.
     """
 
     z: Floats
@@ -126,7 +126,7 @@ class Image:
     colormap: Colormap = "sequential"
     log: bool = False
     limits: tuple[float, float] | None = None
-    picks: tuple[tuple[Pick, ...], ...] = ()
+    picks: tuple[tuple[Pick | None, ...], ...] = ()
     marked: tuple[tuple[int, int], ...] = ()
 
 

@@ -33,7 +33,7 @@ class PlainLabel(QLabel):
 def tip(text: str) -> str:
     """Return what shows `text` as it is where Qt guesses whether a text is HTML: in every tooltip."""
     text = printable(text, MOST, lines=True)
-    if GuiQt.mightBeRichText(text):  # type: ignore[attr-defined]
+    if GuiQt.mightBeRichText(text):
         return f'<p style="white-space: pre-wrap">{escape(text)}</p>'
     return text
 

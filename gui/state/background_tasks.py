@@ -20,14 +20,14 @@ class _Task:
 class _Outcome:
     key: int
     result: Any
-    error: Exception | None
+    error: BaseException | None
 
 
 @dataclass(frozen=True)
 class _Callbacks:
     title: str
     on_result: Callable[[Any], None]
-    on_error: Callable[[Exception], None]
+    on_error: Callable[[BaseException], None]
 
 
 class _Worker(QObject):
@@ -37,7 +37,7 @@ class _Worker(QObject):
     def run(self, task: _Task) -> None:
         try:
             result, error = task.work(), None
-        except Exception as caught:  # the caller shows every failure
+        except BaseException as caught:  # the caller shows every failure
             result, error = None, caught
         self.done.emit(_Outcome(task.key, result, error))
 
@@ -65,7 +65,7 @@ class BackgroundTasks(QObject):
         title: str,
         work: Callable[[], Any],
         on_result: Callable[[Any], None],
-        on_error: Callable[[Exception], None],
+        on_error: Callable[[BaseException], None],
     ) -> None:
         """Call `work` in the thread, then `on_result` or `on_error` with its outcome on the GUI thread."""
         key = next(self._keys)

@@ -1,11 +1,11 @@
-"""The thread that hosts the compute process: passes jobs to it and its replies back."""
+"""The thread that hosts the compute processes: passes jobs to them and their replies back."""
 
 from contextlib import suppress
 
 from PySide6.QtCore import QObject, QTimer, Signal, Slot
 
 from engine.runs.jobs.job import Job
-from engine.runs.jobs.process import ComputeProcess
+from engine.runs.jobs.processes import ComputeProcesses
 from gui.state.threads import WorkerThread
 
 POLL_MS = 20
@@ -18,7 +18,7 @@ class _Worker(QObject):
 
     def __init__(self) -> None:
         super().__init__()
-        self._process = ComputeProcess()
+        self._processes = ComputeProcesses()
         self._timer: QTimer | None = None
 
     @Slot()
@@ -28,28 +28,28 @@ class _Worker(QObject):
             self._timer.timeout.connect(self.poll)
             self._timer.start(POLL_MS)
         with suppress(OSError):  # the first job reports the failure
-            self._process.start()
+            self._processes.start()
 
     @Slot(object)
     def ask(self, job: Job) -> None:
         self.begin()
-        self._process.ask(job)
+        self._processes.ask(job)
 
     @Slot(int)
     def cancel(self, job_id: int) -> None:
-        self._process.cancel(job_id)
+        self._processes.cancel(job_id)
 
     @Slot()
     def poll(self) -> None:
-        while (reply := self._process.poll()) is not None:
+        while (reply := self._processes.poll()) is not None:
             self.replied.emit(reply)
 
     @Slot()
     def end(self) -> None:
-        """Close the compute process; its committed units are on disk."""
+        """End the compute processes; what they committed is on disk."""
         if self._timer is not None:
             self._timer.stop()
-        self._process.close()
+        self._processes.close()
 
 
 class ComputeHost(QObject):
@@ -76,7 +76,7 @@ class ComputeHost(QObject):
 
     @Slot(object)
     def ask(self, job: Job) -> None:
-        """Queue a job on the compute process; every reply to it carries its id."""
+        """Queue a job; every reply to it carries its id."""
         self._asked.emit(job)
 
     @Slot(int)
@@ -85,7 +85,7 @@ class ComputeHost(QObject):
         self._cancelled.emit(job_id)
 
     def close(self) -> bool:
-        """Stop the compute process and the thread; return whether both stopped in time."""
+        """End the compute processes and the thread; return whether it stopped in time."""
         if self._closed:
             return True
         self._closed = True

@@ -1,21 +1,66 @@
 """The open session as the window sees it: none yet, writable, or read-only."""
 
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PySide6.QtCore import QObject, Signal
 
-from engine.errors import UserError
+from engine.errors import UserError, boundary
 
 if TYPE_CHECKING:
-    from engine.sessions.store import Session
+    from engine.sessions.store import Run, Session
 
 SUFFIX = ".eigenscope"
 
 
+@dataclass(frozen=True)
+class StoredRun:
+    """A run of a session when that was opened; `done` of its units are committed, and `finished` says of the result."""
+
+    run: "Run"
+    done: int
+    finished: bool
+
+
+@dataclass(frozen=True)
+class OpenSession:
+    """A session with everything that the window shows of it at first; slow to read where there are many runs."""
+
+    session: "Session"
+    runs: tuple[StoredRun, ...]
+    views: dict[str, dict[str, Any]]
+
+    @classmethod
+    def read(cls, session: "Session") -> "OpenSession":
+        """Read what a session holds; it is closed if that fails."""
+        try:
+            runs = tuple(StoredRun(run, len(run.committed()), run.finished) for run in session.runs())
+            return cls(session, runs, session.views())
+        except BaseException:
+            session.close()
+            raise
+
+
+def open_session(path: Path, readonly: bool = False) -> OpenSession:
+    """Open and read a session.
+
+    Raises
+    ------
+    SessionLocked
+        Open for writing elsewhere.
+    UserError
+        If it cannot be opened, whatever its files hold.
+    """
+    from engine.sessions.store import Session
+
+    with boundary(f"“{path}” cannot be opened"):
+        return OpenSession.read(Session.open(path, readonly))
+
+
 class Document(QObject):
-    """Holds at most one Session. The first run creates one in `home`, so nothing is ever unsaved."""
+    """Holds at most one session. The first run creates one in `home`, so nothing is ever unsaved."""
 
     flush_requested = Signal()
     """Emitted before the session is closed or copied: write now whatever belongs in it."""
@@ -24,7 +69,11 @@ class Document(QObject):
     def __init__(self, home: Path, parent: QObject | None = None) -> None:
         super().__init__(parent)
         self.home = home
-        self.session: Session | None = None
+        self.content: OpenSession | None = None
+
+    @property
+    def session(self) -> "Session | None":
+        return self.content.session if self.content is not None else None
 
     @property
     def title(self) -> str:
@@ -51,23 +100,15 @@ class Document(QObject):
                     "Check its free space and permissions."
                 ) from error
             stem = f"untitled-{datetime.now():%Y%m%d-%H%M%S}"
-            self.switch_to(Session.create(self.home / f"{stem}{SUFFIX}"))
+            self.switch_to(OpenSession.read(Session.create(self.home / f"{stem}{SUFFIX}")))
         assert self.session is not None
         self.session.require_writable()
         return self.session
 
-    def open(self, path: Path, readonly: bool = False) -> None:
-        """Open another session in place of this one; if that fails, this one stays open."""
-        from engine.sessions.store import Session
-
-        if self.session is not None and not self.session.readonly and self.session.path == path.absolute():
-            return
-        self.switch_to(Session.open(path, readonly))
-
-    def switch_to(self, session: "Session | None") -> None:
-        """Make `session` the open one and close the previous one."""
+    def switch_to(self, content: OpenSession | None) -> None:
+        """Make this the open session and close the previous one."""
         self.flush_requested.emit()
-        previous, self.session = self.session, session
+        previous, self.content = self.session, content
         if previous is not None:
             previous.close()
         self.changed.emit()
@@ -75,4 +116,4 @@ class Document(QObject):
     def close(self) -> None:
         if self.session is not None:
             self.session.close()
-            self.session = None
+        self.content = None

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal, Slot
 
+from engine.analyses.header import Header
+from engine.errors import boundary, one_sentence
 from engine.events import Snapshot
 from engine.runs.jobs.job import State
 from gui.state.background_tasks import BackgroundTasks
@@ -13,7 +15,10 @@ from gui.state.runs import RunRow, Runs
 if TYPE_CHECKING:
     import xarray as xr
 
+    from engine.sessions.store import Session
+
 CHOOSE = "Choose a model on the left, then press Run."
+UNREADABLE = "The result of this run cannot be read"
 
 
 class Results(QObject):
@@ -26,6 +31,7 @@ class Results(QObject):
         super().__init__(parent)
         self._document, self._runs, self._tasks = document, runs, tasks
         self._datasets: dict[str, xr.Dataset] = {}
+        self._unreadable: dict[str, str] = {}  # why, by run
         self.live: xr.Dataset | None = None
         self._key: int | None = None
         runs.snapshot.connect(self._show_snapshot)
@@ -51,8 +57,8 @@ class Results(QObject):
                 return "This run is queued and starts when the one before it ends."
             case RunRow(state=State.RUNNING | State.CANCELLING):
                 return "Computing the first layer …"
-            case RunRow(state=State.DONE):
-                return "Reading the result …"
+            case RunRow(state=State.DONE, run=run):
+                return self._unreadable.get(run, "Reading the result …")
             case RunRow(state=State.FAILED, message=message):
                 return f"{message}"
             case row:
@@ -60,6 +66,7 @@ class Results(QObject):
 
     def clear(self) -> None:
         self._datasets.clear()
+        self._unreadable.clear()
         self._key = self.live = None
         self.shown.emit()
 
@@ -76,11 +83,13 @@ class Results(QObject):
                     self._datasets[run] = dataset
                     self.shown.emit()
 
-            def report(error: Exception) -> None:
+            def report(error: BaseException) -> None:
                 if self._document.session is session:
+                    self._unreadable[run] = one_sentence(error, UNREADABLE).message
                     self.failed.emit(error)
+                    self.shown.emit()
 
-            self._tasks.submit(f"Reading {row.title}", lambda: session.run(run).result(), store, report)
+            self._tasks.submit(f"Reading {row.title}", lambda: _read(session, run), store, report)
         self.shown.emit()
 
     @Slot(object)
@@ -99,3 +108,13 @@ class Results(QObject):
     def _refresh_text(self) -> None:
         if self._key is not None and self.dataset is None:
             self.shown.emit()
+
+
+def _read(session: "Session", run: str) -> "xr.Dataset | None":
+    """Read a result, and what everything that shows it asks for first: its header."""
+    with boundary(UNREADABLE):
+        stored = session.run(run)
+        dataset = stored.result()
+        if dataset is not None and (analysis := Header.of(dataset).analysis) != stored.request.analysis:
+            raise ValueError(f"it is of “{analysis}”, and its run of “{stored.request.analysis}”")
+        return dataset

@@ -1,10 +1,10 @@
 """The runs of the open session and their queue."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from PySide6.QtCore import QObject, Signal, Slot
 
@@ -13,9 +13,7 @@ from engine.request import Request
 from engine.runs.jobs.job import Reply, State
 from engine.runs.jobs.run import CarryOut
 from gui.state.compute_host import ComputeHost
-
-if TYPE_CHECKING:
-    from engine.sessions.store import Session
+from gui.state.document import StoredRun
 
 
 @dataclass(frozen=True)
@@ -101,21 +99,20 @@ class Runs(QObject):
     def find(self, run: str) -> RunRow | None:
         return next((row for row in self._rows.values() if run and row.run == run), None)
 
-    def load(self, session: "Session | None") -> None:
-        """List the runs of `session`."""
+    def load(self, stored: Iterable[StoredRun]) -> None:
+        """List the runs of a session in place of those listed before."""
         self._rows = {}
-        for run in session.runs() if session is not None else ():
-            done, total = len(run.committed()), len(run.plan)
-            finished = run.finished
+        for each in stored:
+            run, done, total = each.run, each.done, len(each.run.plan)
             row = RunRow(
                 next(self._keys),
                 run.session.path,
                 run.request,
-                State.DONE if finished else State.STOPPED,
+                State.DONE if each.finished else State.STOPPED,
                 run=run.id,
                 done=done,
                 total=total,
-                message="" if finished and done == total else _kept(done, total),
+                message="" if each.finished and done == total else _kept(done, total),
             )
             self._rows[row.key] = row
         self.changed.emit()
@@ -132,6 +129,15 @@ class Runs(QObject):
 
     def cancel(self, row: RunRow) -> None:
         """Stop a running run after its current unit; remove a queued one at once."""
+        self._cancel(row)
+        self.changed.emit()
+
+    def cancel_all(self) -> None:
+        for row in self.rows:
+            self._cancel(row)
+        self.changed.emit()
+
+    def _cancel(self, row: RunRow) -> None:
         if row.state is State.RUNNING:
             self._store(replace(row, state=State.CANCELLING))
             assert row.job is not None
@@ -140,11 +146,6 @@ class Runs(QObject):
             self._store(replace(row, state=State.STOPPED, message=_kept(row.done, row.total)))
         elif row.state is State.QUEUED:
             del self._rows[row.key]
-        self.changed.emit()
-
-    def cancel_all(self) -> None:
-        for row in self.rows:
-            self.cancel(row)
 
     @Slot(object)
     def handle_reply(self, reply: Reply) -> None:

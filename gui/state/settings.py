@@ -1,5 +1,6 @@
 """Settings remembered between starts: layout, recent sessions and models, theme."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class Settings:
     @property
     def recent(self) -> list[Path]:
         """Sessions opened or saved, newest first, without those that no longer exist."""
-        return [Path(p) for p in self._texts("recent") if Path(p).exists()]
+        return [Path(p) for p in self._texts("recent") if os.path.exists(p)]
 
     def remember_session(self, path: Path) -> None:
         path = path.absolute()

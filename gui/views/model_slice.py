@@ -9,9 +9,12 @@ import numpy as np
 
 from engine.analyses.header import Header
 from engine.models.info import ModelInfo
+from gui.plots.selection import Pick, Selection
 
 if TYPE_CHECKING:
     import xarray as xr
+
+MOST_DOTTED = 24
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,25 @@ class ModelSlice:
         """Layers of this model (the dataset may be padded to a larger one)."""
         return self.info.n_layers
 
+    def selected_head(self, selection: Selection) -> tuple[int, int]:
+        """The selected layer and head, inside this model; head 0 of a layer that has none."""
+        layer = min(selection.layer, self.layers - 1)
+        return layer, min(selection.head, max(self.info.head_count(layer) - 1, 0))
+
+    def cells(self) -> tuple[tuple[Pick | None, ...], ...]:
+        """What a click on the grid of heads selects, a row for each head; None where a layer has no such head."""
+        return tuple(
+            tuple(
+                Pick(model=self.model, layer=layer, head=head) if head < self.info.head_count(layer) else None
+                for layer in range(self.layers)
+            )
+            for head in range(self.info.n_heads)
+        )
+
+    def no_heads(self, layer: int) -> str:
+        """Why nothing of a layer can be shown: it has no softmax heads. Empty where it has some."""
+        return "" if self.info.head_count(layer) else f"Layer {layer} has no softmax heads; choose another layer."
+
     @property
     def twin(self) -> Self | None:
         """The random-init twin of this model in the same dataset, if the request had one."""
@@ -70,3 +92,8 @@ def colors(infos: Sequence[ModelInfo]) -> list[str]:
     """A categorical colour for each model; a twin has its model's."""
     colors_by_origin: dict[tuple[str, str | None], str] = {}
     return [colors_by_origin.setdefault(origin(info), f"c{len(colors_by_origin) % 8}") for info in infos]
+
+
+def dotted(infos: Sequence[ModelInfo]) -> bool:
+    """Whether the lines of that many models may have dots: more are slow, and nobody can tell them apart."""
+    return len(infos) <= MOST_DOTTED

@@ -10,40 +10,14 @@ from typing import Any
 
 import torch
 import transformers as hf
+from adapter_case import GQA, PIXELS, SLIDING, SMALL, THETA, Case, rope
+from family_cases import FAMILY_BLOCKS, FAMILY_CASES
 from torch import Tensor, nn
 
+from engine.jacobians.tracing import sharpen
 from engine.models.adapters import ADAPTERS, Block, Parts
 
 T = 9
-SMALL = {
-    "hidden_size": 24,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "vocab_size": 50,
-    "max_position_embeddings": 64,
-}
-GQA = SMALL | {"num_attention_heads": 6, "num_key_value_heads": 2, "intermediate_size": 32, "pad_token_id": 0}
-THETA = {"rope_theta": 100.0}
-PIXELS: dict[str, Any] = {"image_size": [8, 12], "patch_size": 4}
-
-
-@dataclass(frozen=True)
-class Case:
-    """A config, and where the library's module keeps things: written down here apart from the adapters."""
-
-    config: hf.PreTrainedConfig
-    layers: str = "layers"
-    attention: str = "self_attn"
-    biases: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
-    scales_query: bool = False
-
-
-def rope(kind: str, **more: Any) -> dict[str, Any]:
-    return dict(rope_type=kind, factor=4.0, **THETA, **more)
-
-
-SLIDING = ["sliding_attention", "full_attention"]
-UNEVEN = "gemma4_text-uneven"
 LLAMA3 = rope("llama3", low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
 CASES: dict[str, Case] = {
     "gpt2": Case(
@@ -178,21 +152,9 @@ CASES: dict[str, Case] = {
         ),
         attention="attention",
     ),
-    # Layers whose heads differ: `block` describes each, `facts` refuses the model as a whole.
-    UNEVEN: Case(
-        hf.Gemma4TextConfig(
-            **GQA,
-            rms_norm_eps=1e-3,
-            head_dim=8,
-            global_head_dim=12,
-            num_global_key_value_heads=3,
-            attention_k_eq_v=True,
-            layer_types=SLIDING,
-            sliding_window=4,
-            hidden_size_per_layer_input=0,
-        )
-    ),
 }
+
+CASES |= FAMILY_CASES
 
 
 # What only the rest of a block can tell: other residual layouts, biases, activations, windows.
@@ -233,6 +195,19 @@ BLOCKS: dict[str, Case] = CASES | {
             hidden_size_per_layer_input=0,
         )
     ),
+    "gemma4_text-two-widths": Case(
+        hf.Gemma4TextConfig(
+            **GQA,
+            rms_norm_eps=1e-3,
+            head_dim=8,
+            global_head_dim=12,
+            num_global_key_value_heads=3,
+            attention_k_eq_v=True,
+            layer_types=SLIDING,
+            sliding_window=4,
+            hidden_size_per_layer_input=0,
+        )
+    ),
     "opt-bare": Case(
         hf.OPTConfig(
             **SMALL,
@@ -262,6 +237,7 @@ BLOCKS: dict[str, Case] = CASES | {
         )
     ),
 }
+BLOCKS |= FAMILY_BLOCKS
 
 
 @dataclass
@@ -308,9 +284,11 @@ def model_of(name: str) -> nn.Module:
     torch.manual_seed(0)
     config = deepcopy(BLOCKS[name].config)  # the library writes to a config that another is made from
     model = hf.AutoModel.from_config(config, attn_implementation="eager").double().eval().requires_grad_(False)
+    ADAPTERS[config.model_type].mend(model)
     if "decoder" in dict(model.named_children()):
         model = model.decoder  # OPTModel only wraps it
     randomise(model)
+    sharpen(model)
     return model
 
 

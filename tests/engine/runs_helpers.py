@@ -1,11 +1,15 @@
 """A small real analysis for the tests of the run loop, and a compute process that knows it."""
 
+import ctypes
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
+import psutil
 import torch
 import xarray as xr
 from pydantic import Field
@@ -16,6 +20,8 @@ from engine.analyses.variables import Variable
 from engine.models.info import ModelInfo
 from engine.models.opening import OpenModel
 from engine.request import Request
+from engine.runs.jobs.inspect import Inspect
+from engine.runs.jobs.job import Context
 from engine.runs.jobs.serve import serve
 
 LAYERS = 4
@@ -96,6 +102,16 @@ def make_model(folder: Path, seed: int = 0, width: int = 16) -> Path:
     return folder
 
 
+def all_end(processes: Sequence[psutil.Process], within: float) -> bool:
+    """Whether all have ended after so many seconds at most; whoever inherits an orphan may leave it a zombie."""
+    deadline = time.monotonic() + within
+    while living := [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]:
+        if time.monotonic() > deadline:
+            return False
+        psutil.wait_procs(living, timeout=0.05)
+    return True
+
+
 def register() -> None:
     registry.ANALYSES["steps"] = STEPS  # in a process of its own
 
@@ -104,3 +120,22 @@ def serve_steps(connection: Connection) -> None:
     """What `engine.runs.jobs.serve.serve` is, in a process that also knows `steps`."""
     register()
     serve(connection)
+
+
+@dataclass(frozen=True)
+class Stuck(Inspect):
+    """An inspection that hangs in a library, as one of a hostile config may: no other thread of its process can run."""
+
+    time_limit: ClassVar[float | None] = 1.0
+
+    def run(self, context: Context, tell: Callable[[Any], None], cancelled: Callable[[], bool]) -> ModelInfo:
+        ctypes.PyDLL(None).sleep(600)
+        raise AssertionError("it was killed before")
+
+
+@dataclass(frozen=True)
+class Panicking(Inspect):
+    """An inspection in which a library in Rust panics, which is no `Exception`."""
+
+    def run(self, context: Context, tell: Callable[[Any], None], cancelled: Callable[[], bool]) -> ModelInfo:
+        raise type("PanicException", (BaseException,), {})("index out of bounds")

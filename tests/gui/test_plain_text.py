@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from jacobians_parts import jacobians_dataset
+from jacobians_parts import INFOS, jacobians_dataset
 from PySide6.QtCore import Qt
 from PySide6.QtGui import QAction, QTextDocument
 from PySide6.QtGui import Qt as GuiQt
@@ -23,6 +23,7 @@ from engine.runs.loop import execute, start
 from engine.sessions.store import Session
 from gui.panes.log import LogDialog
 from gui.plots.plain import PlainLabel, in_menu, in_title, message_box, tip
+from gui.state.results import _read as read_result
 from tests.citations import texts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,7 +71,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 ),
             ),
         ):
-            made_up, infos = deceiving(ds)
+            made_up, infos = deceiving(ds.assign_attrs(analysis=request.analysis))
             request = request.model_copy(
                 update={"models": tuple(m.model_copy(update={"source": HOSTILE}) for m in request.models)}
             )
@@ -121,6 +122,7 @@ def test_a_window_shows_what_is_written(study: Path, qtbot, tmp_path: Path) -> N
     with window_in(tmp_path) as window:
         qtbot.waitSignal(window.ready, timeout=READ_MS).wait()
         window.file_commands.open_path(study)
+        qtbot.waitUntil(lambda: len(window.runs.rows) == 2, timeout=READ_MS)
         assert not list(problems(window))
         drawn = 0
         for analysis in ("weights", "jacobians"):
@@ -150,6 +152,16 @@ def test_a_window_shows_what_is_written(study: Path, qtbot, tmp_path: Path) -> N
         assert "\x1b" not in with_log.text.toPlainText() + window.messages.details.toPlainText()
         assert "<s>s</s>" in window.messages.text.text()
         with_log.close()
+
+
+@pytest.mark.parametrize("attrs", [{}, {"analysis": "jacobians"}, {"analysis": "weights", "models": "[3]"}])
+def test_a_result_that_says_something_else_of_itself_is_a_sentence(attrs: dict[str, str], tmp_path: Path) -> None:
+    request = Request(analysis="weights", models=(ModelSpec(),))
+    with Session.create(tmp_path / "a.eigenscope") as session:
+        run = session.new_run(request, INFOS, ["a"], {})
+        run.commit_result(jacobians_dataset().drop_attrs(deep=False).assign_attrs(attrs))
+        with pytest.raises(UserError, match="cannot be read"):
+            read_result(session, run.id)
 
 
 def test_a_box_asks_in_plain_text(qtbot) -> None:

@@ -153,10 +153,12 @@ def test_a_second_window_is_refused_and_can_look(qtbot, opened, study, tmp_path,
     with window_in(tmp_path / "other") as second:
         asked = answer_boxes(monkeypatch, QMessageBox.StandardButton.Cancel)
         second.file_commands.open_path(study)
+        qtbot.waitUntil(lambda: bool(asked), timeout=READ_MS)
         assert "already open" in asked[0]
         assert second.document.session is None
         answer_boxes(monkeypatch, QMessageBox.StandardButton.Open)
         second.file_commands.open_path(study)
+        qtbot.waitUntil(lambda: second.document.session is not None, timeout=READ_MS)
         assert second.document.session.readonly
         assert "read-only" in second.windowTitle()
         qtbot.waitUntil(lambda: second.results.dataset is not None, timeout=READ_MS)
@@ -172,7 +174,7 @@ def test_zip_and_back(qtbot, opened, tmp_path):
     qtbot.waitUntil(lambda: archive.exists() and not opened.tasks.busy, timeout=READ_MS)
     assert "verified" in opened.messages.text.text()
     opened.file_commands.open_path(archive)
-    assert opened.document.session.readonly
+    qtbot.waitUntil(lambda: opened.document.session.readonly, timeout=READ_MS)
     qtbot.waitUntil(lambda: opened.results.dataset is not None, timeout=READ_MS)
     opened.file_commands.unpack_to(archive, tmp_path)
     qtbot.waitUntil(lambda: opened.document.session.path == tmp_path / "for-you.eigenscope", timeout=READ_MS)
@@ -200,17 +202,19 @@ def test_a_damaged_result_is_a_sentence(qtbot, window, study):
     assert "Traceback" not in window.messages.text.text()
 
 
-def test_a_session_of_a_newer_schema_is_a_sentence(window, study):
+def test_a_session_of_a_newer_schema_is_a_sentence(qtbot, window, study):
     head = json.loads((study / "session.json").read_text())
     newer = json.dumps(head).replace('"schema": 1', '"schema": 99')
     (study / "session.json").write_text(newer)
     window.file_commands.open_path(study)
-    assert window.messages.isVisible()
+    qtbot.waitUntil(window.messages.isVisible, timeout=READ_MS)
+    assert "newer" in window.messages.text.text()
     assert window.document.session is None
 
 
-def test_what_is_no_session_is_a_sentence(window, tmp_path):
+def test_what_is_no_session_is_a_sentence(qtbot, window, tmp_path):
     window.file_commands.open_path(tmp_path)
+    qtbot.waitUntil(window.messages.isVisible, timeout=READ_MS)
     assert str(tmp_path) in window.messages.text.text()
     assert window.document.session is None
 
@@ -236,13 +240,14 @@ def test_closing_during_a_run_asks(qtbot, window, model, monkeypatch):
     assert window.close()
 
 
-def test_recent_sessions_are_offered(opened, study):
+def test_recent_sessions_are_offered(qtbot, opened, study):
     opened.actions_.menus["File"].aboutToShow.emit()
     assert [action.text() for action in opened._recent.actions()] == [str(study)]
     opened.file_commands.new()
     assert opened.document.session is None
     assert opened.runs.rows == []
     opened._recent.actions()[0].trigger()
+    qtbot.waitUntil(lambda: opened.document.session is not None, timeout=READ_MS)
     assert opened.document.session.path == study
 
 

@@ -19,5 +19,5 @@ ACTIVATIONS = Analysis(
     estimate_bytes=estimate_bytes,
     compute=later("engine.analyses.activations.compute", "Compute"),
     result=later("engine.analyses.activations.result", "result"),
-    needs_data=True,
+    needs=("text", "blocks"),
 )

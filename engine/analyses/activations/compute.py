@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from engine.analyses.activations.plan import DENSITY, ActivationsParams, batch_tokens
 from engine.analyses.base import Computation, Unit
+from engine.analyses.samples import draw, tokenizer_if_any
 from engine.data.splits import Split
-from engine.data.tokens import tokens
 from engine.errors import UserError
-from engine.models.losses import IGNORED, Objective, sequence_losses
+from engine.models.losses import IGNORED, Objective, logits_of, sequence_losses
 from engine.models.memory import halve_on_oom
 from engine.models.sites import Site, observe, sites
 from engine.request import DataSpec, Request
@@ -123,19 +123,13 @@ def accumulate(
     model: "OpenModel", data: DataSpec, params: ActivationsParams, split: Split, seed: int, part: int, parts: int
 ) -> Sums:
     """Sums over the sequences of one part, without sequences that have values that are not finite."""
-    tokenizer = special = None
-    try:
-        tokenizer = model.tokenizer()
-        special = tokenizer.all_special_ids
-    except UserError:
-        if not data.source.endswith(".npy"):
-            raise
-    reader = None if data.source.endswith(".npy") else tokenizer
-    ids = tokens(data, reader, seed, vocab_size=model.info.vocab_size, split=split)
+    ids = draw(data, "windows", model, seed, split)
+    tokenizer = tokenizer_if_any(model)
+    special = tokenizer.all_special_ids if tokenizer is not None else []
     numbers = np.array_split(np.arange(len(ids)), parts)[part]
     module = model.module()
     objective = _objective(model, seed)
-    measure = Measure(module, ids, sites(module, params.sites), special or [], objective, model.info.causal)
+    measure = Measure(module, ids, sites(module, params.sites), special, objective, model.info.causal)
     size = max(1, batch_tokens(model.info) // ids.shape[1])
     total = Sums({})
     for start in range(0, len(numbers), size):
@@ -148,13 +142,9 @@ def _objective(model: "OpenModel", seed: int) -> tuple[Objective, bool]:
     """The objective, and whether the model has a loss: it needs a head and, if masked, a mask token."""
     config: Any = model.config
     pad = getattr(config.get_text_config(), "pad_token_id", None)
-    module: Any = model.module()
-    if module.get_output_embeddings() is not None:
-        try:
-            return Objective(model.info.causal, pad, None if model.info.causal else model.tokenizer(), seed), True
-        except UserError:  # no mask token
-            pass
-    return Objective(True, pad), False
+    if "loss" in model.info.lacks:
+        return Objective(True, pad), False
+    return Objective(model.info.causal, pad, None if model.info.causal else model.tokenizer(), seed), True
 
 
 class Measure:
@@ -196,7 +186,7 @@ class Measure:
         output = observe(self._module, self._sites, batch.inputs, take)
         if self._has_loss:
             predicted = (batch.targets != IGNORED).sum(1)
-            losses = sequence_losses(output.logits, batch.targets).double()
+            losses = sequence_losses(logits_of(output, self._module), batch.targets).double()
             taken.loss = float((losses * predicted)[predicted > 0].sum())
             finite.append(losses[predicted > 0].isfinite().all())
         else:

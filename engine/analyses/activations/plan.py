@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from engine.analyses.base import Params, Unit
-from engine.analyses.samples import Splits, require_readable, splits_of
+from engine.analyses.samples import Splits, require_readable, sample_length, splits_of
 from engine.errors import UserError
 from engine.request import DataSpec, Request
 
@@ -55,11 +55,11 @@ def units(request: Request, params: ActivationsParams, models: Sequence["ModelIn
                 f"The config of {info.label} does not tell how wide and how deep it is, so its sites are unknown; "
                 "choose another model."
             )
-        window(min(info.d_model, data.samples * data.length - 1), params.fit_start, params.fit_stop)
+        window(min(info.d_model, data.samples * sample_length(data, info) - 1), params.fit_start, params.fit_stop)
     planned = []
     for m, info in enumerate(models):
         widths = site_widths(params, info)
-        work = 2.0 * info.n_parameters * data.samples * data.length
+        work = 2.0 * info.n_parameters * data.samples * sample_length(data, info)
         spectra = 10.0 * sum(width**3 for width in widths)
         parts = part_count(request, params, models, info)
         for split in splits_of(params.splits, info):
@@ -74,9 +74,9 @@ def units(request: Request, params: ActivationsParams, models: Sequence["ModelIn
 def estimate_bytes(request: Request, params: ActivationsParams, model: "ModelInfo") -> int:
     data = request.data or DataSpec()
     squares = sum(width**2 for width in site_widths(params, model))
-    tokens = max(data.length, batch_tokens(model))
-    batch = 4 * tokens * (3 * model.vocab_size + 2 * model.n_heads * data.length)
-    divided = 2.0 * model.n_parameters * data.samples * data.length >= 2 * PART_OPERATIONS
+    tokens = max(sample_length(data, model), batch_tokens(model))
+    batch = 4 * tokens * (3 * model.vocab_size + 2 * model.n_heads * sample_length(data, model))
+    divided = 2.0 * model.n_parameters * data.samples * sample_length(data, model) >= 2 * PART_OPERATIONS
     parts = 2 * min(PARTS_BYTES, 4 * squares * MOST_PARTS) if divided else 0  # stored, and read again at the end
     return model.load_bytes + 16 * squares + batch + parts + (1 << 29)  # sums of all batches and of the current one
 
@@ -112,5 +112,5 @@ def part_count(request: Request, params: ActivationsParams, models: Sequence["Mo
     states = sum(
         4 * width**2 * len(splits_of(params.splits, other)) for other in models for width in site_widths(params, other)
     )
-    by_work = int(2.0 * info.n_parameters * data.samples * data.length / PART_OPERATIONS)
+    by_work = int(2.0 * info.n_parameters * data.samples * sample_length(data, info) / PART_OPERATIONS)
     return max(1, min(by_work, 1 + PARTS_BYTES // states, MOST_PARTS, data.samples))

@@ -104,5 +104,6 @@ def _notes(
                 f"end at rank {count - 1:,}"
             )
         if np.isnan(unit.loss.values):
-            notes.append(f"{who}: it has no language-model head or no mask token, so there is no loss")
+            why = models[m].lacks.get("loss", "it has no language-model head or no mask token").removesuffix(".")
+            notes.append(f"{who}: there is no loss: {why}")
     return notes

@@ -18,5 +18,5 @@ ATTENTION = Analysis(
     estimate_bytes=estimate_bytes,
     compute=later("engine.analyses.attention.compute", "Compute"),
     result=later("engine.analyses.attention.result", "result"),
-    needs_data=True,
+    needs=("text", "attention"),
 )

@@ -14,13 +14,12 @@ from engine.analyses.attention.plan import (
     AttentionParams,
     lengths_key,
     planned_lengths,
-    sample_length,
     shown_samples,
     sweep_key,
 )
 from engine.analyses.base import Computation, Unit
-from engine.analyses.samples import draw
-from engine.data.tokens import frame
+from engine.analyses.samples import draw, tokenizer_if_any
+from engine.data.encoding import frame
 from engine.errors import UserError
 from engine.models.attention_hooks import AttentionHooks, LayerAttention
 from engine.models.memory import halve_on_oom
@@ -56,6 +55,7 @@ def measure_chunk(model: "OpenModel", tokens: np.ndarray, size: int, params: Att
     def take(samples: Tensor, lengths: Tensor, at: LayerAttention) -> None:
         nonlocal row_error
         matrices, bad = prepared(at, lengths, model)
+        heads = matrices.shape[1]
         row_error = max(row_error, _row_error(matrices, lengths))
         lost.update(samples[bad].tolist())
         eigen = spectra.eigenvalues(matrices, info.causal)
@@ -65,13 +65,13 @@ def measure_chunk(model: "OpenModel", tokens: np.ndarray, size: int, params: Att
             epsilon=params.sparsity_epsilon, window=at.window, eigen=eigen, singular=singular,
         )  # fmt: skip
         for name, values in measured.items():
-            values_by_name[name][at.layer][:, samples.numpy()] = _host(values).T
+            values_by_name[name][at.layer][:heads, samples.numpy()] = _host(values).T
         for row, (sample, length) in enumerate(zip(samples.tolist(), lengths.tolist(), strict=True)):
-            curves["eigenvalues"][at.layer, :, sample, :length] = _host(eigen[row, :, :length])
+            curves["eigenvalues"][at.layer, :heads, sample, :length] = _host(eigen[row, :, :length])
             if singular is not None:
-                curves["singular_values"][at.layer, :, sample, :length] = _host(singular[row, :, :length])
+                curves["singular_values"][at.layer, :heads, sample, :length] = _host(singular[row, :, :length])
             if sample < shown:
-                kept[at.layer, :, sample, :length, :length] = _host(matrices[row, :, :length, :length])
+                kept[at.layer, :heads, sample, :length, :length] = _host(matrices[row, :, :length, :length])
 
     through(model, tokens, take)
     for values in (*values_by_name.values(), *curves.values()):
@@ -108,7 +108,7 @@ def measure_sweep(model: "OpenModel", tokens: np.ndarray) -> xr.Dataset:
         measured["expressivity"] = measured["erank"] / n[:, None, None]
         for name, array in measured.items():
             array[bad] = torch.nan
-            values_by_name[name][at.layer][:, samples.numpy()] = _host(array.transpose(0, 1))
+            values_by_name[name][at.layer][: array.shape[1], samples.numpy()] = _host(array.transpose(0, 1))
 
     through(model, tokens, take, share=0.25)
     ds = xr.Dataset(coords={"dose": list(DOSES)})
@@ -136,7 +136,7 @@ def measure_lengths(
     size = (info.n_layers, info.n_heads, len(tokens), len(lengths))
     norms_by_name = {name: np.full(size, np.nan) for name in ("norm_frobenius", "norm_spectral")}
     real = torch.from_numpy((tokens >= 0).sum(1))
-    closing = [] if data.source.endswith(".npy") else frame(model.tokenizer())[1]
+    closing = [] if data.is_ids else frame(model.tokenizer())[1]
 
     def put(samples: Tensor, whole: Tensor, bad: Tensor, layer: int, column: int) -> None:
         norms = {
@@ -145,7 +145,7 @@ def measure_lengths(
         }
         for name, values in norms.items():
             values[bad | (real[samples] < lengths[column]).to(bad.device)] = torch.nan
-            norms_by_name[name][layer, :, samples.numpy(), column] = _host(values)
+            norms_by_name[name][layer, : values.shape[1], samples.numpy(), column] = _host(values)
 
     def nested(samples: Tensor, own: Tensor, at: LayerAttention) -> None:
         matrices, bad = prepared(at, own, model)
@@ -224,9 +224,9 @@ def through(
 def prepared(at: LayerAttention, lengths: Tensor, model: "OpenModel") -> tuple[Tensor, Tensor]:
     """A layer's matrices in float32 or float64 without padding, and a mask of samples that are not finite, zeroed."""
     info = model.info
-    if at.matrices.shape[1] != info.n_heads:
+    if at.matrices.shape[1] != (said := info.head_count(at.layer)):
         raise UserError(
-            f"Layer {at.layer} of {info.label} has {at.matrices.shape[1]} heads where its config says {info.n_heads}; "
+            f"Layer {at.layer} of {info.label} has {at.matrices.shape[1]} heads where its config says {said}; "
             "choose another model."
         )
     matrices = at.matrices if at.matrices.dtype == torch.float64 else at.matrices.float()
@@ -276,9 +276,8 @@ def _fits(sigma: np.ndarray, lengths: list[int], params: AttentionParams, eps: f
 def _texts(model: "OpenModel", tokens: np.ndarray) -> tuple[list[str], list[list[str]]]:
     """Texts of the samples, whole and token by token; ids where the model has no tokenizer."""
     rows = [row[row >= 0].tolist() for row in tokens]
-    try:
-        tokenizer = model.tokenizer()
-    except UserError:
+    tokenizer = tokenizer_if_any(model)
+    if tokenizer is None:
         strings = [[str(i) for i in row] for row in rows]
         return [" ".join(row) for row in strings], strings
     return [str(tokenizer.decode(row)) for row in rows], [[str(tokenizer.decode([i])) for i in row] for row in rows]
@@ -306,8 +305,7 @@ class Compute(Computation[AttentionParams]):
         key = f"{data!r} {seed} {params.samples}"
         drawn_for, tokens = self._drawn.get(model, ("", None))
         if tokens is None or drawn_for != key:
-            cut = data.model_copy(update={"length": sample_length(data, model.info)})
-            tokens = draw(cut, params.samples, model, seed)
+            tokens = draw(data, params.samples, model, seed)
             self._drawn[model] = key, tokens
         if unit.key == sweep_key(unit.model):
             return measure_sweep(model, tokens[: params.sweep_samples])

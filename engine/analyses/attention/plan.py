@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from engine.analyses.base import Params, Unit
-from engine.analyses.samples import require_readable
+from engine.analyses.samples import require_readable, sample_length
 from engine.errors import UserError
 from engine.request import DataSpec, Request
 
@@ -59,7 +59,7 @@ def units(request: Request, params: AttentionParams, models: Sequence["ModelInfo
     planned = []
     for m, info in enumerate(models):
         require_readable(info)
-        heads = info.n_layers * info.n_heads
+        heads = info.total_heads
         tokens = sample_length(data, info)
         cost_of_sample = heads * tokens**2 * (tokens + 64.0) + 2.0 * info.n_parameters * tokens
         for c in range(0, data.samples, CHUNK):
@@ -98,11 +98,6 @@ def sweep_key(model: int) -> str:
 def lengths_key(model: int) -> str:
     """Key of the unit of the norms against length."""
     return f"m{model}-lengths"
-
-
-def sample_length(data: DataSpec, info: "ModelInfo") -> int:
-    """Tokens per sample: the requested length, cut to the model's context."""
-    return min(data.length, info.context or data.length)
 
 
 def shown_samples(params: AttentionParams, data: DataSpec, info: "ModelInfo") -> int:

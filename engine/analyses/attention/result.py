@@ -13,11 +13,11 @@ from engine.analyses.attention.plan import (
     chunk_key,
     lengths_key,
     planned_lengths,
-    sample_length,
     shown_samples,
     sweep_key,
 )
 from engine.analyses.base import Result
+from engine.analyses.samples import sample_length
 from engine.request import DataSpec, Request
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ def _notes(
     notes = []
     for info, (chunks, sweep, lengths) in zip(models, arrived, strict=True):
         say = f"{info.label}: "
-        if sample_length(data, info) < data.length:
+        if sample_length(data, info) < (data.length or 0):
             notes.append(f"{say}samples of {data.length} tokens are cut to its context of {info.context}")
         what = (
             "causal attention is triangular, so its eigenvalues are its diagonal, exactly"
@@ -208,7 +208,8 @@ def _notes(
             notes.append(f"{say}{lost} samples whose attention is not finite are left out")
         if chunks and (off := max(float(unit.attrs["row_error"]) for unit in chunks.values())) > 0.02:
             notes.append(
-                f"{say}rows do not sum to 1 but miss it by up to {off:.2g}, as where a sink lies outside the text"
+                f"{say}rows do not sum to 1 but miss it by up to {off:.2g}, as where a sink lies outside the text: 1 "
+                "need not be an eigenvalue, nor ‖A‖₂ be at least 1"
             )
         first = chunks.get(0)
         if first is not None and (missing := int(np.isnan(first["entropy"].values).all((1, 2)).sum())):

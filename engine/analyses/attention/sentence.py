@@ -40,12 +40,15 @@ def attend(model: "OpenModel", text: str) -> "xr.Dataset":
 
     from engine.analyses.attention.compute import measure_chunk
     from engine.analyses.attention.plan import AttentionParams
+    from engine.data.encoding import encode, frame
+    from engine.data.rows import whole_characters
 
     info = model.info
     if not text.strip():
         raise UserError("There is no text to look at. Type a word or a sentence.")
     tokenizer = model.tokenizer()
-    ids = tokenizer(text, verbose=False)["input_ids"]
+    before, after = frame(tokenizer)
+    ids = [*before, *encode(tokenizer, whole_characters(text)[0]), *after]
     most = int((MATRIX_BYTES / (4 * max(info.n_layers * info.n_heads, 1))) ** 0.5)
     limit = min(most, info.context or most)
     notes = []

@@ -20,5 +20,5 @@ COMMUNITIES = Analysis(
     estimate_bytes=estimate_bytes,
     compute=later("engine.analyses.communities.compute", "Compute"),
     result=later("engine.analyses.communities.result", "result"),
-    needs_data=True,
+    needs=("text", "blocks", "stream"),
 )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from engine.analyses.base import Params, Unit
-from engine.analyses.samples import require_readable
+from engine.analyses.samples import require_readable, sample_length
 from engine.errors import UserError
 from engine.request import DataSpec, Request
 from engine.studies import cited
@@ -70,7 +70,7 @@ def units(request: Request, params: CommunitiesParams, models: Sequence["ModelIn
 
 def estimate_bytes(request: Request, params: CommunitiesParams, model: "ModelInfo") -> int:
     data = request.data or DataSpec()
-    stream = 4 * data.samples * data.length * model.d_model
+    stream = 4 * data.samples * sample_length(data, model) * model.d_model
     # J and its decomposition in fp64; z-scores of both sites; partitions that are drawn at a time are bounded.
     unit = 8 * model.d_model**2 * 6 + 16 * data.samples * model.d_model
     return model.load_bytes + 2 * stream + unit + (1 << 30)

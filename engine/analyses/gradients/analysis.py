@@ -18,6 +18,6 @@ GRADIENTS = Analysis(
     estimate_bytes=estimate_bytes,
     compute=later("engine.analyses.gradients.compute", "Compute"),
     result=later("engine.analyses.gradients.result", "result"),
-    needs_data=True,
+    needs=("text", "loss"),
     check=check,
 )

@@ -9,11 +9,12 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from engine.analyses.base import Computation, Unit
 from engine.analyses.gradients.plan import BATCH_TOKENS, CHUNK, MEMORY, GradientsParams, chunk_key
+from engine.analyses.samples import draw, tokenizer_if_any
 from engine.data.splits import Split
-from engine.data.tokens import tokens
 from engine.errors import UserError
 from engine.gradients.per_sample import per_sample
 from engine.gradients.scratch import Scratch, require_space
@@ -115,13 +116,21 @@ class Collected:
 def prepare(model: OpenModel, data: DataSpec, weight: str, split: Split, seed: int) -> Collected:
     """Find the weights and draw the sequences, without computing gradients."""
     module, causal = model.module(), model.info.causal
-    weights = choose(module, weight, model.info.n_layers)
-    given = data.source.endswith(".npy")
-    tokenizer = None if given and causal else model.tokenizer()
-    ids = tokens(data, tokenizer, seed, vocab_size=model.info.vocab_size, split=split)
+    weights = choose(module, weight, model.info.n_layers, model.projections)
+    tokenizer = None if data.is_ids and causal else _reader(model, data)
+    ids = draw(data, "windows", model, seed, split)
     pad = getattr(model.config.get_text_config(), "pad_token_id", None)
     texts = [str(tokenizer.decode(row[row >= 0].tolist())) for row in ids] if tokenizer is not None else []
     return Collected(module, weights, ids, Objective(causal, pad, tokenizer, seed), causal, texts)
+
+
+def _reader(model: OpenModel, data: DataSpec) -> PreTrainedTokenizerBase:
+    if data.is_ids and tokenizer_if_any(model) is None:
+        raise UserError(
+            f"{model.info.label} is trained to fill in masked tokens, and which token masks is known to its tokenizer, "
+            "which is not there: copy the tokenizer's files into the model's folder."
+        )
+    return model.tokenizer()
 
 
 def spectrum(

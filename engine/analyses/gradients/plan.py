@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from engine.analyses.base import Params, Unit
-from engine.analyses.samples import Splits, require_readable, splits_of
+from engine.analyses.samples import Splits, require_readable, sample_length, splits_of
 from engine.data.splits import Split
-from engine.gradients import ATTENTION_OUTPUT, LAYER, count
+from engine.gradients import ATTENTION_OUTPUT, LAYER, layers_of
 from engine.request import DataSpec, Request
 from engine.spectra.power_law import window
 
@@ -49,25 +49,25 @@ def units(request: Request, params: GradientsParams, models: Sequence["ModelInfo
     planned = []
     for m, info in enumerate(models):
         require_readable(info, data)
-        work = 6.0 * info.n_parameters * data.length
+        work = 6.0 * info.n_parameters * sample_length(data, info)
         for split in splits_of(params.splits, info):
             for chunk in range(-(-data.samples // CHUNK)):
                 first, last = chunk * CHUNK, min((chunk + 1) * CHUNK, data.samples)
                 title = f"Sequences {first + 1} to {last}{_of(split)}"
                 planned.append(Unit(chunk_key(m, split, chunk), title, m, None, work * (last - first)))
             cost = 2.0 * data.samples**2 * info.d_model**2
-            weights = count(params.weight, info.n_layers)
-            for i in range(weights):
-                title = f"Layer {i}{_of(split)}" if weights > 1 else f"Spectrum{_of(split)}"
-                planned.append(Unit(weight_key(m, split, i), title, m, i, cost))
+            layers = layers_of(params.weight, info)
+            for i, layer in enumerate(layers):
+                title = f"Layer {layer}{_of(split)}" if len(layers) > 1 else f"Spectrum{_of(split)}"
+                planned.append(Unit(weight_key(m, split, i), title, m, layer, cost))
     return planned
 
 
 def estimate_bytes(request: Request, params: GradientsParams, model: "ModelInfo") -> int:
     data = request.data or DataSpec()
-    tokens = max(BATCH_TOKENS["cpu"], data.length)
+    tokens = max(BATCH_TOKENS["cpu"], sample_length(data, model))
     # What a block's backward pass looks back at, attention weights included, and the logits three times.
-    kept = model.n_layers * (34 * model.d_model + 3 * model.n_heads * data.length) + 3 * model.vocab_size
+    kept = model.n_layers * (34 * model.d_model + 3 * model.n_heads * sample_length(data, model)) + 3 * model.vocab_size
     return model.load_bytes + 4 * tokens * kept + 32 * data.samples**2 + MEMORY + (1 << 29)
 
 
@@ -78,7 +78,8 @@ def check(request: Request, params: GradientsParams, models: Sequence["ModelInfo
     # Seeds, twins and fine-tuned forms of a checkpoint have its names.
     checkpoints = {(spec.source, spec.revision): m for m, spec in enumerate(request.models)}
     for m in checkpoints.values():
-        choose(check(request.models[m], weights=False).skeleton, params.weight, models[m].n_layers)
+        checked = check(request.models[m], weights=False)
+        choose(checked.skeleton, params.weight, models[m].n_layers, checked.rehearsal.projections)
 
 
 def chunk_key(model: int, split: Split, chunk: int) -> str:

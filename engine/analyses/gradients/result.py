@@ -10,7 +10,7 @@ from engine.analyses.gradients.claims import claims
 from engine.analyses.gradients.plan import CHUNK, GradientsParams, chunk_key, weight_key
 from engine.analyses.samples import splits_of
 from engine.errors import UserError
-from engine.gradients import count
+from engine.gradients import layers_of
 from engine.request import DataSpec, Request
 from engine.spectra import power_law
 from engine.spectra.summaries import participation_ratio
@@ -46,7 +46,7 @@ def result(
                     for name, array in losses.items():
                         array[*at, rows] = unit[name].values
                     texts[*at, rows] = unit["sample_text"].values
-            for number in range(count(params.weight, info.n_layers)):
+            for number in range(len(layers_of(params.weight, info))):
                 if (unit := units.get(weight_key(m, split, number))) is not None:
                     layer = int(unit.attrs["layer"])
                     names[m, layer] = unit.attrs["weight"]
@@ -80,7 +80,7 @@ def result(
         },
     )
     last = [
-        weight_key(m, split, count(params.weight, info.n_layers) - 1)
+        weight_key(m, split, len(layers_of(params.weight, info)) - 1)
         for m, info in enumerate(models)
         for split in splits_of(params.splits, info)
     ]

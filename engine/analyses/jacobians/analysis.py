@@ -18,6 +18,6 @@ JACOBIANS = Analysis(
     estimate_bytes=estimate_bytes,
     compute=later("engine.analyses.jacobians.compute", "Compute"),
     result=later("engine.analyses.jacobians.result", "result"),
-    needs_data=True,
+    needs=("text", "blocks", "stream"),
     check=check,
 )

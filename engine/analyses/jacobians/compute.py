@@ -12,13 +12,13 @@ from torch import Tensor
 
 from engine.analyses.base import Computation, Unit
 from engine.analyses.jacobians.plan import VERIFIED_WIDTH, Component, JacobiansParams, layer_key
-from engine.analyses.samples import Streams
+from engine.analyses.samples import Streams, tokenizer_if_any
 from engine.errors import UserError
 from engine.jacobians.closed import component_operators
 from engine.jacobians.condition import ConditionNumbers
 from engine.jacobians.cumulative import compose
 from engine.jacobians.means import JacobianSum, sum_operators
-from engine.jacobians.reference import reference_operators
+from engine.jacobians.reference import reference_operators, sublayers_at
 from engine.jacobians.spectra import STATISTICS, sample_statistics, singular_values
 from engine.jacobians.surgery import DOSES, operate
 from engine.jacobians.verify import errors_at
@@ -46,20 +46,21 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
     layer, d = stream.layer, model.info.d_model
     refusal = model.closed_form_refusal() or ""
     block = None if refusal else model.block(layer, "all")
+    components, inseparable = (params.components, "") if block is not None else _separable(stream, params)
     dtype = torch.float64 if next(model.module().parameters()).dtype == torch.float64 else torch.float32
     names = [name for name in STATISTICS if name != "kappa" or params.kappa]
     n = len(stream.tokens)
     stored = [*names, "kappa_at_least"] if params.kappa else names
-    sampled: dict[str, NDArray[np.floating]] = {name: np.full((len(params.components), n), np.nan) for name in stored}
+    sampled: dict[str, NDArray[np.floating]] = {name: np.full((len(components), n), np.nan) for name in stored}
     if params.spectra:
-        sampled["singular_values"] = np.full((len(params.components), n, d), np.nan, np.float32)
+        sampled["singular_values"] = np.full((len(components), n, d), np.nan, np.float32)
     sums: dict[Component, JacobianSum] = {}
 
     def operators(samples: Tensor, state: "ResidualState") -> "Mapping[Component, Operator]":
         if block is not None:
             return component_operators(block, state, params.context)
         inputs = stream.inputs(samples)
-        return reference_operators(stream.blocks, layer, inputs, state, params.components, params.context)
+        return reference_operators(stream.blocks, layer, inputs, state, components, params.context)
 
     at_once = max(1, CHUNK_BYTES // (8 * d * d))
     conditions = ConditionNumbers(block, params.context, operators, at_once)
@@ -67,7 +68,7 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
     def measure(samples: Tensor, state: "ResidualState") -> "Measured":
         jacobians = operators(samples, state)
         statistics: dict[Component, dict[str, Tensor]] = {}
-        for name in params.components:
+        for name in components:
             singular = conditions.singular(name, state) if params.kappa else None
             # Where all are singular by proof, no κ is sought.
             sought = [key for key in names if key != "kappa" or singular is None or not singular.all()]
@@ -77,33 +78,52 @@ def measure_layer(stream: "ResidualStream", model: "OpenModel", params: Jacobian
                 statistics[name] |= conditions.settle(name, unsettled, singular, samples, state)
             if params.spectra:
                 statistics[name]["singular_values"] = singular_values(jacobians[name])
-        return statistics, sum_operators(jacobians, params.components)
+        return statistics, sum_operators(jacobians, components)
 
     chunks = stream.states(dtype, at_once)
     for samples, measured in (part for chunk in chunks for part in _in_parts(measure, *chunk)):
         statistics, totals = measured
-        for row, component in enumerate(params.components):
+        for row, component in enumerate(components):
             for name, values in statistics[component].items():
                 sampled[name][row, samples.numpy()] = values.double().cpu().numpy()
         sums = {name: sums[name] + total if name in sums else total for name, total in totals.items()}
 
     dims = ("component", "sample", "mode")
     ds = xr.Dataset({name: (dims[: values.ndim], values) for name, values in sampled.items()})
-    ds = ds.assign_coords(component=list(params.components))
-    ds = ds.assign(_mean_operators({name: sums[name].mean for name in params.components}, params))
-    if "block" in params.components:
+    ds = ds.assign_coords(component=list(components))
+    ds = ds.assign(_mean_operators({name: sums[name].mean for name in components}, params))
+    if "block" in components:
         ds["mean_jacobian"] = ("unit_out", "unit"), sums["block"].mean.float().cpu().numpy()
-    errors = np.full(len(params.components), np.nan)
+    errors, unverified = np.full(len(components), np.nan), ""
     if params.verify and block is not None and d <= VERIFIED_WIDTH:
         # The shortest sample: the reference goes through all its tokens.
         *_, (samples, state) = stream.states(torch.float64, 1)
-        errors = errors_at(stream, block, samples, state, params.components, params.context).numpy()
+        try:
+            errors = errors_at(stream, block, samples, state, components, params.context).numpy()
+        except Exception as error:  # the library's own code may not be made for float64
+            unverified = f"{type(error).__name__}: {error}"
     ds["verified_error"] = "component", errors
+    ds = ds.reindex(component=list(params.components))
     if layer == params.chosen(model.info.n_layers)[0]:
         ds = ds.assign(_texts(stream, model))
     ds.attrs = {"lost": json.dumps(stream.lost), "refusal": refusal}
+    ds.attrs |= {"inseparable": inseparable, "unverified": unverified}
     ds.attrs["singular"] = json.dumps({name: sorted(why) for name, why in conditions.reasons.items() if why})
     return ds
+
+
+def _separable(stream: "ResidualStream", params: JacobiansParams) -> tuple[tuple[Component, ...], str]:
+    """The components that the reference path can tell apart, and why it cannot tell apart the others."""
+    *_, (samples, state) = stream.states(torch.float64, 1)
+    try:
+        if not {"attn", "mlp"}.isdisjoint(params.components):
+            sublayers_at(stream.blocks, stream.layer, stream.inputs(samples), state)
+    except UserError as error:
+        whole: tuple[Component, ...] = tuple(name for name in params.components if name not in ("attn", "mlp"))
+        if not whole:
+            raise
+        return whole, error.message
+    return params.components, ""
 
 
 def _in_parts(
@@ -146,16 +166,19 @@ def _mean_operators(means: Mapping[Component, Tensor], params: JacobiansParams) 
 
 def _texts(stream: "ResidualStream", model: "OpenModel") -> dict[str, Any]:
     """What each sample says, and its chosen token."""
-    tokenizer = model.tokenizer()
+    tokenizer = tokenizer_if_any(model)
     rows = [row[:length] for row, length in zip(stream.tokens.tolist(), stream.lengths.tolist(), strict=True)]
 
     def spelled(token: int) -> str:
+        if tokenizer is None:
+            return str(token)
         text, piece = str(tokenizer.decode([token])), str(tokenizer.convert_ids_to_tokens(token))
         return f" {text}" if piece.startswith("▁") and not text.startswith(" ") else text  # SentencePiece drops it
 
+    texts = [" ".join(map(str, row)) if tokenizer is None else str(tokenizer.decode(row)) for row in rows]
     tokens = [spelled(row[at]) for row, at in zip(rows, stream.positions.tolist(), strict=True)]
     return {
-        "sample_text": ("sample", np.array([tokenizer.decode(row) for row in rows])),
+        "sample_text": ("sample", np.array(texts)),
         "sample_token": ("sample", np.array(tokens)),
         "sample_position": ("sample", stream.positions.double().numpy()),
     }

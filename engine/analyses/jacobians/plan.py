@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field, field_validator
 
 from engine.analyses.base import Params, Unit
-from engine.analyses.samples import require_readable
+from engine.analyses.samples import require_readable, sample_length
 from engine.errors import UserError
 from engine.request import DataSpec, Request
 from engine.studies import cited
@@ -117,7 +117,7 @@ def units(request: Request, params: JacobiansParams, models: Sequence["ModelInfo
 
 def estimate_bytes(request: Request, params: JacobiansParams, model: "ModelInfo") -> int:
     data = request.data or DataSpec()
-    stream = 4 * data.samples * data.length * model.d_model
+    stream = 4 * data.samples * sample_length(data, model) * model.d_model
     means = 8 * model.d_model**2 * (len(params.components) + 4) + 4 * model.d_model**2 * model.n_layers
     spectra = 8 * data.samples * model.d_model * len(params.components) if params.spectra else 0
     return model.load_bytes + 2 * stream + means + spectra + (1 << 30)

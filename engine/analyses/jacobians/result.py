@@ -155,6 +155,10 @@ def _notes(params: JacobiansParams, models: Sequence["ModelInfo"], units: Mappin
             notes.append(f"{info.label}: {lost} samples whose activations are not finite are left out (first: {which})")
         if refusal := next((unit.attrs["refusal"] for unit in layers if unit.attrs["refusal"]), ""):
             notes.append(f"{info.label}: {refusal} These Jacobians come from automatic differentiation")
+        if inseparable := next((reason for unit in layers if (reason := unit.attrs.get("inseparable"))), ""):
+            notes.append(f"{info.label}: {inseparable}")
+        if unverified := next((reason for unit in layers if (reason := unit.attrs.get("unverified"))), ""):
+            notes.append(f"{info.label}: the closed form could not be compared with autograd ({unverified})")
         worst = max(
             (float(np.nanmax(unit["verified_error"].values)) for unit in layers if _verified(unit)), default=None
         )

@@ -15,4 +15,5 @@ WEIGHTS = Analysis(
     estimate_bytes=estimate_bytes,
     compute=later("engine.analyses.weights.compute", "Compute"),
     result=later("engine.analyses.weights.result", "result"),
+    needs=("heads",),
 )

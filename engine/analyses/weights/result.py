@@ -12,6 +12,7 @@ from engine.analyses.weights.claims import claims
 from engine.analyses.weights.plan import WeightsParams, folded_draws, layer_key, null_keys
 from engine.analyses.weights.plan import units as planned
 from engine.analyses.weights.variables import TESTED
+from engine.models.formats import storage_floor
 from engine.request import Request
 
 if TYPE_CHECKING:
@@ -23,9 +24,6 @@ Array = NDArray[np.float64]
 
 QUANTILES = (0.025, 0.5, 0.975)
 DENSITY_BINS = 60
-# Below which share of λ_1 the rounding of the stored weights decides: σ of about 1e-3 σ_1 for bf16, 1e-4 for fp16
-# (methods §0), and by the same rule, an eighth of eps, for the others.
-STORAGE_FLOORS = {"bfloat16": 1e-6, "float16": 1e-8, "float32": 2e-16, "float64": 8e-34}
 
 
 class Tables:
@@ -59,8 +57,10 @@ def result(
 
     from engine.spectra.heads import PROBABILITIES
 
+    widths = list(dict.fromkeys(width for info in models for width in info.head_widths))
     sizes = {
         "model": len(models),
+        "width": len(widths),
         "layer": max(info.n_layers for info in models),
         "head": max(info.n_heads for info in models),
         "mode": max(min(info.d_head, info.d_model) for info in models),
@@ -69,8 +69,10 @@ def result(
     }
     tables = Tables(sizes)
     _merge(tables, models, units)
-    _laws(tables, models)
-    _nulls(tables, params, models, units)
+    # Where layers differ in the width of their heads, what depends on it is there for each width too.
+    several = widths if any(len(info.head_widths) > 1 for info in models) else []
+    _laws(tables, models, several)
+    _nulls(tables, params, models, units, several)
     if "qk_eigenvalues" in tables:
         _densities(tables, models)
     coords = {
@@ -78,6 +80,7 @@ def result(
         **{name: np.arange(sizes[name]) for name in ("layer", "head", "mode")},
         "probability": PROBABILITIES,
         "quantile": list(QUANTILES),
+        **({"width": several} if several else {}),
     }
     whole = all(unit.key in units for unit in planned(request, params, models))
     return Result(
@@ -103,55 +106,93 @@ def _merge(tables: Tables, models: Sequence["ModelInfo"], units: Mapping[str, "x
                     merged[m, layer][own] = variable.values
 
 
-def _laws(tables: Tables, models: Sequence["ModelInfo"]) -> None:
-    """Limiting laws for each model's c = d_h/d: densities over the structurally nonzero λ, in units of `unit_scale`."""
+def _laws(tables: Tables, models: Sequence["ModelInfo"], widths: Sequence[int]) -> None:
+    """Limiting laws for c = d_h/d: densities over the structurally nonzero λ, in units of `unit_scale`.
+
+    Those of a model are for its widest heads; with `widths`, also for each of them that the model has.
+    """
     from engine.spectra import random_matrix as rm
 
-    ratios = [info.d_head / info.d_model for info in models]
-    grids = [rm.law_grid(c) for c in ratios]
-    pairs = list(zip(grids, ratios, strict=True))
-    points, edges = ("model", "law_point"), ("model", "edge")
-    tables["law_x"] = points, np.array(grids)
-    tables["law_density"] = points, np.array([rm.product_law_density(x, c) for x, c in pairs])
-    tables["naive_density"] = points, np.array([rm.marchenko_pastur_density(x, c) for x, c in pairs])
-    tables["law_edges"] = edges, np.array([rm.product_law_edges(c) for c in ratios])
-    tables["naive_edges"] = edges, np.array([rm.marchenko_pastur_edges(c) for c in ratios])
-    floors = [STORAGE_FLOORS.get(info.storage_dtype, np.nan) for info in models]
+    def laws(c: float) -> dict[str, Any]:
+        x = rm.law_grid(c)
+        return {
+            "law_x": x,
+            "law_density": rm.product_law_density(x, c),
+            "naive_density": rm.marchenko_pastur_density(x, c),
+            "law_edges": rm.product_law_edges(c),
+            "naive_edges": rm.marchenko_pastur_edges(c),
+        }
+
+    of_models = [laws(info.d_head / info.d_model) for info in models]
+    for name, values in of_models[0].items():
+        dim, size = "edge" if name.endswith("edges") else "law_point", len(values)
+        tables[name] = ("model", dim), np.array([model[name] for model in of_models])
+        if widths:
+            by_width = np.full((len(models), len(widths), size), np.nan)
+            for m, info in enumerate(models):
+                for width in info.head_widths:
+                    by_width[m, widths.index(width)] = laws(width / info.d_model)[name]
+            tables[f"{name}_by_width"] = ("model", "width", dim), by_width
+    floors = [storage_floor(info.storage_dtype) for info in models]
     tables["storage_floor"] = ("model",), np.array(floors)
 
 
 def _nulls(
-    tables: Tables, params: WeightsParams, models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]
+    tables: Tables,
+    params: WeightsParams,
+    models: Sequence["ModelInfo"],
+    units: Mapping[str, "xr.Dataset"],
+    widths: Sequence[int],
 ) -> None:
-    """Bands, p-values and q-values; one null for a model, or one for each of its layers when a norm is folded."""
+    """Bands, p-values and q-values; one null for each shape of heads, or one for each layer when a norm is folded."""
     from engine.spectra.p_values import benjamini_hochberg, two_sided_p
 
     where = ("model", "layer") if params.fold_norm else ("model",)
-    shared: dict[str, Null] = {}
+    shared: dict[tuple[int, int], Null] = {}
     for which, prefix in (("qk", ""), ("ov", "ov_")):
-        bands = tables.blank(f"{prefix}null_quantiles", *where, "quantile", "mode")
+        places = [("", where)] + [("_by_width", ("model", "width"))] * bool(widths and not params.fold_norm)
+        for suffix, dims in places:
+            tables.blank(f"{prefix}null_quantiles{suffix}", *dims, "quantile", "mode")
+            for name in TESTED:
+                tables.blank(f"{prefix}null_{name}{suffix}", *dims, "quantile")
+        for name in TESTED:
+            for test in "pq":
+                tables.blank(f"{prefix}{test}_{name}", "model", "layer", "head")
+
+        def put(null: Null, suffix: str, at: tuple[int, ...], prefix: str = prefix) -> None:
+            tables[f"{prefix}null_quantiles{suffix}"][at][:, : null.bands.shape[1]] = null.bands
+            for name, levels in null.levels.items():
+                tables[f"{prefix}null_{name}{suffix}"][at] = levels
+
         for m, info in enumerate(models):
-            nulls: dict[tuple[int, ...], Null] = {}
+            nulls: dict[int, Null] = {}
+            shapes = {layer: shape for layer in range(info.n_layers) if (shape := info.heads_at(layer))}
             if params.fold_norm:
                 for layer, unit in _layers(m, info, units):
-                    nulls[m, layer] = Null(unit[f"{which}_null_eigenvalues"].values)
-            elif parts := [units[key] for key in null_keys(params, info) if key in units]:
-                shape = f"{info.d_head}x{info.d_model}"
-                if shape not in shared:
-                    shared[shape] = Null(np.concatenate([part["null_eigenvalues"].values for part in parts]))
-                nulls[m,] = shared[shape]
-            for at, null in nulls.items():
-                bands[at][:, : null.bands.shape[1]] = null.bands
+                    nulls[layer] = Null(unit[f"{which}_null_eigenvalues"].values)
+                    put(nulls[layer], "", (m, layer))
+            for width in () if params.fold_norm else info.head_widths:
+                factor = (width, info.d_model)
+                if factor not in shared:
+                    parts = [units[key] for key in null_keys(params, *factor) if key in units]
+                    if not parts:
+                        continue
+                    shared[factor] = Null(np.concatenate([part["null_eigenvalues"].values for part in parts]))
+                if width == info.d_head:
+                    put(shared[factor], "", (m,))
+                if widths:
+                    put(shared[factor], "_by_width", (m, widths.index(width)))
+                nulls |= {layer: shared[factor] for layer, own in shapes.items() if own.d_head == width}
+            exists = np.zeros(tables[f"{prefix}p_leading"][m].shape, bool)
+            for layer, own in shapes.items():
+                exists[layer, : own.n_heads] = True
             for name in TESTED:
-                level = tables.blank(f"{prefix}null_{name}", *where, "quantile")
-                p, q = (tables.blank(f"{prefix}{test}_{name}", "model", "layer", "head") for test in "pq")
-                for at, null in nulls.items():
-                    level[at] = null.levels[name]
-                    if prefix + name in tables:
-                        unit_of = tables[f"{prefix}unit_scale"][at] if name == "leading" else 1.0
-                        p[at] = two_sided_p(null.statistics[name], tables[prefix + name][at] / unit_of)
-                own = (m, slice(info.n_layers), slice(info.n_heads))
-                q[own] = benjamini_hochberg(p[own])
+                p, q = (tables[f"{prefix}{test}_{name}"][m] for test in "pq")
+                for layer, null in nulls.items() if prefix + name in tables else ():
+                    unit_of = tables[f"{prefix}unit_scale"][m, layer] if name == "leading" else 1.0
+                    unit_of = np.where(unit_of, unit_of, np.nan)  # a head of zeros has none
+                    p[layer] = two_sided_p(null.statistics[name], tables[prefix + name][m, layer] / unit_of)
+                q[exists] = benjamini_hochberg(p[exists])
 
 
 class Null:
@@ -201,8 +242,19 @@ def _notes(params: WeightsParams, models: Sequence["ModelInfo"], units: Mapping[
         if info.d_model**2 > MOMENT_ENTRIES:
             rows = MOMENT_ENTRIES // info.d_model
             own.append(f"skewness and kurtosis of W_QK come from {rows:,} of its {info.d_model:,} rows")
-        draws = folded_draws(params, info) if params.fold_norm else params.null_draws
-        tests = info.n_layers * info.n_heads
+        if len(info.head_widths) > 1:
+            each = " and ".join(f"d_h = {width}" for width in info.head_widths)
+            own.append(f"heads of {each} each have a null of their own; q-values are over all heads together")
+        if headless := info.n_layers - len(info.headed_layers):
+            own.append(f"{headless} of its {info.n_layers} layers have no softmax heads and stay empty")
+        if borrowing := [unit.attrs["keys_of_layer"] for unit in layers if "keys_of_layer" in unit.attrs]:
+            made = " or ".join(map(str, sorted(set(borrowing))))
+            own.append(
+                f"{len(borrowing)} layers read keys and values of layer {made}: their W_QK and W_OV join the residual "
+                "streams of both"
+            )
+        draws = folded_draws(params, info.d_head, info.d_model) if params.fold_norm else params.null_draws
+        tests = info.total_heads
         if draws < (needed := draws_for_one(tests)):
             only = " (the most with a folded norm at this size)" if draws < params.null_draws else ""
             more = "" if only else f": raise the null draws to {needed:,}"

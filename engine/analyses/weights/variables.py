@@ -1,6 +1,7 @@
 """The variables of a result of the weights analysis."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 from engine.analyses.variables import Reduction, Variable
 from engine.analyses.weights.plan import WeightsParams
@@ -78,7 +79,7 @@ def _nulls(prefix: str, statistics: Mapping[str, Variable]) -> Iterator[Variable
     product = tested["leading"].of
     for place, when in ((("model",), _shared), (("model", "layer"), _folded)):
         for name, variable in tested.items():
-            yield Variable(
+            null = Variable(
                 f"{prefix}null_{name}",
                 (*place, "quantile"),
                 variable.symbol,
@@ -88,7 +89,8 @@ def _nulls(prefix: str, statistics: Mapping[str, Variable]) -> Iterator[Variable
                 role="null",
                 when=when,
             )
-        yield Variable(
+            yield from _by_width(null) if when is _shared else (null,)
+        bands = Variable(
             f"{prefix}null_quantiles",
             (*place, "quantile", "mode"),
             "λ",
@@ -97,6 +99,7 @@ def _nulls(prefix: str, statistics: Mapping[str, Variable]) -> Iterator[Variable
             role="null",
             when=when,
         )
+        yield from _by_width(bands) if when is _shared else (bands,)
     for name, variable in tested.items():
         for test, title in (("p", "two-sided p"), ("q", "Benjamini–Hochberg q")):
             counted = not prefix and test == "q" and name in ("leading", "npr")
@@ -111,6 +114,13 @@ def _nulls(prefix: str, statistics: Mapping[str, Variable]) -> Iterator[Variable
                 summary="significant" if counted else None,
             )
     yield Variable(f"{prefix}null_radius", HEAD, "√(d·d_h) σσ′", "radius of the null disc", of=product, role="null")
+
+
+def _by_width(variable: Variable) -> tuple[Variable, Variable]:
+    """A variable of a model's widest heads, and the same for each width of head that its layers have."""
+    title = f"{variable.long_name}, by head width"
+    dims = ("model", "width", *variable.dims[1:])
+    return variable, replace(variable, name=f"{variable.name}_by_width", dims=dims, long_name=title, uneven=True)
 
 
 def _spectra(which: str, product: str) -> tuple[Variable, ...]:
@@ -164,11 +174,21 @@ VARIABLES = (
     *_entries("wk", "W_K"),
     *_entries("wqk", "W_QK"),
     Variable("bin_edges", ("bin_edge",), "λ", "edges of the density's bins", log=True, role="detail"),
-    Variable("law_x", ("model", "law_point"), "λ / d²σ²σ′²", "eigenvalue in units of the null", log=True, role="null"),
-    Variable("law_density", ("model", "law_point"), "P(λ)", "product law (two matrices)", role="null"),
-    Variable("naive_density", ("model", "law_point"), "P(λ)", "Marchenko–Pastur (naive: one matrix)", role="null"),
-    Variable("law_edges", ("model", "edge"), "λ±", "edges of the product law", role="null"),
-    Variable("naive_edges", ("model", "edge"), "λ±", "edges of the Marchenko–Pastur law", role="null"),
+    *(
+        each
+        for variable in (
+            Variable(
+                "law_x", ("model", "law_point"), "λ / d²σ²σ′²", "eigenvalue in units of the null", log=True, role="null"
+            ),
+            Variable("law_density", ("model", "law_point"), "P(λ)", "product law (two matrices)", role="null"),
+            Variable(
+                "naive_density", ("model", "law_point"), "P(λ)", "Marchenko–Pastur (naive: one matrix)", role="null"
+            ),
+            Variable("law_edges", ("model", "edge"), "λ±", "edges of the product law", role="null"),
+            Variable("naive_edges", ("model", "edge"), "λ±", "edges of the Marchenko–Pastur law", role="null"),
+        )
+        for each in _by_width(variable)
+    ),
     Variable(
         "storage_floor", ("model",), "ε", "share of λ₁ below which stored rounding decides", log=True, role="detail"
     ),

@@ -53,6 +53,17 @@ class Norm:
 
 
 @dataclass(frozen=True)
+class Borrowed:
+    """Where a layer's keys and values come from that are not its own: an earlier layer's residual stream.
+
+    `layer` made them, and `norm` is what its stream passes before W_K and W_V.
+    """
+
+    layer: int
+    norm: Norm
+
+
+@dataclass(frozen=True)
 class Rotary:
     """The rotary position table of one block.
 
@@ -92,16 +103,19 @@ class HeadNorm:
     ----------
     kind : ``layernorm`` or ``rmsnorm``
     gain : Tensor or None
-        (d_h,) if `over` is ``head``; else (heads·d_h,), head by head. As `Norm.gain`, what multiplies.
+        (d_h,), or (heads·d_h,), head by head, which it always is if `over` is ``all``. As `Norm.gain`, what multiplies.
     eps : float
     over : ``head`` or ``all``
         Whether each head is normalised alone or all heads of the layer as one vector (OLMo 2 and 3).
+    bias : Tensor or None, (d_h,)
+        What is added after the gain (Persimmon).
     """
 
     kind: NormKind
     gain: Tensor | None
     eps: float
     over: Literal["head", "all"]
+    bias: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +134,8 @@ class AttentionRule:
         A query at i sees no key at j with |i − j| ≥ window.
     causal : bool
         A query at i sees no key at j > i.
+    slopes : Tensor or None, (H,)
+        ALiBi: slope · (j − i) is added to the score of a query at i and a key at j, after `scale`.
     """
 
     scale: float
@@ -129,6 +145,7 @@ class AttentionRule:
     v_norm: HeadNorm | None
     window: int | None
     causal: bool
+    slopes: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -163,9 +180,9 @@ class Mlp:
 class Block:
     """One transformer block.
 
-    With a = attn_post(attention(attn_norm(x))), m(z) = mlp_post(mlp(mlp_norm(z))) and absent norms left out, the block
-    is x₁ = attn_sum(x + a), y = residual_scale · mlp_sum(x₁ + m(x₁)). If `parallel`, there are no sum-norms and
-    y = residual_scale · (x + a + m(x)).
+    With a = s·attn_post(attention(attn_norm(x))), m(z) = s·mlp_post(mlp(mlp_norm(z))), s = sublayer_scale and absent
+    norms left out, the block is x₁ = attn_sum(x + a), y = residual_scale · mlp_sum(x₁ + m(x₁)). If `parallel`, there
+    are no sum-norms and y = residual_scale · (x + a + m(x)).
 
     Attributes
     ----------
@@ -176,6 +193,8 @@ class Block:
     rotary : Rotary or None
     qk_norm : bool
     softcap : float or None
+    borrowed : Borrowed or None
+        Set where W_K and W_V are an earlier layer's: W_QK and W_OV then join two residual streams.
     attention, mlp : AttentionRule and Mlp, or None
         None, as are all that follow and the heads' biases, where only the heads were read.
     attn_post, mlp_norm, mlp_post : Norm or None
@@ -185,6 +204,8 @@ class Block:
         Whether attention and MLP read the same x (GPT-NeoX).
     residual_scale : float
         What the architecture multiplies the block's whole output by, the skip included (Gemma 4).
+    sublayer_scale : float
+        What it multiplies each sublayer's output by before the sum (Granite).
     """
 
     layer: int
@@ -193,6 +214,7 @@ class Block:
     rotary: Rotary | None
     qk_norm: bool
     softcap: float | None
+    borrowed: Borrowed | None = None
     attention: AttentionRule | None = None
     mlp: Mlp | None = None
     attn_post: Norm | None = None
@@ -202,3 +224,4 @@ class Block:
     mlp_sum: Norm | None = None
     parallel: bool = False
     residual_scale: float = 1.0
+    sublayer_scale: float = 1.0

@@ -1,4 +1,4 @@
-"""Gemma 2, 3 and 4 (the text part)."""
+"""Gemma 2, 3, 3n and 4 (the text part)."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
@@ -6,7 +6,6 @@ from typing import Any
 
 from torch import Tensor
 
-from engine.errors import UserError
 from engine.models.adapters.block import AttentionRule, HeadNorm, Heads
 from engine.models.adapters.llama import Llama, attention_bias, sliding
 
@@ -72,10 +71,8 @@ class Gemma3(Gemma2):
 class Gemma4(Llama):
     """RMSNorm multiplies by the stored weight again; values are normalised too; global layers may have W_V = W_K.
 
-    A stored number multiplies the whole output of each block.
-
-    In the released models global layers have wider heads than sliding ones. `block` gives each its own shape, but
-    `facts` refuses such a model, as one d_h (and so one null) for all layers would be wrong.
+    A stored number multiplies the whole output of each block. Global layers have wider heads than sliding ones, and the
+    last layers may read the keys and values that the last earlier layer of their kind has made.
     """
 
     family = "gemma4"
@@ -84,31 +81,24 @@ class Gemma4(Llama):
     rotary_class = "gemma4.modeling_gemma4.Gemma4TextRotaryEmbedding"
     qk_norm = "head"
 
-    def facts(self, config: Any) -> dict[str, Any]:
-        text = config.get_text_config()
-        if text.num_kv_shared_layers:
-            raise UserError(
-                f"From layer {text.num_hidden_layers - text.num_kv_shared_layers} on, this Gemma 4 has no keys and "
-                "values of its own but reads those of an earlier layer, so there is no W_QK of one residual stream. "
-                "Choose a model without shared layers."
-            )
-        return super().facts(config)
-
     def closed_form_refusal(self, config: Any) -> str | None:
         text = config.get_text_config()
         if text.hidden_size_per_layer_input:
-            return "Its blocks take an input of their own from each token, beside the residual stream."
+            return "Its blocks take an input of their own from each token, which is held fixed."
         if text.enable_moe_block:
             return "Its blocks choose among experts beside the MLP."
         if text.num_kv_shared_layers:
-            return "Its last layers read keys and values of an earlier layer."
+            return "Its last layers read keys and values of an earlier layer, which are held fixed."
         return super().closed_form_refusal(config)
 
     def causal(self, config: Any) -> bool:
         return config.use_bidirectional_attention != "all"
 
+    def kv_source(self, config: Any, layer: int) -> int:
+        return shared_source(config, layer)
+
     def notices(self, config: Any) -> tuple[str, ...]:
-        return ("Values are normalised after projection; W_OV is the product without that.",)
+        return ("Values are normalised after projection; W_OV is the product without that.", *sharing_notices(config))
 
     def biased(self, config: Any) -> Collection[str]:
         return attention_bias(config)
@@ -141,3 +131,54 @@ class Gemma4(Llama):
     def attention(self, config: Any, layer: int, tensors: Mapping[str, Tensor]) -> AttentionRule:
         rule = super().attention(config, layer, tensors)
         return replace(rule, v_norm=HeadNorm("rmsnorm", None, self.eps(config), "head"))
+
+
+class Gemma3n(Gemma4):
+    """As Gemma 4 with one width of heads; each layer carries several versions of the residual stream (AltUp).
+
+    Attention and the MLP read one of them, the active one, after it is predicted from all.
+    """
+
+    family = "gemma3n"
+    closed_form = False
+    one_stream = False
+    rotary_class = "gemma3n.modeling_gemma3n.Gemma3nRotaryEmbedding"
+
+    def closed_form_refusal(self, config: Any) -> str | None:
+        streams = config.get_text_config().altup_num_inputs
+        return f"Its blocks carry {streams} versions of the residual stream and mix them (AltUp)."
+
+    def causal(self, config: Any) -> bool:
+        return True
+
+    def notices(self, config: Any) -> tuple[str, ...]:
+        return (
+            f"Each block mixes {config.altup_num_inputs} versions of the residual stream (AltUp); what is shown is the "
+            "active one, which attention and MLP read.",
+            *super().notices(config),
+        )
+
+    def names(self, config: Any, layer: int) -> dict[str, str]:
+        return Llama.names(self, config, layer)
+
+
+def shared_source(config: Any, layer: int) -> int:
+    """The layer whose keys and values this one reads: the last of its kind before the layers that share."""
+    first = config.num_hidden_layers - config.num_kv_shared_layers
+    if layer < first:
+        return layer
+    return max(at for at in range(first) if config.layer_types[at] == config.layer_types[layer])
+
+
+def sharing_notices(config: Any) -> tuple[str, ...]:
+    """What is said of shared keys and values, and of inputs that tokens give to each layer."""
+    notices = []
+    if config.num_kv_shared_layers:
+        first = config.num_hidden_layers - config.num_kv_shared_layers
+        notices.append(
+            f"From layer {first} on, keys and values are those of an earlier layer: W_QK and W_OV join the residual "
+            "stream of both layers, and Jacobians hold these keys and values fixed."
+        )
+    if config.hidden_size_per_layer_input:
+        notices.append("Each layer takes an input of its own from the token, which Jacobians hold fixed.")
+    return tuple(notices)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from engine.models.adapters.base import Adapter
 from engine.models.adapters.block import Heads, Mlp
-from engine.models.adapters.split import check_shape, split_linears
+from engine.models.adapters.split import split_stacked
 
 
 class GPT2(Adapter):
@@ -32,13 +32,8 @@ class GPT2(Adapter):
         return scale / (layer + 1) if config.scale_attn_by_inverse_layer_idx else scale
 
     def heads(self, config: Any, layer: int, tensors: Mapping[str, Tensor]) -> Heads:
-        (n_heads, _, d_head), d = self.shape(config, layer), config.hidden_size
-        check_shape("q, k, v", tensors["qkv"], (d, 3 * d))
-        parts = dict(zip("qkv", tensors["qkv"].T.chunk(3), strict=True)) | {"o": tensors["o"].T}
-        if "qkv_bias" in tensors:
-            biases = dict(zip("qkv", tensors["qkv_bias"].chunk(3), strict=True)) | {"o": tensors["o_bias"]}
-            parts |= {f"{role}_bias": bias for role, bias in biases.items()}
-        return split_linears(parts, n_heads, n_heads, d_head, d)
+        turned = {**tensors, "qkv": tensors["qkv"].T, "o": tensors["o"].T}
+        return split_stacked(turned, *self.shape(config, layer), config.hidden_size)
 
     def mlp(self, config: Any, tensors: Mapping[str, Tensor]) -> Mlp:
         return super().mlp(config, {**tensors, "in": tensors["in"].T, "out": tensors["out"].T})

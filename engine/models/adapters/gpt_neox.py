@@ -7,7 +7,7 @@ from torch import Tensor
 
 from engine.models.adapters.base import Adapter
 from engine.models.adapters.block import Heads
-from engine.models.adapters.split import check_shape, split_linears
+from engine.models.adapters.split import split_grouped
 
 
 class GPTNeoX(Adapter):
@@ -33,12 +33,4 @@ class GPTNeoX(Adapter):
         return config.use_parallel_residual
 
     def heads(self, config: Any, layer: int, tensors: Mapping[str, Tensor]) -> Heads:
-        (n_heads, _, d_head), d = self.shape(config, layer), config.hidden_size
-        check_shape("q, k, v", tensors["qkv"], (3 * d, d))
-        parts = dict(zip("qkv", tensors["qkv"].reshape(n_heads, 3, d_head, d).unbind(1), strict=True))
-        parts = {role: part.reshape(d, d) for role, part in parts.items()} | {"o": tensors["o"]}
-        if "qkv_bias" in tensors:
-            biases = tensors["qkv_bias"].reshape(n_heads, 3, d_head).unbind(1)
-            parts |= {f"{role}_bias": bias for role, bias in zip("qkv", biases, strict=True)}
-            parts["o_bias"] = tensors["o_bias"]
-        return split_linears(parts, n_heads, n_heads, d_head, d)
+        return split_grouped(tensors, *self.shape(config, layer), config.hidden_size)

@@ -24,7 +24,7 @@ class Llama(Adapter):
     norm: ClassVar[NormKind] = "rmsnorm"
     norm_paths: ClassVar[Mapping[str, str]] = {"attn_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"}
     final_norm = "norm"
-    rotary_class = "llama.modeling_llama.LlamaRotaryEmbedding"
+    rotary_class: ClassVar[str | None] = "llama.modeling_llama.LlamaRotaryEmbedding"
 
     def d_head(self, config: Any) -> int:
         return getattr(config, "head_dim", None) or super().d_head(config)

@@ -40,8 +40,9 @@ class Attend(Job):
 
         return _as_result(attend(model, self.text), model.info, self.seed)
 
-    def explain(self, error: Exception) -> str:
-        return f"{self.spec.label} cannot read this: {error}."
+    @property
+    def failure(self) -> str:
+        return f"{self.spec.label} cannot read this"
 
 
 def _as_result(sentence: "xr.Dataset", info: "ModelInfo", seed: int) -> "xr.Dataset":

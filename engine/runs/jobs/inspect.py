@@ -8,6 +8,10 @@ from engine.models.info import ModelInfo
 from engine.request import ModelSpec
 from engine.runs.jobs.job import Context, Job
 
+LIMIT_SECONDS = 120.0
+"""Enough for the largest models on a slow disk, and for the small files of one on the hub."""
+CANCEL_SECONDS = 1.5
+
 
 @dataclass(frozen=True)
 class Inspect(Job):
@@ -16,6 +20,8 @@ class Inspect(Job):
     spec: ModelSpec
 
     beside: ClassVar[bool] = True
+    time_limit: ClassVar[float | None] = LIMIT_SECONDS
+    kill_after: ClassVar[float | None] = CANCEL_SECONDS
     after_loss: ClassVar[str] = "Ask again."
 
     def run(self, context: Context, tell: Callable[[Any], None], cancelled: Callable[[], bool]) -> ModelInfo:
@@ -23,5 +29,6 @@ class Inspect(Job):
 
         return describe(self.spec)
 
-    def explain(self, error: Exception) -> str:
-        return f"{self.spec.label} cannot be opened: {error}."
+    @property
+    def failure(self) -> str:
+        return f"{self.spec.label} cannot be opened"

@@ -114,7 +114,9 @@ class Job(ABC):
     id: int = field(default_factory=_ids.__next__, kw_only=True)
 
     beside: ClassVar[bool] = False
-    """Whether it is carried out at once, beside the job in progress: only what is short and opens no model."""
+    """Whether it is carried out in a process of its own, beside the job in progress: only what opens no model."""
+    time_limit: ClassVar[float | None] = None
+    """How many seconds after its start the process is killed if the job still runs; None never."""
     kill_after: ClassVar[float | None] = None
     """How many seconds after a cancel the process is killed if the job still runs; None never."""
     after_loss: ClassVar[str]
@@ -140,6 +142,7 @@ class Job(ABC):
             When it failed.
         """
 
+    @property
     @abstractmethod
-    def explain(self, error: Exception) -> str:
-        """Put an error that nobody foresaw into a sentence."""
+    def failure(self) -> str:
+        """The beginning of a sentence: what could not be done when an error comes that nobody foresaw."""

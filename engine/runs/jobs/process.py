@@ -1,7 +1,8 @@
-"""The handle on the compute process: one long-lived child that owns the models and the accelerator.
+"""The handle on a compute process: one long-lived child that carries out one job after another.
 
-The handle belongs to one thread (the window's worker, which is not the GUI thread). The two sides exchange small frozen
-dataclasses over one pipe; the pipe is also how each notices that the other is gone.
+The handle belongs to one thread (the window's worker, which is not the GUI thread), which must live as long as the
+child shall. The two sides exchange small frozen dataclasses over one pipe; the pipe is also how each notices that the
+other is gone.
 """
 
 import multiprocessing as mp
@@ -12,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
-from engine.errors import UserError
+from engine.errors import UserError, one_sentence
 from engine.runs.jobs.job import Cancel, Job, Reply, State
 from engine.runs.jobs.serve import serve
 
@@ -28,14 +29,15 @@ class _Ticket:
     def advance(self, reported: State) -> None:
         self.state = self.state.advance(reported)
 
-    def limit(self) -> None:
-        """Let a cancelled job that runs go on for as long as its kind allows."""
-        if self.kill_at is None and self.job.kill_after is not None:
-            self.kill_at = time.monotonic() + self.job.kill_after
+    def limit(self, seconds: float | None) -> None:
+        """Let the job, which runs, go on for no longer than this; None is no limit."""
+        if seconds is not None:
+            kill_at = time.monotonic() + seconds
+            self.kill_at = kill_at if self.kill_at is None else min(kill_at, self.kill_at)
 
 
 class ComputeProcess:
-    """Asks jobs of the compute process, which carries out one after another; `poll` returns what it replies.
+    """Asks jobs of its process, which carries out one after another; `poll` returns what it replies.
 
     Every job that is asked ends in exactly one reply whose state has ended, whatever happens to the process.
     """
@@ -56,6 +58,11 @@ class ComputeProcess:
         """The process id, None while none runs."""
         return self._process.pid if self._process else None
 
+    @property
+    def connection(self) -> Connection | None:
+        """What can be waited for until the process says something; None while none runs."""
+        return self._connection
+
     def start(self) -> None:
         """Start the process if it does not run; it imports torch while nobody waits for it.
 
@@ -75,7 +82,7 @@ class ComputeProcess:
             self._process, self._connection = process, ours
 
     def ask(self, job: Job) -> None:
-        """Queue a job; an inspection is answered while the others wait."""
+        """Queue a job."""
         try:
             self.start()
         except OSError as error:
@@ -90,7 +97,7 @@ class ComputeProcess:
         if ticket is None or ticket.state is State.CANCELLING:
             return
         if ticket.state is State.RUNNING:
-            ticket.limit()
+            ticket.limit(ticket.job.kill_after)
         ticket.advance(State.CANCELLING)
         self._own.append(Reply(job_id, State.CANCELLING))
         self._send(Cancel(job_id))
@@ -116,8 +123,9 @@ class ComputeProcess:
         return self._own.popleft() if self._own else None
 
     def close(self) -> None:
-        """Let the process end: it leaves as soon as its pipe closes, even in the middle of a unit."""
+        """End the process, even in the middle of a unit: what is committed is safe."""
         if self._process is not None:
+            self._process.kill()
             self._end_process()
         self._tickets.clear()
         self._own.clear()
@@ -131,22 +139,28 @@ class ComputeProcess:
     def _taken(self, reply: Reply) -> Reply:
         """Note what the process replied, and say it in the state that the job is in."""
         ticket = self._tickets[reply.id]
+        begins = ticket.state is State.QUEUED
         ticket.advance(reply.state)
         if ticket.state.ended:
             del self._tickets[reply.id]
+        elif begins:
+            ticket.limit(ticket.job.time_limit)
         elif ticket.state is State.CANCELLING:
-            ticket.limit()  # it was cancelled while it waited, and began all the same
+            ticket.limit(ticket.job.kill_after)  # it was cancelled while it waited, and began all the same
         return replace(reply, state=ticket.state)
 
     def _kill_overdue(self) -> None:
-        """End the process with the job that does not stop; what waits behind it goes to a new one."""
+        """End the process with the job that goes on for too long; what waits behind it goes to a new one."""
         assert self._process is not None
         self._process.kill()
         self._end_process()
         now = time.monotonic()
         for ticket in list(self._tickets.values()):
             if ticket.kill_at is not None and now >= ticket.kill_at:
-                self._end_ticket(ticket, State.STOPPED)
+                if ticket.state is State.CANCELLING:
+                    self._end_ticket(ticket, State.STOPPED)
+                else:
+                    self._end_ticket(ticket, State.FAILED, _too_slow(ticket.job))
         try:
             self.start()
         except OSError as error:
@@ -186,9 +200,16 @@ def _not_started(job: Job, error: OSError) -> Reply:
     return Reply(job.id, State.FAILED, error=UserError(sentence, repr(error)))
 
 
+def _too_slow(job: Job) -> UserError:
+    error = TimeoutError(f"it took longer than {job.time_limit:.0f} s and was given up")
+    return one_sentence(error, job.failure, "Try again if the disk or the network was slow, or choose another model.")
+
+
 def _cause(exitcode: int | None) -> str:
     if exitcode == -signal.SIGKILL:
         return "The system killed the compute process (signal 9), most likely because memory ran out."
+    if exitcode == -signal.SIGTERM:
+        return "Another program asked the compute process to end (signal 15)."
     if exitcode is not None and exitcode < 0:
         return f"The compute process crashed ({signal.Signals(-exitcode).name})."
     return f"The compute process ended unexpectedly (exit code {exitcode})."

@@ -37,5 +37,6 @@ class CarryOut(Job):
             raise UserError(end.message, end.detail)
         return end
 
-    def explain(self, error: Exception) -> str:
-        return f"The run failed unexpectedly: {error}."
+    @property
+    def failure(self) -> str:
+        return "The run failed unexpectedly"

@@ -4,26 +4,27 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from engine.errors import Cancelled, UserError
+from engine.errors import Cancelled, one_sentence
 from engine.logs import keep_warnings
 from engine.runs.jobs.job import Cancel, Context, Job, Reply, State
+from engine.runs.jobs.parent import die_with_parent
 
 
 def serve(connection: Connection) -> None:
     """Live in the child."""
     keep_warnings()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in the terminal is for the parent, which cancels
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ends it as a kill does, also where the parent ignores it
+    die_with_parent()
     _Server(connection).live()
 
 
 class _Server:
     """Carries out jobs in the thread that calls `live`.
 
-    A second thread reads the pipe, so that a cancel is seen, a model is inspected and the parent's death is noticed
-    while a unit computes.
+    A second thread reads the pipe, so that a cancel is seen while a unit computes.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -33,19 +34,16 @@ class _Server:
         self._waiting: deque[Job] = deque()
         self._current: int | None = None
         self._stop = threading.Event()
-        self._context: Context | None = None
-        self._ready = threading.Event()
 
     def live(self) -> None:
         threading.Thread(target=self._listen, name="listen", daemon=True).start()
-        # While nobody waits, so that the first run starts at once; two threads must not import torch together.
+        # While nobody waits, so that the first run starts at once.
         import engine.runs.loop  # noqa: F401
         from engine.runs.model_cache import ModelCache
 
-        context = self._context = Context(ModelCache(), lambda: bool(self._waiting))
-        self._ready.set()
+        context = Context(ModelCache(), lambda: bool(self._waiting))
         while True:
-            self._carry_out(self._next(), context, self._stop.is_set)
+            self._carry_out(self._next(), context)
 
     def _next(self) -> Job:
         with self._changed:
@@ -56,17 +54,18 @@ class _Server:
             self._stop.clear()
             return job
 
-    def _carry_out(self, job: Job, context: Context, cancelled: Callable[[], bool]) -> None:
+    def _carry_out(self, job: Job, context: Context) -> None:
         self._reply(Reply(job.id, State.RUNNING))
+
+        def tell(told: object) -> None:
+            self._reply(Reply(job.id, State.RUNNING, told=told))
+
         try:
-            answer = job.run(context, lambda told: self._reply(Reply(job.id, State.RUNNING, told=told)), cancelled)
-            end = Reply(job.id, State.DONE, answer=answer)
+            end = Reply(job.id, State.DONE, answer=job.run(context, tell, self._stop.is_set))
         except Cancelled:
             end = Reply(job.id, State.STOPPED)
-        except UserError as error:
-            end = Reply(job.id, State.FAILED, error=error)
-        except Exception as error:  # whoever asked must get an answer, whatever happens
-            end = Reply(job.id, State.FAILED, error=UserError(job.explain(error), repr(error)))
+        except BaseException as error:  # whoever asked must get an answer, whatever happens
+            end = Reply(job.id, State.FAILED, error=one_sentence(error, job.failure))
         self._reply(end)
 
     def _listen(self) -> None:
@@ -74,13 +73,9 @@ class _Server:
             try:
                 message = self._connection.recv()
             except (EOFError, OSError):
-                os._exit(0)  # never outlive the parent, not even by one unit
+                os._exit(0)  # nobody asks any more
             if isinstance(message, Cancel):
                 self._cancel(message.id)
-            elif message.beside:
-                self._ready.wait()
-                assert self._context is not None
-                self._carry_out(message, self._context, lambda: False)
             else:
                 with self._changed:
                     self._waiting.append(message)

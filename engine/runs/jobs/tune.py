@@ -58,5 +58,6 @@ class Tune(Job):
         record = tune(self.spec, self.data, self.seed, device, self.out, show, cancelled, history=True)
         return tuple(checkpoint.name for checkpoint in record.checkpoints)
 
-    def explain(self, error: Exception) -> str:
-        return f"{self.spec.label} cannot be made: {error}."
+    @property
+    def failure(self) -> str:
+        return f"{self.spec.label} cannot be made"

@@ -46,5 +46,6 @@ class Verify(Job):
         outcome = verify_model(self.spec, self.data, self.device, self.seed, give_way, context.models)
         return Verified(outcome.passed, outcome.sentence, outcome.table)
 
-    def explain(self, error: Exception) -> str:
-        return f"{self.spec.label} cannot be verified: {error}."
+    @property
+    def failure(self) -> str:
+        return f"{self.spec.label} cannot be verified"

@@ -73,10 +73,6 @@ class AttentionSlice(ModelSlice):
         counts = np.isfinite(values).sum(-1)
         return np.where(counts > 0, np.nansum(values, -1) / np.maximum(counts, 1), np.nan)
 
-    def head(self, selection: Selection) -> tuple[int, int]:
-        """The selected layer and head, inside this model."""
-        return min(selection.layer, self.layers - 1), min(selection.head, self.heads - 1)
-
     def sample(self, selection: Selection) -> int:
         """The selected sample, inside this dataset."""
         return min(selection.sample, int(self.dataset.sizes["sample"]) - 1)
@@ -106,7 +102,7 @@ class AttentionSlice(ModelSlice):
 
     def title(self, what: str, selection: Selection, sample: bool = True) -> str:
         """`what` of the selected head, on the selected sample."""
-        layer, head = self.head(selection)
+        layer, head = self.selected_head(selection)
         suffix = f", sample {self.sample(selection)}" if sample else ""
         return f"{self.label}: {what} of layer {layer}, head {head}{suffix}"
 

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 def inspect_head(dataset: "xr.Dataset", selection: Selection) -> Inspection:
     """Statistics of the selected head beside those of its random-init twin, with a verdict in words."""
     attention = AttentionSlice.of(dataset, selection)
-    layer, head = attention.head(selection)
+    layer, head = attention.selected_head(selection)
     title, columns = f"Layer {layer}, head {head}", ("", "value", "twin")
+    if reason := attention.no_heads(layer):
+        return Inspection(f"Layer {layer}", attention.label, columns, verdict=reason, help=NAME)
     if np.isnan(attention.mean("spectral_norm")[layer, head]):
         return Inspection(title, attention.label, columns, verdict=NOTHING, help=NAME)
     twin = attention.twin

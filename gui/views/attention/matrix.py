@@ -36,7 +36,7 @@ def matrix(dataset: "xr.Dataset", selection: Selection, options: MatrixOptions) 
     attention = AttentionSlice.of(dataset, selection)
     if "matrices" not in dataset or not dataset.sizes["shown"]:
         return Figure(empty="This run has kept no matrices. Ask for some in a new run: “Kept matrices”.")
-    head, sample = attention.head(selection), attention.sample(selection)
+    head, sample = attention.selected_head(selection), attention.sample(selection)
     kept = attention.of_heads("matrices")[head]
     kept_samples = [s for s in range(len(kept)) if np.isfinite(kept[s, 0, 0])]
     if not kept_samples:
@@ -110,7 +110,7 @@ class EigenOptions(Options):
 def eigenvalues(dataset: "xr.Dataset", selection: Selection, options: EigenOptions) -> Figure:
     """The eigenvalues in the complex plane with the unit circle, and by rank over all samples."""
     attention = AttentionSlice.of(dataset, selection)
-    head, sample = attention.head(selection), attention.sample(selection)
+    head, sample = attention.selected_head(selection), attention.sample(selection)
     every = attention.spectra("eigenvalues", head)
     values = every[sample][np.isfinite(every[sample])].astype(complex)
     if not len(values):
@@ -197,7 +197,7 @@ def singular(dataset: "xr.Dataset", selection: Selection, options: SingularOptio
     attention = AttentionSlice.of(dataset, selection)
     if "singular_values" not in dataset:
         return Figure(empty="This run has no singular values. Ask for them in a new run.")
-    head, sample = attention.head(selection), attention.sample(selection)
+    head, sample = attention.selected_head(selection), attention.sample(selection)
     every = attention.of_heads("singular_values")[:, :, sample].astype(float)
     size = int(np.isfinite(every[head]).sum())
     if not size:

@@ -9,7 +9,7 @@ from engine.analyses.attention.plan import SINK
 from engine.spectra.norm_scaling import CLEAR, LAWS, beyond_logarithm, curves
 from engine.studies import cited
 from gui.plots.figure import Axis, Cell, Figure, Floats, Image, Line, Mark, Panel, Points, Table
-from gui.plots.selection import Pick, Selection
+from gui.plots.selection import Selection
 from gui.views.attention.data import VARIABLES, AttentionSlice, number_axis
 from gui.views.base import Options
 
@@ -38,7 +38,7 @@ class NormOptions(Options):
 def norms(dataset: "xr.Dataset", selection: Selection, options: NormOptions) -> Figure:
     """‖A‖_F and ‖A‖₂ of one head against the number of tokens, with fitted laws and exact bounds."""
     attention = AttentionSlice.of(dataset, selection)
-    head = attention.head(selection)
+    head = attention.selected_head(selection)
     if not attention.has("norm_spectral"):
         return Figure(empty=attention.missing("norm_spectral", MISSING_NORMS, "length_samples"))
     n = attention.array("length").astype(float)
@@ -171,7 +171,7 @@ def laws(dataset: "xr.Dataset", selection: Selection, options: LawOptions) -> Fi
     layer, head = np.nonzero(sinks)
     if len(layer):
         marks.append(Points(layer * 1.0, head * 1.0, "sink head", "ink", 24, filled=False))
-    chosen = attention.head(selection)
+    chosen = attention.selected_head(selection)
     marks.append(Points(np.array([chosen[0]]), np.array([chosen[1]]), "selected", "accent", 30, "s", filled=False))
     x, y = number_axis("layer", attention.layers), number_axis("head", attention.heads, inverted=True)
     left = Panel(x, y, tuple(marks), title=f"best law of {NORMS[options.norm]}")
@@ -210,12 +210,11 @@ def _variable(options: LawOptions) -> str:
 
 def _map(attention: AttentionSlice, options: LawOptions, chosen: tuple[int, int]) -> Image:
     values = growth(attention) if options.colour == "beyond" else attention.mean(_variable(options))
-    picks = tuple(tuple(Pick(attention.model, i, h) for i in range(attention.layers)) for h in range(attention.heads))
     edges = (np.arange(attention.layers + 1) - 0.5, np.arange(attention.heads + 1) - 0.5)
     signed = options.colour in ("exponent", "beyond")
     most = float(np.nanmax(np.abs(values)))
     return Image(
-        values.T, *edges, label=_name(options), picks=picks, marked=(chosen[::-1],),
+        values.T, *edges, label=_name(options), picks=attention.cells(), marked=(chosen[::-1],),
         colormap="diverging" if signed else "sequential", limits=(-most, most) if signed else (0.0, max(most, 1e-9)),
     )  # fmt: skip
 

@@ -68,7 +68,7 @@ def by_layer(dataset: "xr.Dataset", selection: Selection, options: LayerOptions)
     spread = (head - (attention.heads - 1) / 2) * 0.5 / attention.heads
     marks.append(Points(layer + spread, values.ravel(), "heads", picks=picks, hover=hover))
     marks.append(_profile(values, "mean over heads", "accent"))
-    i, h = attention.head(selection)
+    i, h = attention.selected_head(selection)
     at = i + (h - (attention.heads - 1) / 2) * 0.5 / attention.heads
     marks.append(Points(np.array([at]), values[i, h : h + 1], "selected", "accent", size=13, filled=False))
     panel = Panel(number_axis("layer", attention.layers), Axis(variable.label, log=variable.log), tuple(marks))
@@ -110,7 +110,7 @@ def by_sample(dataset: "xr.Dataset", selection: Selection, options: SampleOption
     variable = VARIABLES[options.statistic]
     if trouble := _lacking(attention, options.statistic):
         return Figure(empty=trouble)
-    layer, head = attention.head(selection)
+    layer, head = attention.selected_head(selection)
     sample = attention.sample(selection)
     values = attention.sampled(options.statistic)[layer]
     heads, samples = np.nonzero(np.isfinite(values))
@@ -160,7 +160,7 @@ def relation(dataset: "xr.Dataset", selection: Selection, options: RelationOptio
     for name in (options.x, options.y):
         if trouble := _lacking(attention, name):
             return Figure(empty=trouble)
-    head, sample = attention.head(selection), attention.sample(selection)
+    head, sample = attention.selected_head(selection), attention.sample(selection)
     across, up = VARIABLES[options.x], VARIABLES[options.y]
     if options.of == "heads":
         x, y = attention.mean(options.x).ravel(), attention.mean(options.y).ravel()
@@ -211,9 +211,10 @@ def navigator(dataset: "xr.Dataset", selection: Selection, options: NavigatorOpt
     if not np.isfinite(values).any():
         return Figure(empty=f"There is no {VARIABLES[name].long_name} yet." if attention.has("entropy") else NOTHING)
     layers, heads = values.shape
-    layer, head = attention.head(selection)
-    picks = tuple(tuple(Pick(attention.model, i, h) for i in range(layers)) for h in range(heads))
+    layer, head = attention.selected_head(selection)
     x_edges, y_edges = (np.arange(count + 1) - 0.5 for count in (layers, heads))
-    image = Image(values.T, x_edges, y_edges, label=VARIABLES[name].symbol, picks=picks, marked=((head, layer),))
+    image = Image(
+        values.T, x_edges, y_edges, label=VARIABLES[name].symbol, picks=attention.cells(), marked=((head, layer),)
+    )
     panel = Panel(number_axis("layer", layers), number_axis("head", heads, inverted=True), (image,))
     return Figure(((panel,),), legend=False)

@@ -27,7 +27,7 @@ class SweepOptions(Options):
 def sweep(dataset: "xr.Dataset", selection: Selection, options: SweepOptions) -> Figure:
     """Expressivity and margin with their crossing, effective ranks, ‖A‖₂ and the output error against sparsity."""
     attention = AttentionSlice.of(dataset, selection)
-    head = attention.head(selection)
+    head = attention.selected_head(selection)
     if not attention.has("sweep_erank"):
         return Figure(empty=attention.missing("sweep_erank", "thinned matrices", "sweep_samples"))
     every = options.of == "all heads"

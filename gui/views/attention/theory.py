@@ -76,7 +76,8 @@ def _sigma(attention: AttentionSlice, selection: Selection) -> Floats:
     """The singular values of the selected head and sample; empty where absent."""
     if "singular_values" not in attention.dataset:
         return np.zeros(0)
-    values = attention.spectra("singular_values", attention.head(selection))[attention.sample(selection)].astype(float)
+    head, sample = attention.selected_head(selection), attention.sample(selection)
+    values = attention.spectra("singular_values", head)[sample].astype(float)
     return values[np.isfinite(values)]
 
 
@@ -85,14 +86,14 @@ def _effective(sigma: Floats) -> float:
 
 
 def _head(attention: AttentionSlice, selection: Selection) -> str:
-    layer, head = attention.head(selection)
+    layer, head = attention.selected_head(selection)
     return f"{attention.label}, layer {layer}, head {head}"
 
 
 def _closed_forms(attention: AttentionSlice, selection: Selection, alpha: float, n: int, measured: float) -> Table:
     """Claims of S2, exact values, and values of the selected head at its own size."""
     exact, claimed = theory.effective_rank(n, alpha), theory.claimed_effective_rank(n, alpha)
-    head, sample = attention.head(selection), attention.sample(selection)
+    head, sample = attention.selected_head(selection), attention.sample(selection)
     own = {
         name: float(attention.sampled(name)[head][sample]) if name in attention.dataset else float("nan")
         for name in ("erank", "exp_entropy")
@@ -164,7 +165,7 @@ def _norms(attention: AttentionSlice, selection: Selection, options: SparsityOpt
             Points(np.array(LENGTHS, float), drawn[:, at], "random rows, drawn", "law", 8),
         ]
         if attention.has(stored):
-            values = attention.of_heads(stored)[attention.head(selection)]
+            values = attention.of_heads(stored)[attention.selected_head(selection)]
             counts = np.isfinite(values).sum(0)
             mean = np.where(counts > 0, np.nansum(values, 0) / np.maximum(counts, 1), np.nan)
             marks.append(Line(attention.array("length").astype(float), mean, MEASURED, "data", 2, markers=True))
@@ -210,7 +211,7 @@ def _at_dose(attention: AttentionSlice, selection: Selection, share: float) -> t
     if not attention.has("sweep_erank"):
         return float("nan"), lambda _: float("nan")
     doses = attention.array("dose")
-    at, head = int(np.argmin(np.abs(doses - share))), attention.head(selection)
+    at, head = int(np.argmin(np.abs(doses - share))), attention.selected_head(selection)
     return float(doses[at]), lambda name: float(attention.of_heads(f"sweep_{name}")[head][at])
 
 
@@ -229,7 +230,7 @@ def _balance(attention: AttentionSlice, selection: Selection, options: SparsityO
         marks.append(Rule("x", at, f"they cross at {at:.2f}", "c4"))
     crossing = float("nan")
     if attention.has("sweep_erank"):
-        dose, head = attention.array("dose"), attention.head(selection)
+        dose, head = attention.array("dose"), attention.selected_head(selection)
         crossing = float(attention.of_heads("sweep_crossing")[head])
         for name, label, color in (("expressivity", "erank/T", "c1"), ("margin", "2 − ‖A‖₂", "c2")):
             y = attention.of_heads(f"sweep_{name}")[head]

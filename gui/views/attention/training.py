@@ -36,7 +36,7 @@ class RelaxOptions(Options):
 def relaxation(dataset: "xr.Dataset", selection: Selection, options: RelaxOptions) -> Figure:
     """λᵢ(t) = λᵢ(∞)(1 − e^(−t/τᵢ)) + λᵢ(0) e^(−t/τᵢ): from a uniform disk to the measured eigenvalues of the head."""
     attention = AttentionSlice.of(dataset, selection)
-    layer, head = attention.head(selection)
+    layer, head = attention.selected_head(selection)
     values = attention.spectra("eigenvalues", (layer, head))[attention.sample(selection)]
     final = values[np.isfinite(values)].astype(complex)
     if not len(final):

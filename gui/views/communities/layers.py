@@ -21,7 +21,7 @@ from gui.views.communities.data import (
     layer_axis,
     rounded,
 )
-from gui.views.model_slice import colors
+from gui.views.model_slice import colors, dotted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -53,7 +53,8 @@ def effect(dataset: "xr.Dataset", selection: Selection, options: EffectOptions) 
             picks = tuple(Pick(model=member.model, layer=layer) for layer in range(member.layers))
             hover = tuple(f"layer {layer}: {value:.4g}" for layer, value in enumerate(values.tolist()))
             width = 2 if member.model == communities.model else 1
-            marks.append(Line(x, values, member.label, color, width, twin, markers=True, picks=picks, hover=hover))
+            dots = dotted(communities.infos)
+            marks.append(Line(x, values, member.label, color, width, twin, markers=dots, picks=picks, hover=hover))
             if name in TESTED and (significant := np.flatnonzero(member.values(TESTED[name], site) < SIGNIFICANT)).size:
                 star = "q < 0.05 over the layers"
                 marks.append(Points(x[significant], values[significant], star, "ink", size=17, symbol="star"))

@@ -23,7 +23,7 @@ from gui.views.jacobians.data import (
     depth,
     layer_axis,
 )
-from gui.views.model_slice import colors
+from gui.views.model_slice import colors, dotted
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -163,5 +163,6 @@ def _curve(jacobians: JacobiansSlice, name: str, component: str, color: str) -> 
         marks.append(Band(x, low, high, jacobians.label, color))
     else:
         values = jacobians.values(name, component)
-    line = Line(x, values, jacobians.label, color, 1 if twin else 2, dash=twin, markers=not twin, picks=picks)
+    dots = not twin and dotted(jacobians.infos)
+    line = Line(x, values, jacobians.label, color, 1 if twin else 2, dash=twin, markers=dots, picks=picks)
     return [*marks, line]

@@ -60,7 +60,7 @@ class Trajectory:
         self.checkpoints: CheckpointSeries = self.models.checkpoints(self.at)
         info = self.models.infos[self.at]
         self.layer = min(selection.layer, info.n_layers - 1)
-        self.head = min(selection.head, info.n_heads - 1)
+        self.head = min(selection.head, max(info.head_count(self.layer) - 1, 0))
         self._chosen = chosen
         self._variables = statistics(dataset) | spectra(dataset)
 
@@ -104,8 +104,12 @@ class Trajectory:
         return np.asarray(values.transpose(*dims).values, float)
 
     def over_heads(self, name: str, values: Floats) -> Floats:
-        """A statistic (…, layer, head) reduced to (…, layer) as declared."""
-        return np.asarray(getattr(np, self.variable(name).heads)(values, axis=-1))
+        """A statistic (…, layer, head) reduced to (…, layer) as declared, over the heads that a layer has."""
+        info, reduce = self.models.infos[self.at], getattr(np, self.variable(name).heads)
+        reduced = np.full(values.shape[:-1], np.nan)
+        for layer in info.headed_layers:
+            reduced[..., layer] = reduce(values[..., layer, : info.head_count(layer)], axis=-1)
+        return reduced
 
     def spectrum(self, name: str) -> np.ndarray:
         """The selected layer's, head's and sample's spectrum of every checkpoint: (checkpoint, mode), NaN if absent."""

@@ -41,12 +41,13 @@ class WeightsSlice(ModelSlice):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """Layers and heads of this model."""
+        """Layers of this model, and the most heads that one of them has."""
         return self.layers, self.info.n_heads
 
-    @property
-    def d_head(self) -> int:
-        return self.info.d_head
+    def width(self, layer: int) -> int:
+        """The width d_h of the heads of a layer; 0 where it has none."""
+        shape = self.info.heads_at(layer)
+        return shape.d_head if shape else 0
 
     def variable(self, name: str) -> Variable:
         """The declaration of `name`, for its labels."""
@@ -62,7 +63,7 @@ class WeightsSlice(ModelSlice):
 
     def spectrum(self, layer: int, head: int, name: str = "eigenvalues") -> np.ndarray:
         """Values along a head's `mode` dimension, (d_h,), without padding."""
-        return self.array(stored(self.matrix, name))[self.model, layer, head, : self.d_head]
+        return self.array(stored(self.matrix, name))[self.model, layer, head, : self.width(layer)]
 
     def scale(self, layer: int, head: int) -> float:
         """The head's null unit d²σ_Q²σ_K²."""
@@ -70,10 +71,24 @@ class WeightsSlice(ModelSlice):
 
     def null(self, name: str, layer: int) -> Floats:
         """The Monte Carlo null's 2.5, 50 and 97.5 % quantiles of `name` at `layer`, quantile first."""
-        values = self.array(stored(self.matrix, f"null_{name}"))[self.model]  # ([layer,] quantile[, mode])
+        values = self._of_width(stored(self.matrix, f"null_{name}"), layer)  # ([layer,] quantile[, mode])
         if values.ndim > 1 + (name == "quantiles"):
             values = values[layer]
-        return values[:, : self.d_head] if values.ndim == 2 else values
+        return values[:, : self.width(layer)] if values.ndim == 2 else values
+
+    def law(self, name: str, layer: int) -> Floats:
+        """Points of a limiting law for the heads of a layer."""
+        return self._of_width(name, layer)
+
+    def _of_width(self, name: str, layer: int) -> Floats:
+        """A variable of this model that depends on the width of its heads, for those of a layer; NaN if it has none."""
+        values = self.array(name)[self.model]
+        if not (width := self.width(layer)):
+            return np.full_like(values, np.nan)
+        if self.has(f"{name}_by_width"):
+            widths = self.dataset["width"].values.tolist()
+            return self.array(f"{name}_by_width")[self.model, widths.index(width)]
+        return values
 
     def arrived(self, layer: int) -> bool:
         return self.has("leading") and bool(np.isfinite(self.heads("leading")[layer]).any())
@@ -81,12 +96,7 @@ class WeightsSlice(ModelSlice):
     def pick(self, layer: int, head: int) -> Pick:
         return Pick(model=self.model, layer=layer, head=head)
 
-
-def clamp(weights: WeightsSlice, selection: Selection) -> tuple[int, int]:
-    """The selected layer and head, clamped to this model's shape."""
-    layers, heads = weights.shape
-    return min(selection.layer, layers - 1), min(selection.head, heads - 1)
-
-
-def waiting(layer: int) -> str:
-    return f"Layer {layer} has not arrived yet: it is drawn as soon as it is computed."
+    def nothing(self, layer: int) -> str:
+        """Why nothing of a layer can be drawn, and what to do; empty where it can."""
+        waiting = f"Layer {layer} has not arrived yet: it is drawn as soon as it is computed."
+        return self.no_heads(layer) or ("" if self.arrived(layer) else waiting)

@@ -9,7 +9,7 @@ from pydantic import Field
 from gui.plots.figure import Axis, Band, Figure, Line, Mark, Panel, Points, Rule, Steps
 from gui.plots.selection import Selection
 from gui.views.base import Options
-from gui.views.weights.data import VARIABLES, Matrix, WeightsSlice, clamp, waiting
+from gui.views.weights.data import VARIABLES, Matrix, WeightsSlice
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -52,9 +52,9 @@ def _spectrum_marks(weights: WeightsSlice, layer: int, head: int, options: Spect
 def spectrum(dataset: "xr.Dataset", selection: Selection, options: SpectrumOptions) -> Figure:
     """λ_k against index, over the product null's per-rank band (S4 fig. 2 left)."""
     weights = WeightsSlice.of(dataset, selection, options.matrix)
-    layer, head = clamp(weights, selection)
-    if not weights.arrived(layer):
-        return Figure(empty=waiting(layer))
+    layer, head = weights.selected_head(selection)
+    if nothing := weights.nothing(layer):
+        return Figure(empty=nothing)
     variable = weights.variable("eigenvalues")
     unit = f" / {VARIABLES['unit_scale'].symbol}" if options.units == "relative" else ""
     panel = Panel(
@@ -77,13 +77,12 @@ class DensityOptions(Options):
     bins: int = Field(30, title="Bins", ge=5, le=200)
 
 
-def _density_marks(weights: WeightsSlice, values: np.ndarray, bins: int, log: bool) -> tuple[Mark, ...]:
+def _density_marks(weights: WeightsSlice, layer: int, values: np.ndarray, bins: int, log: bool) -> tuple[Mark, ...]:
     """A histogram of eigenvalues in units of d²σ²σ′² under the product law and the naive one.
 
     On a logarithmic axis areas stay probabilities because the density is per unit of ln λ, which is λ P(λ).
     """
-    law_x = weights.dataset["law_x"].values[weights.model]
-    laws = [weights.dataset[name].values[weights.model] for name in ("law_density", "naive_density")]
+    law_x, *laws = (weights.law(name, layer) for name in ("law_x", "law_density", "naive_density"))
     values = values[values > 0] if log else values
     low, high = min(values.min(), law_x[0]), max(values.max(), law_x[-1])
     edges = np.geomspace(low, high, bins + 1) if log else np.linspace(0, high, bins + 1)
@@ -106,20 +105,22 @@ def _in_units(weights: WeightsSlice, layer: int, head: int) -> np.ndarray:
 def density(dataset: "xr.Dataset", selection: Selection, options: DensityOptions) -> Figure:
     """P(λ) of the structurally nonzero eigenvalues beside the product law and the naive one (S4 figs 1, 2 right)."""
     weights = WeightsSlice.of(dataset, selection, options.matrix)
-    layer, head = clamp(weights, selection)
-    if not weights.arrived(layer):
-        return Figure(empty=waiting(layer))
-    layers, heads = weights.shape
+    layer, head = weights.selected_head(selection)
+    if nothing := weights.nothing(layer):
+        return Figure(empty=nothing)
+    # The laws depend on the width of the heads, so only those of one width are pooled.
+    width = weights.width(layer)
+    alike = [i for i in range(weights.layers) if weights.arrived(i) and weights.width(i) == width]
+    every = f"all heads of width {width}" if len(weights.info.head_widths) > 1 else "all heads"
     pooled, what = {
         "head": ([(layer, head)], f"layer {layer}, head {head}"),
-        "layer": ([(layer, h) for h in range(heads)], f"all heads of layer {layer}"),
-        "model": ([(i, h) for i in range(layers) if weights.arrived(i) for h in range(heads)], "all heads"),
+        "layer": ([(layer, h) for h in range(weights.info.head_count(layer))], f"all heads of layer {layer}"),
+        "model": ([(i, h) for i in alike for h in range(weights.info.head_count(i))], every),
     }[options.pool]
     values = np.concatenate([_in_units(weights, i, h) for i, h in pooled])
     log = options.axis == "log"
-    panel = Panel(
-        Axis(VARIABLES["law_x"].symbol, log=log), Axis(DENSITY[log]), _density_marks(weights, values, options.bins, log)
-    )
+    marks = _density_marks(weights, layer, values, options.bins, log)
+    panel = Panel(Axis(VARIABLES["law_x"].symbol, log=log), Axis(DENSITY[log]), marks)
     note = "The d − d_h structural zeros are left out. σ², σ′²: mean squares of the two factors' entries."
     title = f"{weights.label}: density of W_{options.matrix}, {what}"
     return Figure(((panel,),), title=title, note="  ·  ".join(filter(None, (note, weights.note))))
@@ -132,9 +133,9 @@ class CloudOptions(Options):
 def cloud(dataset: "xr.Dataset", selection: Selection, options: CloudOptions) -> Figure:
     """Complex eigenvalues of W_QK or W_OV with the disc that the product of Gaussian factors would fill."""
     weights = WeightsSlice.of(dataset, selection, options.matrix)
-    layer, head = clamp(weights, selection)
-    if not weights.arrived(layer):
-        return Figure(empty=waiting(layer))
+    layer, head = weights.selected_head(selection)
+    if nothing := weights.nothing(layer):
+        return Figure(empty=nothing)
     values = weights.spectrum(layer, head, "complex_eigenvalues")
     angle = np.linspace(0, 2 * np.pi, 181)
     radius = float(weights.heads("null_radius")[layer, head])
@@ -168,9 +169,9 @@ class QQOptions(Options):
 def gaussian_qq(dataset: "xr.Dataset", selection: Selection, options: QQOptions) -> Figure:
     """Standardised entries of W_Q, W_K and W_QK against a Gaussian of the same mean and σ."""
     weights = WeightsSlice.of(dataset, selection)
-    layer, head = clamp(weights, selection)
-    if not weights.arrived(layer):
-        return Figure(empty=waiting(layer))
+    layer, head = weights.selected_head(selection)
+    if nothing := weights.nothing(layer):
+        return Figure(empty=nothing)
     normal = np.array([NormalDist().inv_cdf(p) for p in dataset["probability"].values])
     panels = []
     for weight in ("wq", "wk", "wqk"):
@@ -196,10 +197,10 @@ class GridOptions(Options):
 def grid(dataset: "xr.Dataset", selection: Selection, options: GridOptions) -> Figure:
     """All heads of a layer side by side, each beside its null (S4 figs 5 and 6)."""
     weights = WeightsSlice.of(dataset, selection, options.matrix)
-    layer, current = clamp(weights, selection)
-    if not weights.arrived(layer):
-        return Figure(empty=waiting(layer))
-    heads = weights.shape[1]
+    layer, current = weights.selected_head(selection)
+    if nothing := weights.nothing(layer):
+        return Figure(empty=nothing)
+    heads = weights.info.head_count(layer)
     columns = int(np.ceil(np.sqrt(heads * 1.6)))
     panels = []
     for head in range(heads):
@@ -213,7 +214,7 @@ def grid(dataset: "xr.Dataset", selection: Selection, options: GridOptions) -> F
             )
             x, y = Axis("index k"), Axis("λₖ", log=True)
         else:
-            marks = _density_marks(weights, _in_units(weights, layer, head), 20, log=True)
+            marks = _density_marks(weights, layer, _in_units(weights, layer, head), 20, log=True)
             x, y = Axis(VARIABLES["law_x"].symbol, log=True), Axis(DENSITY[True])
         pick = weights.pick(layer, head)
         panels.append(Panel(x, y, marks, title=f"head {head}", pick=pick, current=head == current))

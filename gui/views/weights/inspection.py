@@ -7,7 +7,7 @@ import numpy as np
 from engine.analyses.weights.variables import TESTED
 from gui.plots.selection import Selection
 from gui.views.inspection import Inspection, Row
-from gui.views.weights.data import SIGNIFICANT, Matrix, WeightsSlice, clamp, stored
+from gui.views.weights.data import SIGNIFICANT, Matrix, WeightsSlice, stored
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -16,8 +16,10 @@ if TYPE_CHECKING:
 def inspect_head(dataset: "xr.Dataset", selection: Selection, matrix: Matrix = "QK") -> Inspection:
     """Statistics of the selected head beside their null, and the laws that its eigenvalues leave."""
     weights = WeightsSlice.of(dataset, selection, matrix)
-    layer, head = clamp(weights, selection)
+    layer, head = weights.selected_head(selection)
     title, subtitle = f"Layer {layer}, head {head}", weights.label
+    if reason := weights.no_heads(layer):
+        return Inspection(f"Layer {layer}", subtitle, verdict=reason, help="weights")
     if not weights.arrived(layer):
         return Inspection(title, subtitle, verdict="This layer has not been computed yet.", help="weights")
     rows = []
@@ -34,7 +36,7 @@ def inspect_head(dataset: "xr.Dataset", selection: Selection, matrix: Matrix = "
         title,
         subtitle,
         rows=tuple(rows),
-        verdict=_verdict(law, naive, smallest, weights.d_head),
+        verdict=_verdict(law, naive, smallest, weights.width(layer)),
         outside=None if np.isnan(smallest) else smallest < SIGNIFICANT,
         help="weights",
     )

@@ -9,8 +9,8 @@ from engine.analyses.weights.variables import TESTED
 from gui.plots.figure import Axis, Band, Figure, Floats, Image, Line, Mark, Panel, Points
 from gui.plots.selection import Selection
 from gui.views.base import Options
-from gui.views.model_slice import colors
-from gui.views.weights.data import SIGNIFICANT, STATISTICS, VARIABLES, Matrix, WeightsSlice, clamp, stored
+from gui.views.model_slice import colors, dotted
+from gui.views.weights.data import SIGNIFICANT, STATISTICS, VARIABLES, Matrix, WeightsSlice, stored
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -58,8 +58,8 @@ def navigator(dataset: "xr.Dataset", selection: Selection, options: NavigatorOpt
         np.arange(heads + 1) - 0.5,
         label=variable.short_label,
         log=variable.log,
-        picks=tuple(tuple(weights.pick(i, h) for i in range(layers)) for h in range(heads)),
-        marked=((clamp(weights, selection)[1], clamp(weights, selection)[0]),),
+        picks=weights.cells(),
+        marked=(weights.selected_head(selection)[::-1],),
     )
     x = Axis("layer", ticks=_integer_ticks(layers), limits=(-0.5, layers - 0.5))
     y = Axis("head", ticks=_integer_ticks(heads), limits=(-0.5, heads - 0.5), inverted=True)
@@ -87,7 +87,7 @@ def heatmap(dataset: "xr.Dataset", selection: Selection, options: HeatmapOptions
     z = dataset[variable].values[weights.model, :layers, :heads].reshape(layers * heads, -1)
     note = weights.note
     if options.show == "spectra":
-        z = z[:, : weights.d_head]
+        z = z[:, : weights.info.d_head]
         x = Axis("index k")
         x_edges = np.arange(1, z.shape[1] + 2) - 0.5
         limits, label = None, "λₖ"
@@ -96,15 +96,17 @@ def heatmap(dataset: "xr.Dataset", selection: Selection, options: HeatmapOptions
         positive = z[:, 1:][z[:, 1:] > 0]
         limits, label = (float(positive.min()), float(positive.max())), "P(λ)"
         note = "  ·  ".join(filter(None, ("The zero bin (first column) is left out of the colour scale", note)))
-    layer, head = clamp(weights, selection)
+    layer, head = weights.selected_head(selection)
     row = layer * heads + head
     frame = Line(x_edges[[0, -1, -1, 0, 0]], row + np.array([-0.5, -0.5, 0.5, 0.5, -0.5]), "", "accent", width=2)
-    picks = tuple((weights.pick(i, h),) * z.shape[1] for i in range(layers) for h in range(heads))
+    cells = weights.cells()
+    picks = tuple((cells[h][i],) * z.shape[1] for i in range(layers) for h in range(heads))
     image = Image(z, x_edges, np.arange(len(z) + 1) - 0.5, label=label, log=True, limits=limits, picks=picks)
     step = max(1, layers // 16)
     ticks = tuple((i * heads + (heads - 1) / 2, f"layer {i}") for i in range(0, layers, step))
     y = Axis("head, by layer", ticks=ticks, limits=(-0.5, len(z) - 0.5), inverted=True)
-    title = f"{weights.label}: {options.show} of W_{options.matrix}, all {layers} × {heads} heads"
+    count = f"{weights.info.total_heads}" if weights.info.head_shapes else f"{layers} × {heads}"
+    title = f"{weights.label}: {options.show} of W_{options.matrix}, all {count} heads"
     return Figure(((Panel(x, y, (image, frame)),),), title=title, note=note, legend=False)
 
 
@@ -188,7 +190,7 @@ def _head_points(
 
 def _ring(weights: WeightsSlice, selection: Selection, x: Floats, y: Floats) -> Points:
     """A ring around the selected head; `x` and `y` are (layers, heads)."""
-    at = clamp(weights, selection)
+    at = weights.selected_head(selection)
     return Points(np.array([x[at]]), np.array([y[at]]), "selected", "ink", size=15, filled=False)
 
 
@@ -260,7 +262,7 @@ def compare(dataset: "xr.Dataset", selection: Selection, options: CompareOptions
         for weights, colour in zip(models, colors(models[0].infos), strict=True):
             layers = weights.shape[0]
             depth = np.arange(layers) / max(layers - 1, 1)
-            picks = tuple(weights.pick(layer, clamp(weights, selection)[1]) for layer in range(layers))
+            picks = tuple(weights.pick(layer, weights.selected_head(selection)[1]) for layer in range(layers))
             mean = _layer_mean(weights.heads(name))
             twin = weights.info.twin
             marks.append(
@@ -271,7 +273,7 @@ def compare(dataset: "xr.Dataset", selection: Selection, options: CompareOptions
                     colour,
                     1 if twin else 2,
                     dash=twin,
-                    markers=not twin,
+                    markers=not twin and dotted(weights.infos),
                     picks=picks,
                 )
             )

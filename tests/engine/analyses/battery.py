@@ -26,7 +26,7 @@ from engine.analyses.header import Header
 from engine.analyses.variables import declared
 from engine.cli.report import as_json, as_table
 from engine.errors import UserError
-from engine.models.sites import block_row
+from engine.models.blocks import block_row
 from engine.runs.loop import start
 from engine.sessions.export import export
 from engine.sessions.store import Session
@@ -122,7 +122,7 @@ def poor_device(subject: Subject, patch: pytest.MonkeyPatch) -> Iterator[list[in
         need(len(args[0] if args else kwargs["hidden_states"]))
 
     (spec,) = subject.request().models
-    block = block_row(subject.workshop.opened(spec).module())[1][-1]
+    block = block_row(subject.workshop.opened(spec).module())[-1][1]
     hook = block.register_forward_pre_hook(enter, with_kwargs=True)
     if subject.entry.crowded is not None:
         name, size_of = subject.entry.crowded
@@ -154,9 +154,10 @@ def check_threads(subject: Subject) -> None:
 def check_declared(subject: Subject) -> None:
     """Every declared variable is there with its dims and attributes, and no other, whatever the parameters."""
     seen = set[str]()
+    uneven = any(len(info.head_widths) > 1 for info in subject.run().models)
     for toggle in subject.toggled():
         result = subject.computed(**toggle)
-        expected = declared(subject.analysis.variables, subject.params(**toggle))
+        expected = declared(subject.analysis.variables, subject.params(**toggle), uneven)
         assert {str(name): of.dims for name, of in result.data_vars.items()} == {
             name: variable.dims for name, variable in expected.items()
         }, toggle
@@ -164,7 +165,7 @@ def check_declared(subject: Subject) -> None:
             assert result[name].attrs["long_name"] == variable.full_name
             assert result[name].attrs.get("units", "") == variable.unit
         seen |= expected.keys()
-    assert seen == {variable.name for variable in subject.analysis.variables}
+    assert seen == {variable.name for variable in subject.analysis.variables if uneven or not variable.uneven}
 
 
 def check_absent(subject: Subject) -> None:

@@ -25,7 +25,7 @@ from engine.sessions.store import Run, Session
 
 VOCAB, CONTEXT, LENGTH = 60, 32, 8
 IDS = {"vocab_size": VOCAB, "bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0, "initializer_range": 0.3}
-SMALL, LARGE, ENCODER = "gpt2", "llama", "bert"
+SMALL, LARGE, ENCODER, UNEVEN = "gpt2", "llama", "bert", "gemma4"
 FAMILIES: dict[str, Callable[[], hf.PreTrainedModel]] = {
     SMALL: lambda: hf.GPT2LMHeadModel(hf.GPT2Config(n_embd=16, n_layer=1, n_head=2, n_positions=CONTEXT, **IDS)),
     LARGE: lambda: hf.LlamaForCausalLM(
@@ -38,6 +38,15 @@ FAMILIES: dict[str, Callable[[], hf.PreTrainedModel]] = {
         hf.BertConfig(
             hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
             max_position_embeddings=CONTEXT, **IDS,
+        )
+    ),
+    # As Gemma 4 E4B: two widths of heads, shared keys and values, inputs of the tokens to each layer.
+    UNEVEN: lambda: hf.Gemma4ForCausalLM(
+        hf.Gemma4TextConfig(
+            hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1,
+            head_dim=6, global_head_dim=8, layer_types=["sliding_attention", *["full_attention"] * 2], sliding_window=6,
+            num_kv_shared_layers=1, hidden_size_per_layer_input=4, vocab_size_per_layer_input=VOCAB,
+            use_double_wide_mlp=True, max_position_embeddings=CONTEXT, **IDS,
         )
     ),
 }  # fmt: skip

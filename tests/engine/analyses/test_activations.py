@@ -277,14 +277,16 @@ def test_a_masked_model_without_a_mask_reads_the_text_as_it_is(session, masked, 
 
 def test_without_an_adapter_the_blocks_are_measured(session, tmp_path) -> None:
     torch.manual_seed(0)
-    config = hf.BloomConfig(hidden_size=D, n_layer=2, n_head=4, vocab_size=VOCAB, bos_token_id=0, eos_token_id=0)
-    hf.BloomForCausalLM(config).save_pretrained(tmp_path / "bloom")  # its config names no context: any length will do
-    tokenizer_of(VOCAB).save_pretrained(tmp_path / "bloom")
-    result = result_of(session, request_for(ModelSpec(source=str(tmp_path / "bloom")), sites="sublayers"))
+    config = hf.MambaConfig(
+        hidden_size=D, num_hidden_layers=2, state_size=4, vocab_size=VOCAB, bos_token_id=0, eos_token_id=0
+    )
+    hf.MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")  # its config names no context: any length will do
+    tokenizer_of(VOCAB).save_pretrained(tmp_path / "mamba")
+    result = result_of(session, request_for(ModelSpec(source=str(tmp_path / "mamba")), sites="sublayers"))
     assert result.site.values.tolist() == ["block"]
     assert np.isfinite(result.alpha_rank).all()
     assert np.isfinite(result.loss).all()
-    assert any("no adapter for BloomForCausalLM, so only its blocks" in note for note in _notes(result))
+    assert any("no adapter for MambaForCausalLM, so only its blocks" in note for note in _notes(result))
 
 
 def test_models_of_different_shape_side_by_side(session, model, masked) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import battery
 import pytest
-from subjects import ENTRIES, FAMILIES, LARGE, SMALL, Subject, Workshop, constants
+from subjects import ENTRIES, FAMILIES, LARGE, SMALL, UNEVEN, Subject, Workshop, constants
 
 from engine.analyses.registry import ANALYSES
 
@@ -56,6 +56,13 @@ def test_of_one_model(workshop: Workshop, name: str, check: battery.Check) -> No
     check(Subject(workshop, name, (SMALL,)))
 
 
+@pytest.mark.parametrize(
+    "name", [name for name, analysis in ANALYSES.items() if any(variable.uneven for variable in analysis.variables)]
+)
+def test_declared_where_layers_differ(workshop: Workshop, name: str) -> None:
+    battery.check_declared(Subject(workshop, name, (UNEVEN,)))
+
+
 @checks(battery.OF_TWO_MODELS)
 @analyses
 def test_of_two_models(workshop: Workshop, name: str, check: battery.Check) -> None:
@@ -66,3 +73,10 @@ def test_of_two_models(workshop: Workshop, name: str, check: battery.Check) -> N
 @analyses
 def test_with_files(workshop: Workshop, name: str, check: Callable[[Subject, Path], None], tmp_path: Path) -> None:
     check(Subject(workshop, name, (SMALL, LARGE)), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, one in ANALYSES.items() if any("head" in variable.dims for variable in one.variables)]
+)
+def test_views_where_layers_differ(workshop: Workshop, name: str, tmp_path: Path) -> None:
+    battery.check_viewed(Subject(workshop, name, (SMALL, UNEVEN)), tmp_path)

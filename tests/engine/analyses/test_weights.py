@@ -12,6 +12,7 @@ import transformers as hf
 import xarray as xr
 from scipy.stats import false_discovery_control
 
+from engine.analyses.abilities import require_able
 from engine.analyses.base import Unit, unit_rng
 from engine.analyses.header import assemble
 from engine.analyses.registry import get_analysis
@@ -225,7 +226,7 @@ def test_twin_is_noise_and_shares_the_null(folders: dict[str, Path], run: Callab
     ds = run("gpt2", "gpt2+twin")
     folder = str(folders["gpt2"])
     job = Job(request((ModelSpec(source=folder), ModelSpec(source=folder, twin=True))))
-    assert sum(unit.layer is None for unit in job.plan) == len(null_chunks(job.params, job.infos[0]))
+    assert sum(unit.layer is None for unit in job.plan) == len(null_chunks(job.params, job.infos[0].d_head))
     np.testing.assert_array_equal(ds["null_quantiles"][0], ds["null_quantiles"][1])
     for name in ("p_npr", "p_entropy", "p_leading", "ov_p_npr"):
         assert ds[name].values[1].min() > 0.004
@@ -269,9 +270,9 @@ def test_offset_without_rotary_is_refused(folders: dict[str, Path]) -> None:
 
 def test_unsupported_architecture_is_refused(folders: dict[str, Path]) -> None:
     job = Job(request((ModelSpec(source=str(folders["gpt2"])),)))
-    strange = job.infos[0].model_copy(update={"family": "unsupported", "architecture": "MambaForCausalLM"})
+    strange = job.infos[0].model_copy(update={"lacks": {"heads": "MambaForCausalLM has no heads."}})
     with pytest.raises(UserError, match="MambaForCausalLM"):
-        job.analysis.units(job.request, job.params, [strange])
+        require_able(job.analysis, strange)
 
 
 def test_plan(folders: dict[str, Path]) -> None:
@@ -282,10 +283,10 @@ def test_plan(folders: dict[str, Path]) -> None:
     assert all(set(unit.key) <= set("abcdefghijklmnopqrstuvwxyz0123456789-") for unit in job.plan)
     wide = job.infos[0].model_copy(update={"d_head": 128, "d_model": 4096})
     for info in (job.infos[0], wide):
-        assert sum(null_chunks(job.params, info)) == 123_456
-        assert min(null_chunks(job.params, info)) > 0
+        assert sum(null_chunks(job.params, info.d_head)) == 123_456
+        assert min(null_chunks(job.params, info.d_head)) > 0
     folded = WeightsParams(fold_norm=True)
-    assert folded_draws(folded, job.infos[0]) == folded.null_draws
-    assert folded_draws(folded, wide) == 200
+    assert folded_draws(folded, job.infos[0].d_head, job.infos[0].d_model) == folded.null_draws
+    assert folded_draws(folded, wide.d_head, wide.d_model) == 200
     small, large = (job.analysis.estimate_bytes(job.request, job.params, info) for info in (job.infos[0], wide))
     assert small < large

@@ -273,3 +273,22 @@ def test_help_names_every_command(call: Call) -> None:
     assert code == 0
     for command in ("run", "tune", "resume", "params", "verify", "export", "pack", "unpack", "doctor"):
         assert re.search(rf"^  {command} ", out, re.MULTILINE)
+
+
+@pytest.mark.parametrize(("asked", "length"), [((), 16), (("--length", 5), 5)])
+def test_the_length_is_asked_for_or_what_the_model_reads(call: Call, model: Path, asked, length: int) -> None:
+    np.save("ids.npy", np.random.default_rng(0).integers(0, 32, (8, 40)))
+    few = ("--set", "bootstrap=0", "--set", "density=false", "--set", "fit_start=1")
+    code, _, err = call(
+        "run", "activations", "--model", model, "--data", "ids.npy", *asked, *few, "--out", "a.eigenscope"
+    )
+    assert code == 0, err
+    (run,) = Session.open(Path("a.eigenscope")).runs()
+    assert run.request.data is not None
+    assert (run.request.data.length, run.request.data.samples) == (length, 8)
+    code, _, err = call("run", "weights", "--model", model, "--length", 5, "--out", "b.eigenscope")
+    assert code == 2
+    assert "no meaning" in err
+    code, _, err = call("run", "activations", "--model", model, "--length", 17, *few, "--out", "c.eigenscope")
+    assert code == 1
+    assert "which is 16" in err

@@ -38,3 +38,12 @@ def test_a_signal_in_the_middle_of_a_line_cancels_and_says_so() -> None:
         assert raw.content == b"1/4 units\nstopping\n"
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+
+
+def test_a_request_to_terminate_stops_at_once() -> None:
+    said: list[bool] = []
+    with interruptible(lambda: said.append(True)) as cancelled:
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        assert not cancelled.is_set()
+    assert not said

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -106,3 +107,21 @@ def test_conditions_and_seeds_of_a_run() -> None:
         "builtin@step32",
         "builtin@step32 (random twin)",
     ]
+
+
+@pytest.mark.parametrize("tokenizer", ["with", "without"])
+def test_rows_of_ids_are_a_text_too(tokenizer: str, tmp_path: Path) -> None:
+    ids = np.random.default_rng(0).integers(3, 60, (60, 20))
+    ids[::2, 11:] = -1
+    np.save(tmp_path / "ids.npy", ids)
+    model = tmp_path / "model"
+    shutil.copytree(pristine(), model)
+    if tokenizer == "without":
+        for file in model.glob("*token*"):
+            file.unlink()
+    out = tmp_path / "out"
+    options = ["--epochs", "1", "--batch", "8", "--length", "16", "--device", "cpu", "--out", str(out)]
+    assert main(["tune", "--model", str(model), "--data", str(tmp_path / "ids.npy"), *options]) == 0
+    record = json.loads((out / "training.json").read_text())
+    assert record["train_tokens"] + record["held_out_tokens"] == (ids >= 0).sum()
+    assert bool(list(out.glob("step*/tokenizer*"))) == (tokenizer == "with")

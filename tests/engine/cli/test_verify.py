@@ -85,10 +85,10 @@ def test_a_closed_form_that_is_not_finite_is_no_agreement(
 
 def test_an_architecture_without_closed_forms_is_one_sentence(ids: Path, tmp_path: Path, capsys: Capture) -> None:
     torch.manual_seed(0)
-    config = hf.BloomConfig(hidden_size=24, n_layer=1, n_head=4, vocab_size=50)
-    hf.BloomForCausalLM(config).save_pretrained(tmp_path / "bloom")
+    config = hf.MambaConfig(hidden_size=24, num_hidden_layers=1, state_size=4, vocab_size=50)
+    hf.MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
     capsys.readouterr()
-    assert call("--model", tmp_path / "bloom", "--data", ids) == 1
+    assert call("--model", tmp_path / "mamba", "--data", ids) == 1
     out, err = capsys.readouterr()
     assert out == ""
     assert "nothing to verify." in err

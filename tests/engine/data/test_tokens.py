@@ -1,12 +1,16 @@
 """Samples are windows of the text: reproducible, disjoint, framed as the tokenizer does; given ids are checked."""
 
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numbered_words import numbers
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import ByT5Tokenizer, PreTrainedTokenizerFast
 
-from engine.data.tokens import frame, tokens
+from engine.data.encoding import frame
+from engine.data.tokens import tokens
 from engine.errors import UserError
 from engine.request import DataSpec
 
@@ -97,3 +101,26 @@ def test_pads_may_end_rows_and_a_text_needs_a_tokenizer(tmp_path: Path, counted:
         tokens(DataSpec(source=counted), None, 0)
     with pytest.raises(UserError, match="There is no file"):
         tokens(DataSpec(source=str(tmp_path / "id.npy")), None, 0)
+
+
+@pytest.mark.parametrize(
+    ("single", "ends"),
+    [("$A", ([], [])), ("[CLS] $A", ([1], [])), ("$A [SEP]", ([], [2])), ("[CLS] [CLS] $A [SEP]", ([1, 1], [2]))],
+)
+@pytest.mark.parametrize("rest", ["alone", "sequence"])
+def test_special_tokens_are_those_of_the_post_processor(
+    single: str, ends: tuple[list[int], list[int]], rest: str
+) -> None:
+    """Of a vocabulary of codons, which has no word for the letter a, and where every word is known or an error."""
+    codons = {"[CLS]": 1, "[SEP]": 2} | {"".join(codon): i + 3 for i, codon in enumerate(product("ACGT", repeat=3))}
+    backend = Tokenizer(models.WordLevel(codons, unk_token="[UNK]"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    template = processors.TemplateProcessing(single=single, special_tokens=[("[CLS]", 1), ("[SEP]", 2)])
+    backend.post_processor = template if rest == "alone" else processors.Sequence([processors.ByteLevel(), template])
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend)
+    assert frame(tokenizer) == ends
+    assert tokenizer("ACG")["input_ids"] == [*ends[0], codons["ACG"], *ends[1]]
+
+
+def test_special_tokens_of_a_tokenizer_in_python() -> None:
+    assert frame(ByT5Tokenizer()) == ([], [1])

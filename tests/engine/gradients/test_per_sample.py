@@ -67,7 +67,8 @@ def loop(model: nn.Module, names: list[str], batch: Batch) -> tuple[list[float],
 
 FAMILIES = [
     "gpt2", "gpt_neox", "llama", "mistral", "qwen3", "olmo2", "gemma2", "gemma3_text", "opt", "opt-post-norm",
-    "starcoder2", "bert", "bert-decoder", "roberta",
+    "starcoder2", "bert", "bert-decoder", "roberta", "granite", "phi3", "cohere2", "gpt_bigcode", "bloom",
+    "stablelm", "glm4",
 ]  # fmt: skip
 
 

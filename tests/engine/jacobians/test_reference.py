@@ -42,6 +42,7 @@ PATHS = {
     "gemma2": Sublayers("post_attention_layernorm", "post_feedforward_layernorm"),
     "olmo2": Sublayers("post_attention_layernorm", "post_feedforward_layernorm"),
     "gemma4_text": Sublayers("post_attention_layernorm", "post_feedforward_layernorm"),
+    "granite": Sublayers("self_attn.o_proj", "mlp.down_proj", scale=0.5),
     "gpt_neox": Sublayers("attention.dense", "mlp.dense_4h_to_h", parallel=True),
     "gpt_neox-sequential": Sublayers("attention.dense", "mlp.dense_4h_to_h"),
     "bert": Sublayers("attention.output.dense", "output.dense", "attention.output.LayerNorm"),
@@ -107,7 +108,7 @@ OTHERS: dict[str, hf.PreTrainedConfig] = {
     "bloom": hf.BloomConfig(hidden_size=24, n_layer=2, n_head=4, vocab_size=50),
     "mixtral": hf.MixtralConfig(**GQA, num_local_experts=4),
     "deberta": hf.DebertaV2Config(**SMALL, intermediate_size=32),
-    "granite": hf.GraniteConfig(**GQA, residual_multiplier=0.5),
+    "doge": hf.DogeConfig(**GQA),
 }
 
 
@@ -140,7 +141,11 @@ def test_sublayers_of_architectures_without_an_adapter(name: str, parallel: bool
 
 
 def test_sublayers_that_do_not_just_add_are_refused_and_the_block_is_not() -> None:
-    stream = stream_of(bare(OTHERS["granite"]))
+    model = bare(OTHERS["doge"])
+    for name, weight in model.named_parameters():
+        if name.endswith("_residual"):  # what multiplies the residual stream, ones in a new model
+            weight.uniform_(0.5, 1.5)
+    stream = stream_of(model)
     samples, state = next(stream.states(torch.float64))
     with pytest.raises(UserError, match="cannot be told apart"):
         reference_operators(stream.blocks, 0, stream.inputs(samples), state, ["attn"], "in_context")
@@ -190,6 +195,8 @@ def test_verify_refuses_layers_that_are_not_there() -> None:
 
 def test_verify_refuses_an_architecture_without_closed_forms(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    hf.BloomForCausalLM(OTHERS["bloom"]).save_pretrained(tmp_path)
+    hf.MambaForCausalLM(
+        hf.MambaConfig(hidden_size=24, num_hidden_layers=2, state_size=4, vocab_size=50)
+    ).save_pretrained(tmp_path)
     with pytest.raises(UserError, match="nothing to verify"):
         verify(open_model(ModelSpec(source=str(tmp_path))), TOKENS)

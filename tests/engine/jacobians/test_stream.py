@@ -178,18 +178,24 @@ def test_one_sample_that_does_not_fit_is_an_error(monkeypatch: pytest.MonkeyPatc
         stream.advance()
 
 
-def test_blocks_that_share_more_than_the_stream_are_refused() -> None:
-    config = hf.Gemma4TextConfig(
-        **GQA,
-        head_dim=8,
-        global_head_dim=8,
-        hidden_size_per_layer_input=0,
-        num_kv_shared_layers=1,
-        layer_types=["full_attention"] * 2,
-    )
-    module = hf.AutoModel.from_config(config, attn_implementation="eager").eval()
-    with pytest.raises(UserError, match="Block 1 of Gemma4TextModel reads something"):
-        ResidualStream(module, tokens())
+def test_a_block_that_is_another_function_alone_is_refused() -> None:
+    module = model("gpt2")
+    blocks, seen = module.h, list[int]()
+
+    def count(*_: object) -> None:
+        seen.append(1)
+
+    # Its output depends on how often it has run.
+    def drift(_: object, __: object, output: object) -> object:
+        return (output[0] * (1 + len(seen)), *output[1:]) if isinstance(output, tuple) else output * (1 + len(seen))
+
+    handles = [blocks[1].register_forward_pre_hook(count), blocks[1].register_forward_hook(drift)]
+    try:
+        with pytest.raises(UserError, match="Block 1 of GPT2Model computes something else"):
+            ResidualStream(module, tokens())
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 def test_a_module_without_a_row_of_blocks_is_refused() -> None:

@@ -27,6 +27,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "quick_gelu": lambda z: z / (1 + torch.exp(-1.702 * z)),
     "silu": lambda z: z / (1 + torch.exp(-z)),
     "relu": lambda z: z.clamp(min=0),
+    "bloom_gelu": lambda z: z * (1 + torch.tanh(0.79788456 * (z + 0.044715 * z**3))) / 2,
+    "relu2": lambda z: z.clamp(min=0).square(),
 }
 
 
@@ -79,7 +81,8 @@ def projected(w: Tensor, bias: Tensor | None, norm: HeadNorm | None, x: Tensor) 
     if norm is None:
         return y
     out = standardise(y, norm) if norm.over == "head" else standardise(y.flatten(1), norm).view_as(y)
-    return out if norm.gain is None else out * norm.gain.view(-1, y.shape[-1])
+    out = out if norm.gain is None else out * norm.gain.view(-1, y.shape[-1])
+    return out if norm.bias is None else out + norm.bias
 
 
 def rotated(rotary: Rotary | None, y: Tensor) -> Tensor:
@@ -104,6 +107,8 @@ def attention(block: Block, x: Tensor) -> Tensor:
     for head in range(len(heads.w_q)):
         kv = head // (len(heads.w_q) // len(heads.w_k))
         scores = rule.scale * q[:, head] @ k[:, kv].T
+        if rule.slopes is not None:
+            scores = scores + rule.slopes[head] * (j - i)
         if rule.softcap is not None:
             scores = rule.softcap * torch.tanh(scores / rule.softcap)
         y = y + scores.masked_fill(hidden, -torch.inf).softmax(-1) @ v[:, kv] @ heads.w_o[head].T
@@ -121,9 +126,10 @@ def mlp(m: Mlp, x: Tensor) -> Tensor:
 
 def forward(block: Block, x: Tensor) -> Tensor:
     assert block.mlp is not None
-    a = normed(block.attn_post, attention(block, normed(block.attn_norm, x)))
+    a = block.sublayer_scale * normed(block.attn_post, attention(block, normed(block.attn_norm, x)))
     after = x + a if block.parallel else normed(block.attn_sum, x + a)
     m = normed(block.mlp_post, mlp(block.mlp, normed(block.mlp_norm, x if block.parallel else after)))
+    m = block.sublayer_scale * m
     return block.residual_scale * (after + m if block.parallel else normed(block.mlp_sum, after + m))
 
 
@@ -190,6 +196,8 @@ def silent(name: str, block: Block) -> set[str]:
     none = {".qk_norm", ".softcap", ".softcap absent", ".heads.w_gate absent"}
     if rule.q_norm is None and block.rotary is None:
         none |= {".heads.b_k", ".heads.b_k absent"}  # adds the same to all scores of a query
+    if name == "distilbert":
+        none |= {".attn_sum.eps", ".mlp_sum.eps"}  # 1e-12, whatever the config says
     if block.parallel:
         none |= {".attn_sum present", ".mlp_sum present"}
     return none

@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 import transformers as hf
-from adapter_models import CASES, GQA, UNEVEN
+from adapter_models import BLOCKS, CASES, GQA
 from opening_models import GPT2, copy, edit_config, edit_weights, pristine, shard
+from pydantic import ValidationError
 from safetensors.torch import load_file
+from uneven_models import UNEVEN
 
 from engine.errors import UserError
 from engine.models import opening
+from engine.models.info import ModelInfo
 from engine.models.opening import describe, open_model
 from engine.models.source import checkpoints
 from engine.request import ModelSpec
@@ -27,6 +30,19 @@ HEADED = {
     "bert": hf.BertForMaskedLM,
     "roberta": hf.RobertaForMaskedLM,
     "vit": hf.ViTForImageClassification,
+    "granite": hf.GraniteForCausalLM,
+    "phi3": hf.Phi3ForCausalLM,
+    "cohere2": hf.Cohere2ForCausalLM,
+    "gptj": hf.GPTJForCausalLM,
+    "gpt_neo": hf.GPTNeoForCausalLM,
+    "gpt_bigcode": hf.GPTBigCodeForCausalLM,
+    "falcon-groups": hf.FalconForCausalLM,
+    "bloom": hf.BloomForCausalLM,
+    "mpt": hf.MptForCausalLM,
+    "distilbert": hf.DistilBertForMaskedLM,
+    "megatron-bert": hf.MegatronBertForMaskedLM,
+    "modernbert": hf.ModernBertForMaskedLM,
+    "albert": hf.AlbertForMaskedLM,
 }
 
 
@@ -49,7 +65,7 @@ def test_the_facts_are_those_of_the_config_and_of_the_library_model() -> None:
 
 @pytest.mark.parametrize("name", HEADED)
 def test_blocks_module_and_twin_agree_for_every_family(name: str, tmp_path: Path) -> None:
-    config = CASES[name].config
+    config = BLOCKS[name].config
     torch.manual_seed(1)
     saved = HEADED[name](config)
     saved.save_pretrained(tmp_path)
@@ -94,22 +110,36 @@ def test_a_multimodal_checkpoint_opens_by_its_text_part(tmp_path: Path) -> None:
     )
 
 
-def test_an_architecture_without_an_adapter_opens_with_a_notice(tmp_path: Path) -> None:
-    config = hf.BloomConfig(hidden_size=24, n_layer=2, n_head=4, vocab_size=50)
-    saved = hf.BloomForCausalLM(config)
+def test_an_architecture_without_an_adapter_opens_and_says_what_it_lacks(tmp_path: Path) -> None:
+    config = hf.MambaConfig(hidden_size=24, num_hidden_layers=2, state_size=4, vocab_size=50)
+    saved = hf.MambaForCausalLM(config)
     saved.save_pretrained(tmp_path)
     model = open_model(spec(tmp_path))
     assert (model.info.family, model.info.n_layers, model.info.d_model) == ("unsupported", 2, 24)
-    assert "no adapter for BloomForCausalLM" in model.info.notices[0]
+    assert "no adapter for MambaForCausalLM" in model.info.lacks["heads"]
+    assert set(model.info.lacks) == {"heads", "attention"}
     assert torch.equal(model.module().state_dict()["lm_head.weight"], saved.state_dict()["lm_head.weight"])
-    with pytest.raises(UserError, match="no adapter for BloomForCausalLM"):
+    with pytest.raises(UserError, match="no adapter for MambaForCausalLM"):
         model.block(0)
 
 
-def test_a_model_whose_layers_differ_is_refused_by_its_adapter(tmp_path: Path) -> None:
-    hf.Gemma4ForCausalLM(CASES[UNEVEN].config).save_pretrained(tmp_path)
-    with pytest.raises(UserError):
-        describe(spec(tmp_path))
+def test_a_model_whose_layers_differ_says_what_each_has(tmp_path: Path) -> None:
+    hf.Gemma4ForCausalLM(UNEVEN["gemma4_text-shared"]).save_pretrained(tmp_path)
+    info = describe(spec(tmp_path))
+    assert (info.n_heads, info.n_kv_heads, info.d_head) == (6, 2, 12)
+    assert [shape.d_head for shape in map(info.heads_at, range(4)) if shape] == [8, 12, 8, 12]
+    assert info.head_widths == (8, 12)
+    assert "From layer 2 on" in info.notices[1]
+    assert ModelInfo.model_validate_json(info.model_dump_json()) == info
+    without = info.model_dump() | {"head_shapes": ()}
+    assert ModelInfo.model_validate(without).heads_at(0) == info.heads_at(1)
+    with pytest.raises(ValidationError, match="2 layers have a shape"):
+        ModelInfo.model_validate(info.model_dump() | {"head_shapes": info.head_shapes[:2]})
+    model = open_model(spec(tmp_path))
+    borrowed = model.block(2).borrowed
+    assert borrowed is not None
+    assert borrowed.layer == 0
+    assert torch.equal(model.block(2).heads.w_k, model.block(0).heads.w_k)
 
 
 def test_a_block_reads_its_own_tensors_once_and_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,13 +172,13 @@ def test_the_layer_hash_is_that_of_what_was_read_last() -> None:
 
 def test_a_model_without_closed_forms_says_so(tmp_path: Path) -> None:
     hf.OlmoForCausalLM(hf.OlmoConfig(**GQA, clip_qkv=8.0)).save_pretrained(tmp_path / "clipped")
-    hf.BloomForCausalLM(hf.BloomConfig(hidden_size=24, n_layer=2, n_head=4, vocab_size=60)).save_pretrained(
-        tmp_path / "bloom"
-    )
-    folders = (tmp_path / "clipped", tmp_path / "bloom", pristine())
-    clipped, bloom, plain = (open_model(spec(folder)) for folder in folders)
+    hf.MambaForCausalLM(
+        hf.MambaConfig(hidden_size=24, num_hidden_layers=2, state_size=4, vocab_size=60)
+    ).save_pretrained(tmp_path / "mamba")
+    folders = (tmp_path / "clipped", tmp_path / "mamba", pristine())
+    clipped, mamba, plain = (open_model(spec(folder)) for folder in folders)
     assert "clipped" in (clipped.closed_form_refusal() or "")
-    assert "no adapter for BloomForCausalLM" in (bloom.closed_form_refusal() or "")
+    assert "no adapter for MambaForCausalLM" in (mamba.closed_form_refusal() or "")
     assert plain.closed_form_refusal() is None
     with pytest.raises(UserError, match=r"clipped at ±8\. So there is no closed form"):
         clipped.block(0, "all")

@@ -7,6 +7,7 @@ import pytest
 import torch
 import transformers as hf
 from adapter_models import BLOCKS, T, block_of, inputs_of, model_of
+from family_cases import FAMILY_BLOCKS, FAMILY_CASES
 from torch import Tensor
 
 from engine.errors import UserError
@@ -26,9 +27,18 @@ LAYOUTS = {
     "sum": CORE | {"resid_mid", "ln1_post", "resid_post"},
 }
 GATED = ("llama", "mistral", "qwen", "olmo", "gemma")
+FAMILIES = FAMILY_CASES | FAMILY_BLOCKS
+
+
+def mlp_kind(name: str) -> str:
+    if name in FAMILIES:
+        return FAMILIES[name].mlp
+    return "gated" if name.startswith(GATED) else "plain"
 
 
 def layout(name: str) -> str:
+    if name in FAMILIES:
+        return FAMILIES[name].layout
     if name == "gpt_neox":
         return "parallel"
     if name.startswith("gemma"):
@@ -36,6 +46,10 @@ def layout(name: str) -> str:
     if name.startswith(("olmo2", "olmo3")):
         return "after"
     return "sum" if name.startswith(("bert", "roberta", "opt-post")) else "pre"
+
+
+# Their last norm does not stand beside the row of blocks.
+OUTSIDE = ("roberta-prelayernorm",)
 
 
 @cache
@@ -70,7 +84,11 @@ def same(ours: Tensor, expected: Tensor) -> None:
 
 @pytest.mark.parametrize("name", BLOCKS)
 def test_a_model_has_the_sites_of_its_architecture_and_no_others(name: str) -> None:
-    expected = LAYOUTS[layout(name)] | ({"mlp_gate"} if name.startswith(GATED) else set())
+    expected = LAYOUTS[layout(name)] | ({"mlp_gate"} if mlp_kind(name) == "gated" else set())
+    if mlp_kind(name) == "fused":
+        expected -= {"mlp_in"}
+    if name in OUTSIDE:
+        expected -= {"final_norm"}
     found = sites(model_of(name), "sublayers")
     assert {site.name for site in found} == expected
     assert [(site.name, site.layer) for site in found if site.name in ("embedding", "final_norm")] == [
@@ -88,16 +106,16 @@ def test_the_residual_stream_adds_up(name: str) -> None:
         block = block_of(name, layer, "all")
         x = at["embedding", 0] if layer == 0 else at["block", layer - 1]
         same(at["before_attn", layer], x)
-        kind = layout(name)
+        kind, scale = layout(name), block.sublayer_scale
         if kind == "parallel":
             same(at["before_mlp", layer], x)
             same(at["block", layer], x + at["attn_out", layer] + at["mlp_out", layer])
             continue
         added = at["ln1_post" if kind in ("after", "both") else "attn_out", layer]
-        same(at["resid_mid", layer], x + added)
+        same(at["resid_mid", layer], x + scale * added)
         meets = at["ln1_post" if kind == "sum" else "resid_mid", layer]
         same(at["before_mlp", layer], meets)
-        total = meets + at["ln2_post" if kind in ("after", "both") else "mlp_out", layer]
+        total = meets + scale * at["ln2_post" if kind in ("after", "both") else "mlp_out", layer]
         if kind == "sum":
             assert block.mlp_sum is not None
             same(at["resid_post", layer], total)
@@ -124,13 +142,17 @@ def test_norms_and_mlp_have_made_what_is_seen_after_them(name: str) -> None:
             if norm is not None:
                 same(at[after, layer], normed(norm, at[before, layer]))
         x = at["ln2" if block.mlp_norm else "before_mlp", layer]
-        same(at["mlp_in", layer], x @ mlp.w_in.T + (0 if mlp.b_in is None else mlp.b_in))
+        entered = x @ mlp.w_in.T + (0 if mlp.b_in is None else mlp.b_in)
         act = hf.activations.ACT2FN[mlp.activation]
         if mlp.w_gate is None:
-            inside = act(at["mlp_in", layer])
+            inside = act(entered)
         else:
-            same(at["mlp_gate", layer], x @ mlp.w_gate.T + (0 if mlp.b_gate is None else mlp.b_gate))
-            inside = act(at["mlp_gate", layer]) * at["mlp_in", layer]
+            gate = x @ mlp.w_gate.T + (0 if mlp.b_gate is None else mlp.b_gate)
+            inside = act(gate) * entered
+        if mlp_kind(name) != "fused":
+            same(at["mlp_in", layer], entered)
+        if mlp_kind(name) == "gated":
+            same(at["mlp_gate", layer], gate)
         same(at["mlp_act", layer], inside)
         same(at["mlp_out", layer], inside @ mlp.w_out.T + (0 if mlp.b_out is None else mlp.b_out))
 
@@ -140,7 +162,7 @@ def test_ends_and_blocks_are_the_library_s_hidden_states(name: str) -> None:
     at = seen(name)
     same(at["embedding", 0], at["library", 0])
     same(at["block", 0], at["library", 1])
-    if "opt-post-norm" not in name:  # there a projection follows
+    if "opt-post-norm" not in name and name not in OUTSIDE:  # there a projection follows
         same(at["final_norm" if ("final_norm", 1) in at else "block", 1], at["library", -1])
 
 
@@ -180,7 +202,7 @@ def test_a_model_with_a_head_has_the_same_sites_and_gives_its_logits() -> None:
 
 
 def test_without_an_adapter_there_are_the_blocks_alone() -> None:
-    config = hf.BloomConfig(hidden_size=24, n_layer=2, n_head=4, vocab_size=50)
+    config = hf.FNetConfig(hidden_size=24, num_hidden_layers=2, intermediate_size=32, vocab_size=50)
     model = hf.AutoModel.from_config(config, attn_implementation="eager").eval()
     assert [site.name for site in sites(model, "sublayers")] == ["block", "block"]
     assert [site.name for site in sites(model, "entrances")] == ["before_attn", "before_attn"]

@@ -1,7 +1,9 @@
 """A run that is resumed reads the weights and the text that it began with, or says that it cannot."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +14,11 @@ from safetensors.torch import load_file, save_file
 
 from engine import events
 from engine.analyses import registry
+from engine.data.drawing import DRAWING
+from engine.errors import UserError
 from engine.models.opening import open_model
 from engine.request import DataSpec, ModelSpec, Request
+from engine.runs.completion import _require_same_text
 from engine.runs.loop import execute, start
 from engine.runs.model_cache import ModelCache
 from engine.sessions.store import Run, Session
@@ -146,3 +151,23 @@ def test_another_text_does_not_continue_a_run(session: Session, tmp_path: Path, 
     assert "is not the text that this run began with" in end.message
     write("first")
     assert isinstance(carry_out(session, run), events.Finished)
+
+
+@pytest.mark.parametrize(
+    ("content", "params", "draws_others"),
+    [
+        ("A text.", {}, False),
+        ("word " * 10**6, {}, True),
+        ("A text. Another.", {"samples": "sentences"}, False),
+        ("This has number 7.\nAnother.", {"samples": "sentences"}, True),
+        ("This has number 7.\nAnother.", {"samples": "windows"}, False),
+        ("一。二。", {"samples": "sentences"}, True),
+    ],
+)
+def test_a_run_of_other_rules_is_not_finished_by_these(tmp_path: Path, content, params, draws_others) -> None:
+    (tmp_path / "a.txt").write_text(content)
+    data = DataSpec(source=str(tmp_path / "a.txt"))
+    for written in ({}, {"text_drawing": DRAWING}):
+        stored = SimpleNamespace(request=SimpleNamespace(data=data, params=params), provenance=written)
+        with pytest.raises(UserError, match="this one draws others") if draws_others and not written else nullcontext():
+            _require_same_text(stored)

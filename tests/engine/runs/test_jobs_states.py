@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from opening_models import pristine
 
+from engine.errors import one_sentence
 from engine.request import DataSpec, ModelSpec, Request, Tuning
 from engine.runs.jobs import process as process_module
 from engine.runs.jobs.attend import Attend
@@ -107,10 +108,10 @@ def test_it_fails_with_a_sentence(process: ComputeProcess, tmp_path: Path, kind:
     assert end.error is not None
     assert "nowhere" in end.error.message
     assert "\n" not in end.error.message
-    assert job.explain(ValueError("no")).endswith(": no.")
+    assert one_sentence(ValueError("no"), job.failure).message.startswith(f"{job.failure}: no. ")
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.beside])
+@pytest.mark.parametrize("kind", KINDS)
 def test_it_is_stopped_before_it_begins(process: ComputeProcess, tmp_path: Path, kind: type[Job]) -> None:
     process.start()
     assert process.pid is not None

@@ -173,7 +173,7 @@ def test_what_was_interrupted_ends_the_same(
 def test_training_sees_the_training_part_only(text: DataSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: dict[str, list[np.ndarray]] = {}
 
-    def note(spec, model, tokenizer, documents, out, *rest, held):
+    def note(spec, model, tokenizer, documents, out, *rest, held, root):
         asked.update(train=documents, test=held)
 
     monkeypatch.setattr(tuning, "train", note)

@@ -93,10 +93,15 @@ def places(node: Any) -> Iterator[tuple[Any, Any]]:
         yield from places(child)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=st.data())
-def test_a_value_of_any_other_kind_ends_in_a_sentence_or_is_read(data: st.DataObject, sound: Path) -> None:
+@pytest.mark.parametrize("examples", [300, pytest.param(5000, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
+def test_a_value_of_any_other_kind_ends_in_a_sentence_or_is_read(examples: int, sound: Path) -> None:
     """Sealed again, as by somebody who knows how: the checksum agrees."""
+    settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))(
+        given(data=st.data())(lambda data: _changed(data, sound))
+    )()
+
+
+def _changed(data: st.DataObject, sound: Path) -> None:
     file = data.draw(st.sampled_from(json_files(sound)))
     before = file.read_bytes()
     content = json.loads(before)

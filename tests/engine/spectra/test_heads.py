@@ -19,17 +19,25 @@ def layer() -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 GAIN = torch.linspace(0.2, 2.0, D)
+PLAIN, CENTRED = factored.Fold(GAIN, False), factored.Fold(GAIN, True)
+# The last pair: keys and values behind the norm of another layer.
+FOLDS = [(None, None), (PLAIN, PLAIN), (CENTRED, CENTRED), (PLAIN, factored.Fold(GAIN.flip(0), False))]
 
 
-@pytest.mark.parametrize("fold", [None, factored.Fold(GAIN, False), factored.Fold(GAIN, True)])
+@pytest.mark.parametrize("folds", FOLDS)
 @pytest.mark.parametrize("rotated", [False, True])
-def test_spectra_of_explicit_products(layer: tuple[Tensor, ...], fold: factored.Fold | None, rotated: bool) -> None:
+def test_spectra_of_explicit_products(
+    layer: tuple[Tensor, ...], folds: tuple[factored.Fold | None, factored.Fold | None], rotated: bool
+) -> None:
     rotation = torch.linalg.qr(torch.arange(25.0, dtype=torch.float64).view(5, 5).sin()).Q if rotated else None
-    found = heads.measure(*layer, fold=fold, rotation=rotation)
+    found = heads.measure(*layer, folds=folds, rotation=rotation)
     w_q, w_k, w_v, w_o = (w.double() for w in layer)
-    if fold is not None:
-        norm = torch.diag(GAIN.double()) @ (torch.eye(D, dtype=torch.float64) - float(fold.centre) / D)
-        w_q, w_k, w_v = w_q @ norm, w_k @ norm, w_v @ norm
+    eye = torch.eye(D, dtype=torch.float64)
+    by_query, by_key = (
+        eye if fold is None or fold.gain is None else torch.diag(fold.gain.double()) @ (eye - float(fold.centre) / D)
+        for fold in folds
+    )
+    w_q, w_k, w_v = w_q @ by_query, w_k @ by_key, w_v @ by_key
     for h in range(H):
         kv = h // (H // KV)
         middle = torch.eye(R, dtype=torch.float64) if rotation is None else rotation
@@ -112,7 +120,7 @@ def test_radius_of_the_disc_with_a_gain() -> None:
     q, k = (torch.randn(8, 32, 400, generator=generator) for _ in range(2))
     gain = torch.ones(400)
     gain[:40] = 5.0
-    found = heads.measure(q, k, k, q.mT, fold=factored.Fold(gain, False), shuffle=False)
+    found = heads.measure(q, k, k, q.mT, folds=(factored.Fold(gain, False),) * 2, shuffle=False)
     for which, prefix in (("qk", ""), ("ov", "ov_")):
         rim = np.abs(found[f"{which}_complex_eigenvalues"]).max(1) / found[f"{prefix}null_radius"]
         assert np.all((rim > 0.75) & (rim < 1.35))
@@ -120,7 +128,7 @@ def test_radius_of_the_disc_with_a_gain() -> None:
 
 def test_more_rank_than_width_leaves_no_structural_zeros() -> None:
     q, k, v = (torch.randn(2, 8, 6) for _ in range(3))
-    found = heads.measure(q, k, v, torch.randn(2, 6, 8), fold=factored.Fold(None, True))
+    found = heads.measure(q, k, v, torch.randn(2, 6, 8), folds=(factored.Fold(None, True),) * 2)
     assert found["qk_eigenvalues"].shape == (2, 5)
     assert np.all(found["kappa"] < 1e12)
     assert np.all(np.isfinite(found["ov_kappa"]))

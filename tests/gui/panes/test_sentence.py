@@ -128,7 +128,8 @@ def test_typing_asks_once_it_rests_and_the_latest_text_wins(qtbot, window, answe
     assert window.results.live.sample_text.item() == "one two three"
     assert bar.status.text().startswith("builtin, ")
     bar.ask()
-    window.host.replied.emit(refused(questions(window)[-1], "It cannot be read."))
+    window.host.replied.emit(refused(questions(window)[-1], "It cannot be read.", "at token 3"))
+    assert window.messages.details.toPlainText() == "at token 3"
     assert bar.status.text() == "It cannot be read."
     assert bar.status.property("role") == "problem"
 

@@ -128,7 +128,8 @@ def test_the_dialog_follows_and_offers_what_was_made(qtbot, tmp_path, monkeypatc
         assert "Conditions and seeds" in window.help.browser.toPlainText()
         window.help.hide()
         dialog._start()
-        window.host.replied.emit(refused(asked[-1], "The text is too short."))
+        window.host.replied.emit(refused(asked[-1], "The text is too short.", "3 tokens"))
+        assert window.messages.details.toPlainText() == "3 tokens"
         assert dialog.status.text() == "The text is too short."
         dialog.close()
 

@@ -168,6 +168,16 @@ def test_models_are_compared_over_relative_depth(dataset):
     own = next(line for line in lines if line.label == "m")
     assert twin.dash
     assert twin.color == own.color
+    assert own.markers
+
+
+def test_lines_of_many_models_are_drawn_without_dots(dataset):
+    infos = [model_info(f"m{number}", False) for number in range(100)]
+    facts = json.dumps([info.model_dump(mode="json") for info in infos])
+    many = dataset.isel(model=[0] * 100).assign_attrs(models=facts)
+    lines = marks(VIEW["compare"].draw(many, Selection(), CompareOptions()), Line)
+    assert len(lines) == 400
+    assert not any(line.markers for line in lines)
 
 
 @pytest.mark.parametrize("matrix", ["QK", "OV"])
