@@ -47,8 +47,7 @@ def claims(ds: "xr.Dataset", params: WeightsParams) -> list[Claim]:
     trained = final_models([info for info in infos if not info.twin and info.step != 0])
     judged, sizes = [], list[tuple[int, float]]()
     for m, info in enumerate(infos):
-        own = {"layer": info.n_layers, "head": info.n_heads, "mode": min(info.d_head, info.d_model)}
-        of_model = ds.isel(model=m).isel({dim: slice(size) for dim, size in own.items()})
+        of_model = ds.isel(model=m, layer=slice(info.n_layers), head=slice(info.n_heads))
         if info not in trained or not np.isfinite(of_model["leading"].values).any():
             continue
         label = f"{info.label}: " if len(trained) > 1 else ""
@@ -58,7 +57,7 @@ def claims(ds: "xr.Dataset", params: WeightsParams) -> list[Claim]:
                 verdict = "cannot say"
                 measurement += "; not comparable: the study folds no norm and takes no relative position"
             judged.append(Claim(source, statement, label + measurement, verdict, evidence))
-        sizes.append((info.n_parameters, float(np.nanmean(of_model["npr"].values / _null(of_model, "npr")))))
+        sizes.append((info.n_parameters, float(np.nanmean(of_model["npr"].values / _null(of_model, info, "npr")))))
     if not judged:
         return []
     return [*judged, _scale(sizes), *_mathematics(ds)]
@@ -73,7 +72,7 @@ def _statements(of_model: "xr.Dataset", info: "ModelInfo") -> list[tuple[str, st
         ("S4 fig. 7", "The largest leading eigenvalues λ₁ are in the earliest layers", _early(of_model), "layers"),
         (
             "S4 fig. 8", "As in GPT-2, the normalised participation ratio of most heads is near that of random weights",
-            _near_null(of_model), "layers",
+            _near_null(of_model, info), "layers",
         ),
         (
             "S4 fig. 11", "Entropy and normalised participation ratio are largely redundant",
@@ -98,7 +97,8 @@ def _statements(of_model: "xr.Dataset", info: "ModelInfo") -> list[tuple[str, st
 def _early(of_model: "xr.Dataset") -> Measured:
     """The first third of the layers against the others, on the logarithm: λ₁ spans decades."""
     series = _layer_means(_log(of_model["leading"].values))
-    series = series[np.isfinite(series)]
+    layers = np.flatnonzero(np.isfinite(series))
+    series = series[layers]
     if len(series) < serial.FEWEST:
         return f"{len(series)} layers, and it needs {serial.FEWEST}", []
     edge = len(series) // 3
@@ -106,13 +106,13 @@ def _early(of_model: "xr.Dataset") -> Measured:
     p = serial.p_value(serial.first_third_over_rest, series)
     number = (
         f"the geometric mean of λ₁ in the first third of the layers is {np.exp(gap):.3g} times that of the others, "
-        f"p = {p:.2g}; it is largest in layer {series.argmax()} of 0 to {len(series) - 1} ({NULL})"
+        f"p = {p:.2g}; it is largest in layer {layers[series.argmax()]} of {len(layers)} ({NULL})"
     )
     return number, [gap > 0 if p < LEVEL else None]
 
 
-def _near_null(of_model: "xr.Dataset") -> Measured:
-    npr, null = of_model["npr"].values, _null(of_model, "npr")
+def _near_null(of_model: "xr.Dataset", info: "ModelInfo") -> Measured:
+    npr, null = of_model["npr"].values, _null(of_model, info, "npr")
     if not np.isfinite(null).any():
         return "the Monte Carlo null is missing", []
     ratio = npr / null
@@ -129,23 +129,23 @@ def _redundant(of_model: "xr.Dataset") -> Measured:
     rho = DepthMean.of(_within_layers(of_model["entropy"].values, of_model["npr"].values), -1, 1)
     number = f"Spearman’s ρ of the heads of a layer is {rho} on average{_few_heads(of_model)}"
     if "shuffled_qk_eigenvalues" in of_model:
-        shuffled = of_model["shuffled_qk_eigenvalues"].values
+        shuffled = np.nan_to_num(of_model["shuffled_qk_eigenvalues"].values)  # narrower heads have fewer
         own = _within_layers(entropy(shuffled), participation_ratio(shuffled))
         number += f"; of the same weights shuffled it is {_mean(own):.2f}, as both are made of one spectrum"
     return number, [rho.above(REDUNDANT)]
 
 
 def _kappa(of_model: "xr.Dataset", info: "ModelInfo") -> Measured:
-    kappa, null = of_model["kappa"].values, _null(of_model, "kappa")
+    kappa, null = of_model["kappa"].values, _null(of_model, info, "kappa")
     low, high = KAPPA
     share = DepthMean.of(_shares((kappa >= low) & (kappa <= high), ~np.isnan(kappa)), 0, 1)
     number = (
         f"κ is {_middle(kappa)}, and {float(np.nanmedian(null)):.3g} for random weights; between {low:g} and {high:g} "
         f"is the share {share}; of singular values in place of λ = σ² κ would be {_middle(np.sqrt(kappa))}"
     )
-    ratio = info.d_head / info.d_model / STUDIED
-    if not 0.5 <= ratio <= 2:
-        return f"{number}; not comparable: κ of random weights depends on d_h/d, here {ratio:.1f} times GPT-2’s", []
+    ratios = [width / info.d_model / STUDIED for width in info.head_widths]
+    if other := [ratio for ratio in ratios if not 0.5 <= ratio <= 2]:
+        return f"{number}; not comparable: κ of random weights depends on d_h/d, here {other[0]:.2g} times GPT-2’s", []
     return number, [share.above(MOST)]
 
 
@@ -214,11 +214,17 @@ def _mathematics(ds: "xr.Dataset") -> list[Claim]:
     return [Claim("S4 fig. 12", "Σλ² = ‖W_QK‖_F².", number, "fails", "sigma", theorem=True)]
 
 
-def _null(of_model: "xr.Dataset", name: str) -> Array:
-    """The null's median, alike for all heads or for those of a layer, (1 or layer, 1); NaN where it has not come."""
-    if f"null_{name}" not in of_model:
-        return np.full((1, 1), np.nan)
-    return np.asarray(np.atleast_1d(of_model[f"null_{name}"].sel(quantile=0.5).values)[:, None])
+def _null(of_model: "xr.Dataset", info: "ModelInfo", name: str) -> Array:
+    """The null's median, of every layer or for heads as wide as a layer's, (layer, 1); NaN where it has not come."""
+    medians = np.full((info.n_layers, 1), np.nan)
+    if f"null_{name}_by_width" in of_model:
+        of_width = of_model[f"null_{name}_by_width"].sel(quantile=0.5)
+        for layer in info.headed_layers:
+            if (shape := info.heads_at(layer)) is not None:
+                medians[layer] = of_width.sel(width=shape.d_head)
+    elif f"null_{name}" in of_model:
+        medians[:] = np.atleast_1d(of_model[f"null_{name}"].sel(quantile=0.5).values)[:, None]
+    return medians
 
 
 def _log(values: Array) -> Array:

@@ -125,6 +125,22 @@ def test_kappa_compares_heads_of_like_shape_only() -> None:
     assert "not comparable" in claim.measurement
 
 
+def test_heads_are_set_beside_the_null_of_their_own_width() -> None:
+    ds = dataset(heads(STEEP))
+    assert by_statement(claims(ds, SHAPE), "near that of random").verdict == "holds"
+    narrow = np.arange(LAYERS) % 2 == 0
+    shapes = [{"n_heads": HEADS, "n_kv_heads": HEADS, "d_head": 8 if low else MODES} for low in narrow]
+    ds.attrs["models"] = json.dumps([info | {"head_shapes": shapes} for info in json.loads(ds.attrs["models"])])
+    levels = np.array([NULL_NPR / 2, NULL_NPR])[None, :, None]
+    ds = ds.assign_coords(width=[8, MODES]).assign(null_npr_by_width=(("model", "width", "quantile"), levels))
+    assert by_statement(claims(ds, SHAPE), "near that of random").verdict == "cannot say"
+    ds["npr"] = ds["npr"] * xr.where(xr.DataArray(narrow, dims="layer"), 0.5, 1.0)
+    assert (
+        by_statement(claims(ds.transpose("model", "layer", "head", ...), SHAPE), "near that of random").verdict
+        == "holds"
+    )
+
+
 @pytest.mark.parametrize("params", [WeightsParams(fold_norm=True), WeightsParams(offset=-8)])
 def test_another_matrix_than_the_studys_gets_no_verdict(params: WeightsParams) -> None:
     judged = claims(dataset(heads(STEEP, EARLY)), params)
