@@ -129,7 +129,7 @@ def _plateau(of_model: "xr.Dataset", twin: "xr.Dataset | None") -> Measured:
 def _concentrated(of_model: "xr.Dataset") -> Measured:
     statement = "Attention concentrates on fewer directions than the MLP: its δ = σ₂/σ₁ is smaller"
     attention, mlp = (_over_samples(np.nanmean, of_model["delta"].sel(component=name).values) for name in SUBLAYERS)
-    gap = DepthMean.of(mlp - attention)
+    gap = DepthMean.of(mlp - attention, -1, 1)
     number = (
         f"the mean δ of attention is {np.nanmean(attention):.3f}, of the MLP {np.nanmean(mlp):.3f}; MLP − attention = "
         f"{gap} (null: no difference; below {SMALLEST} of no interest)"

@@ -100,14 +100,14 @@ def _forward(block: "xr.Dataset") -> Measured:
     baseline = _baseline(block)
     excess = DepthMean.of(block["forward_alignment"].values - baseline)
     number = f"forward alignment less its baseline k/d = {baseline:.3g} is {excess} (below {SMALLEST} of no interest)"
-    return _resolved(block, ("S3 B", statement, number, [excess.below(SMALLEST)], "depth"))
+    return _resolved(block, ("S3 fig. S6", statement, number, [excess.below(SMALLEST)], "depth"))
 
 
 def _without_skip(block: "xr.Dataset", residual: "xr.Dataset") -> Measured:
     statement = "Without the skip the block is less symmetric: self-alignment of J − I is below that of J"
     own, without = (part["self_alignment"].values for part in (block, residual))
     # The study sees that of J rise with depth and that of J − I stay low.
-    gap = DepthMean.of(own - without, sloped=True)
+    gap = DepthMean.of(own - without, -1, 1, sloped=True)
     number = (
         f"mean self-alignment of J is {np.nanmean(own):.3g}, of J − I {np.nanmean(without):.3g}; difference = {gap} "
         f"(random subspaces: {_baseline(block):.3g}; differences below {SMALLEST} of no interest)"
