@@ -148,9 +148,9 @@ def find_sublayers(call: Call, hidden: Tensor) -> Sublayers:
                 alone = _output(call, hidden, mlp, {attn: torch.zeros_like})
                 return Sublayers(attn, mlp, parallel=close(alone, more))
             change, sum_ = whole - hidden, added + more
-            # Others multiply what both sublayers add.
+            # Others multiply what both sublayers add; a module and its last part add the same, which is half of it.
             scale = float((change * sum_).sum() / sum_.square().sum())
-            if close(scale * sum_, change):
+            if not f"{mlp}.".startswith(f"{attn}.") and not attn.startswith(f"{mlp}.") and close(scale * sum_, change):
                 alone = _output(call, hidden, mlp, {attn: torch.zeros_like})
                 return Sublayers(attn, mlp, parallel=close(alone, more), scale=scale)
         for joined, read, normed in seen[i + 1 :]:

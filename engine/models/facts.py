@@ -107,7 +107,7 @@ def lacks(
         lacking["loss"] = f"{name} has no language-model head, which gives a number for each entry of the vocabulary."
     elif not causal and not mask:
         lacking["loss"] = (
-            f"{name} reads in both directions and its tokenizer has no mask token, so no token can be predicted."
+            f"{name} reads in both directions and has no tokenizer with a mask token, so no token can be predicted."
         )
     return lacking
 

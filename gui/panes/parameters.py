@@ -10,7 +10,7 @@ from engine.analyses.registry import get_analysis
 from engine.request import Request
 from gui.look.widgets import scrolled, set_role
 from gui.panes.form import Form, make_editor
-from gui.plots.plain import PlainLabel
+from gui.plots.plain import PlainLabel, tip
 
 
 class ParametersPane(QWidget):
@@ -76,7 +76,7 @@ class ParametersPane(QWidget):
         self.obstacle.setText(reason)
         self.obstacle.setVisible(bool(reason))
         self.button.setEnabled(not reason)
-        self.button.setToolTip(reason)
+        self.button.setToolTip(tip(reason))
 
     def values(self) -> dict[str, Any]:
         """Return the validated parameters as JSON values.

@@ -143,7 +143,7 @@ def test_sublayers_that_cannot_be_told_apart_are_left_out_with_a_note(workshop: 
     run = carried_out(workshop.session, request(workshop, "mamba", "jacobians", layers="1"))
     result = run.result()
     assert result is not None
-    assert any("cannot be told apart" in note for note in Header.of(result).notes)
+    assert any("cannot be told apart" in note for note in Header.of(result).notes), Header.of(result).notes
     assert np.isfinite(result["rho"].sel(component="block")).any()
     assert np.isnan(result["rho"].sel(component="attn")).all()
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import transformers as hf
 from opening_models import tokenizer_of
-from run_parts import carried_out, failure, request_of
+from run_parts import carried_out, request_of
 
 from engine.analyses.attention.plan import AttentionParams, planned_lengths
 from engine.analyses.attention.sentence import attend
@@ -17,6 +17,7 @@ from engine.data.tokens import tokens as windows
 from engine.errors import UserError
 from engine.models.opening import describe, open_model
 from engine.request import DataSpec, ModelSpec, Request
+from engine.runs.loop import start
 
 torch.set_num_threads(1)
 
@@ -244,8 +245,8 @@ def test_a_model_without_attention_is_refused(tmp_path, session):
     config = hf.MambaConfig(hidden_size=16, num_hidden_layers=2, vocab_size=60, state_size=4, intermediate_size=32)
     hf.MambaForCausalLM(config).save_pretrained(tmp_path / "mamba")
     tokenizer_of(60).save_pretrained(tmp_path / "mamba")
-    refused = failure(session, request_for(tmp_path / "mamba", data=data_for(tmp_path / "mamba", 2, 8)))
-    assert "returns no attention matrices" in refused
+    with pytest.raises(UserError, match="do not show the weights of a softmax attention"):
+        start(session, request_for(tmp_path / "mamba", data=data_for(tmp_path / "mamba", 2, 8)))
 
 
 def test_lengths_are_those_that_the_model_can_read(causal):

@@ -252,7 +252,7 @@ def test_misuse_is_told_in_a_sentence(tmp_path: Path) -> None:
 
     refused("at least two documents", SHORT, texts[:1])
     refused("too few for windows of 16", SHORT, [text[:3] for text in texts])
-    refused("no mask token", SHORT.model_copy(update={"objective": "masked"}))
+    refused("has a mask token", SHORT.model_copy(update={"objective": "masked"}))
     refused("Checkpoint 99 lies beyond", SHORT.model_copy(update={"checkpoints": (99,)}))
     refused("no longer finite", SHORT.model_copy(update={"learning_rate": 1e20, "clip": 1e30}), out="diverged")
     with pytest.raises(Killed):
