@@ -42,6 +42,7 @@ def export(path: Path | str, format: Format, out: Path | str) -> list[Path]:
     out = Path(out).absolute()
     written: list[Path] = []
     with Session.open(path, readonly=True) as session:
+        notices = session.notices
         for run in session.runs():
             if (ds := run.result()) is None:
                 continue
@@ -57,7 +58,7 @@ def export(path: Path | str, format: Format, out: Path | str) -> list[Path]:
     if not written and format == "graphml":
         raise UserError(f"“{path}” has no graphs: GraphML is for finished runs of communities. Choose another format.")
     if not written:
-        raise UserError(f"“{path}” has no finished run to export. Resume it first.")
+        raise UserError(" ".join([f"“{path}” has no finished run to export. Resume it first.", *notices]))
     return written
 
 
