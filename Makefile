@@ -2,12 +2,13 @@
 # make test    the whole test suite, without network, display or GPU
 # make lint    style, types and the architecture
 # make bench   timings beside the published methods
+# make real    every analysis on a trained model, which is downloaded once
 # make opens   rewrite the help page of what opens, from the tables in the code
 # make setup   only the set-up; make clean removes caches (and `rm -rf .venv` the environment)
 
 SHELL := /bin/bash
 .DEFAULT_GOAL := run
-.PHONY: setup run test lint bench opens clean
+.PHONY: setup run test lint bench real opens clean
 
 # Python 3.11 first: the pinned versions in constraints.txt were tested together there.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
@@ -48,6 +49,9 @@ lint: $(READY)
 
 bench: $(READY)
 	$(PY) -m benchmarks
+
+real: $(READY)
+	$(PY) -m benchmarks.real
 
 opens: $(READY)
 	$(PY) main.py info > resources/help/opens.md

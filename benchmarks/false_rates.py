@@ -22,6 +22,7 @@ Test = Callable[[Array, Array], bool]
 LEVEL, LAYERS, PHI = 0.05, 12, (0.0, 0.5, 0.8, 1.0)
 STEPS = np.concatenate([[0.0], 32 * 2.0 ** np.arange(LAYERS - 1)])
 DEPTH = np.linspace(0, 1, LAYERS)
+ENDS = serial.lower_end_above_middle, serial.lower_end_below_middle
 
 
 @dataclass(frozen=True)
@@ -44,10 +45,24 @@ CASES = {
         lambda x, _: stats.spearmanr(DEPTH, x).pvalue < LEVEL,
     ),
     "turn along depth": Case(lambda x, _: trend(x).turn_p < LEVEL, lambda _: 8 * (2 * DEPTH - 1) ** 2),
+    "early layers against the rest": Case(
+        lambda x, _: serial.p_value(serial.first_third_over_rest, x) < LEVEL,
+        lambda _: np.where(DEPTH < 1 / 3, 8.0, 0.0),
+        lambda x, _: stats.ttest_ind(x[: LAYERS // 3], x[LAYERS // 3 :]).pvalue < LEVEL,
+    ),
+    "both ends against the middle": Case(
+        lambda x, _: min(serial.p_value(test, x) for test in ENDS) < LEVEL / 2,
+        lambda _: np.where((DEPTH == 0) | (DEPTH == 1), 6.0, 0.0),
+    ),
     "mean difference over layers": Case(
         lambda x, _: _excludes_zero(serial.mean_interval(x)),
         lambda _: np.full(LAYERS, 4.0),
         lambda x, _: _excludes_zero([float(end) for end in student.interval(x)]),
+        stationary=True,
+    ),
+    "mean beside a slope": Case(
+        lambda x, _: _excludes_zero(serial.mean_interval(x, sloped=True)),
+        lambda _: 4 * DEPTH + 2,
         stationary=True,
     ),
     "change points": Case(lambda x, _: regimes(x).supported > 0, lambda _: np.where(DEPTH > 1 / 3, 8.0, 0.0)),

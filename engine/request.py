@@ -21,10 +21,14 @@ class Tuning(BaseModel):
     length: int = Field(128, title="Length", description="Tokens a window", ge=2)
 
 
+SOURCES = "builtin, builtin-encoder, a folder, a GGUF file, or a hub id"
+
+
 class ModelSpec(BaseModel):
     """Which weights to open.
 
-    `source` is ``builtin``, ``builtin-encoder``, a folder, or a Hugging Face hub id. A `twin` has the same config,
+    `source` is ``builtin``, ``builtin-encoder``, a folder, a GGUF file, or a Hugging Face hub id. An adapter (LoRA) is
+    merged into its `base`, which is the model that its config names where it is None. A `twin` has the same config,
     freshly initialised by the library's own initialiser. With `tuning`, the weights are first fine-tuned on the text.
     Whatever is random about it (a twin's weights, the order of tuning, which samples it reads) is drawn from `seed`,
     which is the request's where it is None.
@@ -32,19 +36,22 @@ class ModelSpec(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    source: str = Field("builtin", title="Model", description="builtin, builtin-encoder, a folder, or a hub id")
+    source: str = Field("builtin", title="Model", description=SOURCES)
     revision: str | None = Field(None, title="Revision", description="Branch, tag, commit or checkpoint name")
     twin: bool = Field(False, title="Random twin", description="Same config, freshly initialised")
     dtype: DType = Field("float32", title="Dtype", description="What the forward pass runs in; spectra are fp32/fp64")
     tuning: Tuning | None = Field(None, title="Fine-tuned", description="Fine-tuned on the text before it is measured")
+    base: str | None = Field(None, title="Base", description="What an adapter is merged into; if empty, what it names")
     seed: int | None = Field(None, title="Seed", description="Of this model; the run's own if empty", ge=0, lt=2**32)
 
     @property
     def condition(self) -> str:
         """What it is apart from its seed: models of one condition are averaged."""
-        name = self.source.rstrip("/").rsplit("/", 1)[-1] if self.source.startswith(("/", ".", "~")) else self.source
         at = f"@{self.revision}" if self.revision else ""
-        return f"{name}{at}{' (random twin)' if self.twin else ' (fine-tuned)' if self.tuning else ''}"
+        on = f" on {_short(self.base)}" if self.base else ""
+        return (
+            f"{_short(self.source)}{at}{on}{' (random twin)' if self.twin else ' (fine-tuned)' if self.tuning else ''}"
+        )
 
     @property
     def label(self) -> str:
@@ -56,6 +63,11 @@ class ModelSpec(BaseModel):
         if self.twin and self.tuning:
             raise ValueError("a random twin is not fine-tuned; choose one of the two")
         return self
+
+
+def _short(source: str) -> str:
+    """A path's last part; a hub id, or a built-in name, as it is."""
+    return source.rstrip("/").rsplit("/", 1)[-1] if source.startswith(("/", ".", "~")) else source
 
 
 def conditions(

@@ -14,8 +14,8 @@ class Claim:
     """One statement and its verdict; kept as JSON in the header of a result.
 
     `measurement` is a sentence with the number, its interval or spread, and its null; for the verdict “cannot say” it
-    tells what is missing. `evidence` names the view that shows it. A `theorem` is decided by mathematics, whatever the
-    model, and not counted among the verdicts on models.
+    tells what is missing. `evidence` holds the names of the views that show it, such as “layers, trends”. A `theorem`
+    is decided by mathematics, whatever the model, and not counted among the verdicts on models.
 
     Raises
     ------

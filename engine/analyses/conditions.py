@@ -82,3 +82,12 @@ def final_models(infos: Sequence["ModelInfo"]) -> list["ModelInfo"]:
         if info.step is not None:
             latest[info.source] = max(latest.get(info.source, 0), info.step)
     return [info for info in infos if info.step is None or info.step == latest[info.source]]
+
+
+def trainings(infos: Sequence["ModelInfo"]) -> list[list[int]]:
+    """Checkpoints of one training, as indices by step, for each training with at least two of them."""
+    rows: dict[str, list[int]] = {}
+    for model, info in enumerate(infos):
+        if info.step is not None and not info.twin:
+            rows.setdefault(info.source, []).append(model)
+    return [sorted(row, key=lambda model: infos[model].step or 0) for row in rows.values() if len(row) > 1]

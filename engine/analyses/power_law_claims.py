@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.analyses.claims import Claim, Verdict
+from engine.analyses.claims import Claim
 from engine.analyses.conditions import Condition, Kind, conditions
+from engine.analyses.depth_claims import LEVEL, NULL, direction, trend_words, verdict_of
 from engine.spectra import serial
 from engine.spectra.student import interval, welch
 from engine.spectra.trends import Trend, spearman, thirds, trend
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-LEVEL = 0.05
 SMALLEST = 0.02
 """Smallest difference of exponents that is of interest: an interval within it is none, one beyond it is one."""
 ALIKE = 0.05
@@ -59,12 +59,6 @@ class Curves:
         return [(a, b) for a in self.final(first) for b in others if (b.base, b.split) == (a.base, a.split)]
 
 
-def verdict_of(votes: Iterable[bool | None]) -> Verdict:
-    """“holds” or “fails” if all votes agree; else, or without votes, “cannot say”."""
-    cast = set(votes)
-    return "holds" if cast == {True} else "fails" if cast == {False} else "cannot say"
-
-
 def depth_claim(curves: Curves, source: str, statement: str, evidence: str, rising: bool, kinds: list[Kind]) -> Claim:
     """Claim that α rises or falls with depth, for each final model of these kinds."""
     measurements, votes = [], list[bool | None]()
@@ -73,21 +67,11 @@ def depth_claim(curves: Curves, source: str, statement: str, evidence: str, risi
         if test.layers < serial.FEWEST:
             continue
         measurements.append(f"{condition.label}: {trend_words(test)}")
-        votes.append((test.slope > 0) == rising if test.trend_p < LEVEL else None)
+        votes.append(direction(test, rising))
     if not measurements:
         reason = f"it needs at least {serial.FEWEST} layers of a trained model"
         return Claim(source, statement, reason, "cannot say", evidence)
     return Claim(source, statement, f"{'; '.join(measurements)} ({NULL})", verdict_of(votes), evidence)
-
-
-NULL = "null: noise whose neighbouring layers are alike, up to a random walk"
-
-
-def trend_words(test: Trend) -> str:
-    """A trend in numbers."""
-    return (
-        f"{test.slope:+.3f} a layer, p = {test.trend_p:.2g}, Spearman ρ = {test.spearman:.2f} over {test.layers} layers"
-    )
 
 
 def bowl_vote(test: Trend) -> bool | None:

@@ -12,7 +12,7 @@ from engine.cli.info import info
 from engine.cli.terminal import WIDE, PlainTable, line, reports, say, show
 from engine.cli.tune import tune
 from engine.errors import UserError
-from engine.request import DataSpec, Device, ModelSpec, Request
+from engine.request import SOURCES, DataSpec, Device, ModelSpec, Request
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -37,11 +37,15 @@ def run(
     analysis: Annotated[str | None, typer.Argument(metavar="ANALYSIS", help=f"One of: {', '.join(ANALYSES)}.")] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(metavar="MODEL", help="builtin, builtin-encoder, a folder, or a hub id; may be repeated."),
+        typer.Option(metavar="MODEL", help=f"{SOURCES}; may be repeated."),
     ] = None,
     revision: Annotated[
         list[str] | None,
         typer.Option(metavar="REVISION", help="Branch, tag, commit or checkpoint; may be repeated; all for every one."),
+    ] = None,
+    base: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="What adapters (LoRA) are merged into, instead of what they name."),
     ] = None,
     twin: Annotated[bool, typer.Option("--twin", help="Also a freshly initialised twin of each model.")] = False,
     tuned: Annotated[bool, typer.Option("--tuned", help="Also each model, fine-tuned on the text first.")] = False,
@@ -78,7 +82,8 @@ def run(
     try:
         request: Request
         if recipe is not None:
-            if seeds > 1 or any((analysis, model, revision, twin, tuned, tuning, data, samples, length, settings)):
+            given = (analysis, model, base, revision, twin, tuned, tuning, data, samples, length, settings)
+            if seeds > 1 or any(given):
                 raise UserError("A recipe is a whole request: give only --out, --device, --seed and --json with it.")
             request = recipe_called(recipe).model_copy(update={"device": device, "seed": seed})
             out = out or Path(f"{recipe}.eigenscope")
@@ -98,6 +103,7 @@ def run(
                 build_tuning(tuned, tuning or []),
                 seeds,
                 length,
+                base,
             )
     except UserError as error:
         raise typer.BadParameter(error.message) from None

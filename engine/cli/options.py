@@ -25,11 +25,13 @@ def build_request(
     tuning: Tuning | None = None,
     seeds: int = 1,
     length: int | None = None,
+    base: str | None = None,
 ) -> Request:
     """Put the options together and check them against the analysis's own declaration.
 
     Every model is taken at every revision; ``all`` (or ``*``) stands for all its checkpoints. A twin depends on the
     config alone, so there is one for each model, made at its last revision; that is also the one that is fine-tuned.
+    `base` is what the other models, which are adapters, are merged into.
 
     Raises
     ------
@@ -40,7 +42,8 @@ def build_request(
     specs: list[ModelSpec] = []
     for source in sources:
         at: list[str | None] = [*(_every_checkpoint(source) if EVERY & set(revisions) else revisions)] or [None]
-        pretrained = [ModelSpec(source=source, revision=revision) for revision in at]
+        into = base if source != base else None
+        pretrained = [ModelSpec(source=source, revision=revision, base=into) for revision in at]
         specs += conditions(pretrained, tuning=tuning, twin=twin, seeds=seeds, reads_text=wanted.needs_data)
     reads = wanted.needs_data or tuning is not None
     chosen = {"source": data, "samples": samples, "length": length}

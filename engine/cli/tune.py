@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from engine.cli.terminal import line, reports, say
 from engine.errors import Cancelled, UserError
-from engine.request import DataSpec, Device, ModelSpec, Tuning
+from engine.request import SOURCES, DataSpec, Device, ModelSpec, Tuning
 
 if TYPE_CHECKING:
     from engine.training.spec import TrainingProgress
@@ -19,7 +19,7 @@ _DEFAULT = Tuning()
 
 def tune(
     out: Annotated[Path, typer.Option(help="Gets the checkpoints; an unfinished one in it goes on.", metavar="FOLDER")],
-    model: Annotated[str, typer.Option(metavar="MODEL", help="builtin, a folder, or a hub id.")] = "builtin",
+    model: Annotated[str, typer.Option(metavar="MODEL", help=f"{SOURCES}.")] = "builtin",
     revision: Annotated[str | None, typer.Option(metavar="REVISION", help="Of the model.")] = None,
     data: Annotated[
         str, typer.Option(metavar="DATA", help="The text, or a .npy of token ids; its last 5 % is held out.")

@@ -33,18 +33,45 @@ STAMPED = 512
 
 @dataclass(frozen=True)
 class Stored:
-    """One tensor as a header names it; `offsets` are bytes after the header, and `dtype` is the format's spelling."""
+    """One tensor as a header names it; `offsets` are bytes after `start`, and `dtype` is the format's spelling.
+
+    What is made of several stored tensors when it is read is a subclass (`engine/models/derived.py`).
+    """
 
     file: Path
     key: str
     dtype: str
     shape: tuple[int, ...]
     offsets: tuple[int, int]
+    start: int = 0
 
     @property
     def nbytes(self) -> int:
         """Bytes on disk."""
         return self.offsets[1] - self.offsets[0]
+
+    @property
+    def storage(self) -> str:
+        """The format of its values on disk."""
+        return self.dtype
+
+    @property
+    def parts(self) -> "tuple[Stored, ...]":
+        """The stored tensors that are read for it."""
+        return (self,)
+
+    @property
+    def rule(self) -> str:
+        """How it is made of its parts; empty where it is what is stored."""
+        return ""
+
+    def read(self) -> Tensor:
+        """Read it as it is stored, unchecked."""
+        os.close(open_file(self.file))  # or it could wait for a pipe
+        # pread, not mmap: mapped pages would count as ours, and a file cut short meanwhile would kill the process.
+        with safe_open(self.file, framework="pt", backend="pread") as file:
+            tensor: Tensor = file.get_tensor(self.key)
+        return tensor
 
 
 def read_headers(folder: Path) -> dict[str, Stored]:
@@ -117,19 +144,19 @@ def read_header(file: Path) -> dict[str, Stored]:
             else "is longer than its header says"
         )
         raise UserError(f"{file} {what}. Download it again.")
-    return stored_in(file, tensors)
+    return stored_in(file, tensors, 8 + length)
 
 
-def stored_in(file: Path, tensors: Mapping[str, Entry]) -> dict[str, Stored]:
-    """The tensors of a header as those of a file."""
+def stored_in(file: Path, tensors: Mapping[str, Entry], start: int = 0) -> dict[str, Stored]:
+    """The tensors of a header as those of a file whose data begin at `start`."""
     return {
-        key: Stored(file, key, entry.dtype, tuple(entry.shape), (entry.data_offsets[0], entry.data_offsets[1]))
+        key: Stored(file, key, entry.dtype, tuple(entry.shape), (entry.data_offsets[0], entry.data_offsets[1]), start)
         for key, entry in tensors.items()
     }
 
 
 def read_tensor(stored: Stored) -> Tensor:
-    """Read one tensor into its own memory, in the dtype it has on disk, and check that every entry is finite.
+    """Read one tensor into its own memory, in the dtype `stored` names, and check that every entry is finite.
 
     Raises
     ------
@@ -137,10 +164,7 @@ def read_tensor(stored: Stored) -> Tensor:
         If the file cannot be read, or an entry is NaN or infinite.
     """
     try:
-        # pread, not mmap: mapped pages would count as ours, and a file cut short meanwhile would kill the process.
-        os.close(open_file(stored.file))  # or it could wait for a pipe
-        with safe_open(stored.file, framework="pt", backend="pread") as file:
-            tensor: Tensor = file.get_tensor(stored.key)
+        tensor = stored.read()
     except OSError as error:
         raise UserError(unreadable(stored.file, error)) from error
     except SafetensorError as error:
@@ -176,8 +200,9 @@ def digest(tensor: Tensor) -> bytes:
 
 def identity(config: Mapping[str, Any], stored: Mapping[str, Stored]) -> str:
     """Hash of a config and of headers: names, dtypes, shapes, places. It costs no read of the weights."""
-    entries = sorted((t.file.name, t.key, t.dtype, t.shape, t.offsets) for t in stored.values())
-    text = json.dumps([config, entries], sort_keys=True)
+    entries = sorted({(t.file.name, t.key, t.dtype, t.shape, t.offsets) for s in stored.values() for t in s.parts})
+    rules = sorted((key, tensor.rule) for key, tensor in stored.items() if tensor.rule)
+    text = json.dumps([config, entries, *([rules] if rules else [])], sort_keys=True)
     return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
@@ -191,16 +216,15 @@ def stamp(stored: Mapping[str, Stored]) -> str:
     """
     hasher = blake2b(digest_size=16)
     by_file: dict[Path, list[Stored]] = {}
-    for tensor in stored.values():
-        by_file.setdefault(tensor.file, []).append(tensor)
+    for part in dict.fromkeys(part for tensor in stored.values() for part in tensor.parts):
+        by_file.setdefault(part.file, []).append(part)
     for file, tensors in sorted(by_file.items()):
         try:
             with os.fdopen(open_file(file), "rb", buffering=0) as stream:
-                data = 8 + int.from_bytes(stream.read(8), "little")
                 for tensor in sorted(tensors, key=lambda tensor: tensor.offsets):
                     first, last = tensor.offsets
                     for start in (first, (first + last) // 2, max(first, last - STAMPED)):
-                        stream.seek(data + start)
+                        stream.seek(tensor.start + start)
                         hasher.update(stream.read(min(STAMPED, last - start)))
         except OSError as error:
             raise UserError(unreadable(file, error)) from error

@@ -1,4 +1,4 @@
-"""Read a config.json safely: no remote code, no quantisation, an architecture that the library knows."""
+"""Read a config.json safely: no remote code, an architecture that the library knows."""
 
 import copy
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ from engine.models.folder import entries, present, read_json
 # For a config that names no class: the head that its training most likely had, then the bare model.
 HEADS = ("MODEL_FOR_CAUSAL_LM_MAPPING", "MODEL_FOR_MASKED_LM_MAPPING", "MODEL_MAPPING")
 # Keys by which a config reaches for other weights or rewrites the model; the library's defaults stand in their place.
-DROPPED = ("transformers_weights", "fusion_config", "torch_dtype", "dtype")
+DROPPED = ("transformers_weights", "fusion_config", "torch_dtype", "dtype", "quantization_config", "compression_config")
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def read_config(folder: Path) -> Architecture:
     Raises
     ------
     UserError
-        If there is none, it is damaged, names remote code or a kernel repository, is quantised or an adapter's, or
+        If there is none, it is damaged, names remote code or a kernel repository, is beside an adapter's, or
         describes an architecture that the installed transformers does not know.
     """
     file = folder / "config.json"
@@ -73,20 +73,19 @@ def read_config(folder: Path) -> Architecture:
     require_sound(raw, file)
     if present(folder / "adapter_config.json"):
         raise UserError(
-            f"{folder} holds a PEFT adapter (adapter_config.json). Merge it into its model first, with "
-            "merge_and_unload() of peft, and open the merged model."
+            f"{folder} holds a model and a PEFT adapter (adapter_config.json) beside each other, and either could be "
+            "meant. Move the adapter's two files into a folder of their own."
         )
-    if raw.get("quantization_config"):
-        method = raw["quantization_config"].get("quant_method", "unknown method")
-        raise UserError(
-            f"The weights in {folder} are quantised ({method}): their spectra would be those of the rounding. Open the "
-            "unquantised model that they were made from."
-        )
+    return architecture_of(raw, f"config.json in {folder}")
+
+
+def architecture_of(raw: dict[str, Any], where: str) -> Architecture:
+    """The library's config and class for a config; `where` begins the sentences that say what is wrong with it."""
     model_type = str(raw.get("model_type"))
     if model_type not in CONFIG_MAPPING:
         named = f"the architecture {model_type}" if "model_type" in raw else "no architecture (model_type)"
         raise UserError(
-            f"config.json in {folder} names {named}, which transformers {transformers.__version__} does not know. "
+            f"{where} names {named}, which transformers {transformers.__version__} does not know. "
             "Update transformers, or choose another model."
         )
     try:
@@ -95,7 +94,7 @@ def read_config(folder: Path) -> Architecture:
         config = CONFIG_MAPPING[model_type].from_dict(fields)
     except Exception as error:
         raise UserError(
-            f"config.json in {folder} is not a valid {model_type} config: {why(error)}. Download it again.",
+            f"{where} is not a valid {model_type} config: {why(error)}. Download it again.",
             repr(error),
         ) from error
     mend_padding(config.get_text_config())
@@ -154,11 +153,6 @@ def no_config(folder: Path) -> str:
     names = entries(folder)
     if not names:
         return f"{folder} is empty. Choose the folder of a model: it holds config.json and model.safetensors."
-    if "adapter_config.json" in names:
-        return (
-            f"{folder} holds a PEFT adapter, not a model. Merge it into its model first, with merge_and_unload() of "
-            "peft, and open the merged model."
-        )
     shown = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     return (
         f"{folder} is not the folder of a model: it has no config.json (it holds {shown}). Choose the folder that "

@@ -36,6 +36,7 @@ class ModelInfo(BaseModel):
     shape, dtype or file size does, and costs no read of the weights. `notices` are sentences for the user. `step` and
     `held_out_loss` (nats a token) say how far a checkpoint was trained, None where nothing says. `lacks` are the facts
     that an analysis could need and the model does not have, and why; runs of older versions know of none.
+    `base` names the model that an adapter was merged into; None for a model that is whole.
 
     `n_heads`, `n_kv_heads` and `d_head` are the largest of any layer. `head_shapes` has an entry for each layer where
     layers differ, None for one without softmax heads; it is empty where all have the same. `heads_at` reads either.
@@ -67,6 +68,7 @@ class ModelInfo(BaseModel):
     notices: tuple[str, ...] = ()
     step: int | None = None
     held_out_loss: float | None = None
+    base: str | None = None
     lacks: dict[Fact, str] = Field(default_factory=dict)
     head_shapes: tuple[HeadShape | None, ...] = ()
 

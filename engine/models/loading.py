@@ -1,31 +1,41 @@
 """The whole model as a module of the library, with nothing left to its silent repairs."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from engine.errors import UserError, boundary
 from engine.models.checkpoint import Stored, all_finite, listed, read_tensor
-from engine.models.config import Architecture, quiet
+from engine.models.checks import CheckedModel
+from engine.models.config import quiet
+from engine.models.derived import Derived
 from engine.models.folder import require_readable
 
 # Tensors compared with the file: the ends, and some between.
 SAMPLED = 8
 
 
-def load_module(
-    folder: Path, architecture: Architecture, tensors: Mapping[str, Stored], dtype: torch.dtype, device: str
-) -> PreTrainedModel:
+class Unread:
+    """A tensor as the library takes one from a file: it is read when its entries are asked for."""
+
+    def __init__(self, stored: Stored) -> None:
+        self.stored = stored
+
+    def __getitem__(self, _: object) -> Tensor:
+        return read_tensor(self.stored)
+
+
+def load_module(checked: CheckedModel, dtype: torch.dtype, device: str) -> PreTrainedModel:
     """Load a checkpoint with the library and check what it made.
+
+    What is made of other tensors when it is read, the library is handed tensor by tensor.
 
     Parameters
     ----------
-    folder : Path
-    architecture : Architecture
-    tensors : mapping from the model's own names to what is stored
+    checked : CheckedModel
     dtype : torch.dtype
     device : str
 
@@ -34,11 +44,15 @@ def load_module(
     UserError
         If the library filled a gap, left something out, changed the dtype, or the result is not finite or not the file.
     """
-    require_readable(folder)
+    architecture, folder = checked.architecture, checked.files.gguf or checked.files.folder
+    derived = any(isinstance(tensor, Derived) for tensor in checked.stored.values())
+    if not derived:
+        require_readable(checked.files.folder)
     with boundary(f"transformers cannot load {folder}", "Download the model again, or choose another."), quiet():
         loaded: Any = architecture.model.from_pretrained(
-            folder,
+            None if derived else folder,
             config=architecture.config,
+            state_dict={name: Unread(stored) for name, stored in checked.stored.items()} if derived else None,
             dtype=dtype,
             attn_implementation="eager",
             use_safetensors=True,
@@ -60,7 +74,7 @@ def load_module(
         parameter.data = parameter.data.to(dtype)  # also what the library keeps in float32, for its precision
     check_dtype(model, dtype)
     check_finite(model, dtype)
-    compare(model, tensors)
+    compare(model, checked.tensors)
     return model.eval().to(device)
 
 

@@ -172,9 +172,7 @@ class OpenModel:
                 fresh: nn.Module = fresh_module(self._checked.architecture.skeleton(), self._seed)
                 self._module = fresh.to(dtype=dtype, device=self.device)
             else:
-                self._module = load_module(
-                    self._checked.folder, self._checked.architecture, self._checked.tensors, dtype, self.device
-                )
+                self._module = load_module(self._checked, dtype, self.device)
             if self.adapter is not None:
                 self.adapter.mend(self._module)
             module: Any = self._module

@@ -32,7 +32,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     UserError
         If there is none, or it cannot be read.
     """
-    if not any(present(folder / name) for name in VOCABULARIES):
+    if not has_vocabulary(folder):
         raise UserError(
             f"No tokenizer came with the model in {folder}: its weights can be analysed, and data must be token ids "
             "(a .npy file). To read text, copy the tokenizer files from the model's hub page."
@@ -51,6 +51,11 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
         with suppress(Exception):
             tokenizer.decode(tokenizer(TRIAL)["input_ids"])
     return tokenizer
+
+
+def has_vocabulary(folder: Path) -> bool:
+    """Whether a folder holds a tokenizer."""
+    return any(present(folder / name) for name in VOCABULARIES)
 
 
 def require_inside(config: Path) -> None:

@@ -82,7 +82,7 @@ def _watched(whole: bool) -> Iterator[list[Tensor]]:
     """
     late: list[Tensor] = []
     missed: list[Tensor] = []
-    originals = dict(initialization.TORCH_INIT_FUNCTIONS)
+    originals: dict[str, Any] = dict(initialization.TORCH_INIT_FUNCTIONS)
 
     def through(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
         def drawn(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:

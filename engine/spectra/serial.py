@@ -41,19 +41,22 @@ def trend_p(values: Array) -> float:
     return min(1.0, 2 * min(p_value(statistic, values) for statistic in (slope_over_error, rank_agreement)))
 
 
-def mean_interval(values: Array, level: float = 0.95) -> tuple[float, float, float]:
+def mean_interval(values: Array, level: float = 0.95, sloped: bool = False) -> tuple[float, float, float]:
     """Lower end, mean and upper end of the interval of the mean of a stationary series (n,); NaN counts as absent.
 
-    The ends are NaN below `FEWEST` values. A random walk has no mean, so φ goes up to 0.8 only.
+    The ends are NaN below `FEWEST` values. A random walk has no mean, so φ goes up to 0.8 only. With `sloped` a
+    straight line may lie beneath the noise: the mean is that of the line.
     """
     values = values[np.isfinite(values)]
     n, mean = len(values), float(values.mean()) if len(values) else np.nan
     if n < FEWEST:
         return np.nan, mean, np.nan
-    tables = _tables(mean_over_error, n, STATIONARY)
-    admissible = _admissible([lag_one for _, lag_one in tables], values - mean)
+    statistic = mean_beside_slope if sloped else mean_over_error
+    left = statistic(values[None])[1][0]
+    tables = _tables(statistic, n, STATIONARY)
+    admissible = _admissible([lag_one for _, lag_one in tables], left)
     factor = max(float(np.quantile(tables[at][0], min(1.0, level + EXCLUDED))) for at in admissible)
-    half = factor * float(values.std(ddof=1)) / np.sqrt(n)
+    half = factor * float(np.sqrt(np.square(left).sum() / (n - 1 - sloped) / n))
     return mean - half, mean, mean + half
 
 
@@ -105,6 +108,35 @@ def mean_over_error(series: Array) -> tuple[Array, Array]:
     """|t| of the mean, and the deviations from it."""
     mean = series.mean(1)
     return _over(np.abs(mean), series.std(1, ddof=1) / np.sqrt(series.shape[1])), series - mean[:, None]
+
+
+def mean_beside_slope(series: Array) -> tuple[Array, Array]:
+    """|t| of the mean beside a straight line, and the residuals of the line."""
+    n, left = series.shape[1], slope_over_error(series)[1]
+    return _over(np.abs(series.mean(1)), np.sqrt(np.square(left).sum(1) / (n - 2) / n)), left
+
+
+def first_third_over_rest(series: Array) -> tuple[Array, Array]:
+    """|t| of the mean of the first third less that of the rest, and the deviations from the two."""
+    n, edge = series.shape[1], series.shape[1] // 3
+    means = [part.mean(1, keepdims=True) for part in (series[:, :edge], series[:, edge:])]
+    left = np.concatenate([series[:, :edge] - means[0], series[:, edge:] - means[1]], axis=1)
+    error = np.sqrt(np.square(left).sum(1) / (n - 2) * (1 / edge + 1 / (n - edge)))
+    return _over(np.abs(means[0] - means[1])[:, 0], error), left
+
+
+def lower_end_above_middle(series: Array) -> tuple[Array, Array]:
+    """How far the lower of both ends lies above the mean between them, in standard deviations of what lies between."""
+    inner = series[:, 1:-1]
+    left = inner - inner.mean(1, keepdims=True)
+    height = np.minimum(series[:, 0], series[:, -1]) - inner.mean(1)
+    return _over(height, inner.std(1, ddof=1)), left
+
+
+def lower_end_below_middle(series: Array) -> tuple[Array, Array]:
+    """How far the lower of both ends lies below the mean between them."""
+    height, left = lower_end_above_middle(series)
+    return -height, left
 
 
 def turn_over_error(series: Array) -> tuple[Array, Array]:

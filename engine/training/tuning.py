@@ -179,10 +179,14 @@ def _documents(
 
 def tuning_key(spec: ModelSpec, data: DataSpec, seed: int) -> str:
     """Name a fine-tuned model by what makes it: weights and config it starts from, text, tuning and seed."""
-    folder = check(untuned(spec), weights=True).folder
+    start = check(untuned(spec), weights=True)
+    files = {part.file for tensor in start.stored.values() for part in tensor.parts}
+    # A GGUF file is its own config, and how an adapter is merged stands in the identity alone.
+    config = start.files.folder / "config.json"
+    plain = start.files.gguf is None and start.files.adapter is None
     parts = [
-        *((file.name, _hash(file, file.stat().st_mtime_ns)) for file in sorted(folder.glob("model*.safetensors"))),
-        (folder / "config.json").read_text("utf-8"),
+        *((file.name, _hash(file, file.stat().st_mtime_ns)) for file in sorted(files)),
+        config.read_text("utf-8") if plain else start.info.identity,
         text_hash(data),
         cast(Tuning, spec.tuning).model_dump_json(),
         seed if spec.seed is None else spec.seed,

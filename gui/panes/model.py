@@ -15,6 +15,7 @@ from PySide6.QtWidgets import (
     QHBoxLayout,
     QLineEdit,
     QListWidget,
+    QMenu,
     QSpinBox,
     QToolButton,
     QVBoxLayout,
@@ -63,9 +64,20 @@ class ModelPane(QWidget):
         self.source.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
         self.source.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
         self.source.addItems(BUILTIN)
-        self.source.setToolTip("builtin, builtin-encoder, a folder with config.json and safetensors, or a hub id")
-        browse = tool_button("…", "Choose a folder")
-        browse.clicked.connect(self._browse)
+        self.source.setToolTip(
+            "builtin, builtin-encoder, a folder with config.json and safetensors or with an adapter (LoRA), a GGUF "
+            "file, or a hub id"
+        )
+        browse = tool_button("…", "Choose a folder or a GGUF file")
+        kinds = QMenu(browse)
+        kinds.addAction("Folder…", self._browse_folder)
+        kinds.addAction("GGUF file…", self._browse_file)
+        browse.setMenu(kinds)
+        browse.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.base = QLineEdit(placeholderText="the model that the adapter names")
+        self.base.setToolTip("What the adapter (LoRA) is merged into, if not the model that it names")
+        self.with_base = QCheckBox("Add")
+        self.with_base.setToolTip("Also run the base, as it is without the adapter")
         self.revisions = QLineEdit(placeholderText="latest")
         self.revisions.setToolTip("One or more branches, tags or checkpoints, separated by commas")
         list_revisions = tool_button("…", "Choose from the available checkpoints")
@@ -99,6 +111,8 @@ class ModelPane(QWidget):
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         form.addRow("Model", _beside(self.source, browse))
+        self._base_row = _beside(self.base, self.with_base)
+        form.addRow("Base", self._base_row)
         form.addRow("Revisions", _beside(self.revisions, list_revisions))
         form.addRow("", self.twin)
         form.addRow("", _beside(self.tuned, edit_tuning))
@@ -115,13 +129,17 @@ class ModelPane(QWidget):
         box.addWidget(self.text)
         box.addStretch(1)
 
+        self._form = form
+        self._show_base()
         self._reads_text = False
         self.tuned.toggled.connect(self._show_text)
         self._edit_timer = QTimer(self, singleShot=True, interval=EDIT_PAUSE_MS)
         self._edit_timer.timeout.connect(self.ask_facts)
         self.source.currentTextChanged.connect(self._edited)
+        self.base.textChanged.connect(self._edited)
         self.revisions.textChanged.connect(self._edited)
         for signal in (
+            self.with_base.toggled,
             self.twin.toggled,
             self.tuned.toggled,
             self.seeds.valueChanged,
@@ -144,7 +162,12 @@ class ModelPane(QWidget):
             raise UserError("No model is named: enter a folder or a hub id in the Model pane, or choose “builtin”.")
         names: list[str | None] = [r.strip() for r in self.revisions.text().split(",") if r.strip()]
         dtype = self.dtype.read()
-        specs = [ModelSpec(source=source, revision=r, dtype=dtype) for r in dict.fromkeys(names or [None])]
+        base = (self.base.text().strip() or None) if self.is_adapter() else None
+        if self.with_base.isChecked() and self.info is not None:
+            base = base or self.info.base
+        specs = [ModelSpec(source=source, revision=r, base=base, dtype=dtype) for r in dict.fromkeys(names or [None])]
+        if self.with_base.isChecked() and base is not None:
+            specs.insert(0, ModelSpec(source=base, dtype=dtype))
         return conditions(
             specs,
             tuning=self.tuning if self.tuned.isChecked() else None,
@@ -153,12 +176,20 @@ class ModelPane(QWidget):
             reads_text=self._reads_text,
         )
 
+    def is_adapter(self) -> bool:
+        """Whether an adapter is named, which has a base: by its folder, or by the facts once they are read."""
+        named = os.path.join(self.source.currentText().strip(), "adapter_config.json")
+        return os.path.isfile(named) or (self.info is not None and self.info.base is not None)
+
     def device_name(self) -> Device:
         return self.device.read()
 
     def set_request(self, request: Request) -> None:
         """Show the models, text and device of `request`."""
-        self.source.setCurrentText(request.models[0].source)
+        shown = next((spec for spec in request.models if spec.base), request.models[0])
+        self.source.setCurrentText(shown.source)
+        self.base.setText(shown.base or "")
+        self.with_base.setChecked(any(spec.source == shown.base for spec in request.models))
         tunings = [spec.tuning for spec in request.models if spec.tuning]
         checkpoints = [spec for spec in request.models if not spec.twin and not spec.tuning]
         self.revisions.setText(", ".join(dict.fromkeys(spec.revision for spec in checkpoints if spec.revision)))
@@ -201,7 +232,8 @@ class ModelPane(QWidget):
         self._drop_inspection()
         self.memory.clear()
         try:
-            spec = self.specs()[0]
+            specs = self.specs()
+            spec = next((spec for spec in specs if spec.base), specs[0])
         except UserError as error:
             self._show_error(error)
             return
@@ -222,6 +254,7 @@ class ModelPane(QWidget):
             self._show(f"{summary(self.info)}\n{described(self.info)}")
             self.notices.setText("\n".join(self.info.notices))
             self.notices.setVisible(bool(self.info.notices))
+        self._show_base()
         self.changed.emit()
 
     def show_memory(self, text: str, enough: bool) -> None:
@@ -286,6 +319,7 @@ class ModelPane(QWidget):
     @Slot()
     def _edited(self) -> None:
         self.info = None
+        self._show_base()
         self._drop_inspection()
         self._edit_timer.start()
         self.changed.emit()
@@ -296,17 +330,31 @@ class ModelPane(QWidget):
             self._inspection_id = None
 
     @Slot()
-    def _browse(self) -> None:
-        start = self.source.currentText() if os.path.isdir(self.source.currentText()) else str(Path.home())
-        if folder := QFileDialog.getExistingDirectory(self, "Model folder", start):
+    def _show_base(self) -> None:
+        self._form.setRowVisible(self._base_row, self.is_adapter())
+
+    @Slot()
+    def _browse_folder(self) -> None:
+        if folder := QFileDialog.getExistingDirectory(self, "Model folder", self._start()):
             self.source.setCurrentText(folder)
+
+    @Slot()
+    def _browse_file(self) -> None:
+        file, _ = QFileDialog.getOpenFileName(self, "GGUF file", self._start(), "GGUF files (*.gguf *.GGUF)")
+        if file:
+            self.source.setCurrentText(file)
+
+    def _start(self) -> str:
+        named = self.source.currentText()
+        folder = named if os.path.isdir(named) else os.path.dirname(named)
+        return folder if os.path.isdir(folder) else str(Path.home())
 
     @Slot()
     def _ask_checkpoints(self) -> None:
         self.list_checkpoints.emit(self.source.currentText().strip())
 
 
-def _beside(field: QWidget, button: QToolButton) -> QHBoxLayout:
+def _beside(field: QWidget, button: QWidget) -> QHBoxLayout:
     line = QHBoxLayout()
     line.addWidget(field, 1)
     line.addWidget(button)

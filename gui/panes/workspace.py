@@ -14,8 +14,7 @@ from gui.plots.figure import Figure, OptionChange
 from gui.plots.selection import Pick, Selection
 from gui.state.selection import SelectionModel
 from gui.views.base import Options, View
-from gui.views.lookup import declared_views
-from gui.views.trajectories.views import trajectory_views
+from gui.views.lookup import declared_views, views_of
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -32,11 +31,6 @@ DRAG_MS = 40
 def navigators() -> tuple[View, ...]:
     """Return the navigator of every analysis, named after its analysis."""
     return tuple(replace(declared_views(name).NAVIGATOR, name=name) for name in ANALYSES)
-
-
-def views_of(analysis: str) -> tuple[View, ...]:
-    """Return the views of `analysis` in the order of their tabs; those over training come last."""
-    return declared_views(analysis).VIEWS + trajectory_views(analysis)
 
 
 class FigureArea(QWidget):
@@ -267,6 +261,8 @@ class ViewPanel(QWidget):
     @Slot(object)
     def _picked(self, pick: Pick) -> None:
         self.selection.pick(pick)
+        if pick.view is not None:
+            self.set_view(pick.view)
 
     @Slot(object)
     def _dragged(self, change: OptionChange) -> None:

@@ -183,13 +183,14 @@ class Table:
     """A table of numbers and texts, below the panels or instead of them.
 
     Numbers are shown to four significant digits and exported in full; NaN is a dash. `picks`, one per row, makes rows
-    clickable.
+    clickable, or only their cells in the column `clickable`.
     """
 
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     title: str = ""
     picks: tuple[Pick, ...] = ()
+    clickable: str = ""
 
     def text(self, width: int = 60) -> str:
         """Return the table as plain text, with long cells wrapped at `width` characters."""

@@ -17,7 +17,10 @@ class Selection:
 
 @dataclass(frozen=True)
 class Pick:
-    """The change of the selection made by a click on a mark; None leaves a field unchanged."""
+    """The change of the selection made by a click on a mark; None leaves a field unchanged.
+
+    `view` names another view of the same analysis that the click opens.
+    """
 
     model: int | None = None
     layer: int | None = None
@@ -25,8 +28,9 @@ class Pick:
     sample: int | None = None
     unit: int | None = None
     site: int | None = None
+    view: str | None = None
 
     def applied_to(self, selection: Selection) -> Selection:
         """Return `selection` after the click."""
-        changes = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
+        changes = {f.name: v for f in fields(selection) if (v := getattr(self, f.name)) is not None}
         return replace(selection, **changes)

@@ -1,5 +1,6 @@
 """The table of a figure: on the screen, where it can be sorted, selected and copied, and in exported pictures."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -103,7 +104,7 @@ class FoldedText(QStyledItemDelegate):
 
 
 class TableView(QTableView):
-    """The table below the panels of a figure. A click on a row emits its `Pick`, if it has one."""
+    """The table below the panels of a figure. A click on a row, or its clickable cell, emits its `Pick`."""
 
     picked = Signal(object)
 
@@ -136,7 +137,7 @@ class TableView(QTableView):
         table = self._model.table
         order = [self._sorted.mapToSource(self._sorted.index(i, 0)).row() for i in range(len(table.rows))]
         picks = tuple(table.picks[i] for i in order) if table.picks else ()
-        return Table(table.columns, tuple(table.rows[i] for i in order), table.title, picks)
+        return replace(table, rows=tuple(table.rows[i] for i in order), picks=picks)
 
     def show_table(self, table: Table) -> None:
         """Show `table`; the user's sort order stays while the columns are the same."""
@@ -166,7 +167,8 @@ class TableView(QTableView):
 
     @Slot(QModelIndex)
     def _clicked(self, index: QModelIndex) -> None:
-        if picks := self.table.picks:
+        table = self.table
+        if (picks := table.picks) and table.clickable in ("", table.columns[index.column()]):
             self.picked.emit(picks[index.row()])
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from gui.plots.selection import Selection
 from gui.views.base import View
 from gui.views.inspection import Inspection
+from gui.views.trajectories.views import trajectory_views
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -49,3 +50,8 @@ def declared_views(analysis: str) -> AnalysisViews:
             f"INSPECT in gui/views/{analysis}/views.py (CONTRIBUTING, “Add a view”).",
             name=missing.name,
         ) from missing
+
+
+def views_of(analysis: str) -> tuple[View, ...]:
+    """Return the views of `analysis` in the order of their tabs; those over training come last."""
+    return declared_views(analysis).VIEWS + trajectory_views(analysis)

@@ -103,7 +103,7 @@ FAMILY_BLOCKS: dict[str, Case] = {
         ),
         "h",
     ),
-    "bloom": Case(hf.BloomConfig(hidden_size=24, n_layer=2, n_head=6, vocab_size=50, layer_norm_epsilon=1e-4), "h"),
+    "bloom": Case(hf.BloomConfig(hidden_size=24, n_layer=2, n_head=4, vocab_size=50, layer_norm_epsilon=1e-4), "h"),
     "mpt": Case(hf.MptConfig(d_model=24, n_heads=6, n_layers=2, vocab_size=50, max_seq_len=64), "blocks"),
     "xlm-roberta-xl": Case(hf.XLMRobertaXLConfig(**BARE, layer_norm_eps=1e-3), BERT),
     "roberta-prelayernorm": Case(hf.RobertaPreLayerNormConfig(**BARE, layer_norm_eps=1e-3), BERT),

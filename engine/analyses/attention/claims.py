@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.analyses.attention.plan import SINK
+from engine.analyses.attention.training_claims import over_training
 from engine.analyses.claims import Claim, Verdict, share_verdict
 from engine.analyses.conditions import final_models
 from engine.spectra import serial
@@ -44,6 +45,7 @@ def claims(ds: "xr.Dataset", models: Sequence["ModelInfo"]) -> list[Claim]:
             Claim(SOURCE, what, label + number, verdict, view, what in THEOREMS)
             for what, number, verdict, view in statements
         ]
+    judged += over_training(ds, models)
     return judged + ([*_mathematics(int(ds["tokens"].values.max()))] if judged else [])
 
 

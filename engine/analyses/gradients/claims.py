@@ -5,15 +5,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.analyses.claims import Claim
+from engine.analyses.depth_claims import NULL, verdict_of
 from engine.analyses.power_law_claims import (
-    NULL,
     Curves,
     bowl_vote,
     depth_claim,
     difference_claim,
     loss_claim,
     split_claim,
-    verdict_of,
 )
 from engine.spectra.trends import trend, u_shape
 
@@ -29,21 +28,21 @@ def claims(ds: "xr.Dataset") -> list[Claim]:
     return [
         depth_claim(
             curves, "S1 §3.3, 4", "Without fine-tuning, α of gradients falls almost monotonically with depth",
-            "By layer, Trends", False, ["trained"],
+            "layers, trends", False, ["trained"],
         ),
         difference_claim(
-            curves, "S1 §3.1", "Fine-tuned models have a smaller gradient α", "By layer", ("fine-tuned", "trained"),
+            curves, "S1 §3.1", "Fine-tuned models have a smaller gradient α", "layers", ("fine-tuned", "trained"),
             False, "it needs a model before and after fine-tuning",
         ),
         _bowl(curves),
-        split_claim(curves, "S1 §3.3, 2", "Training and test text give nearly the same gradient spectra", "By layer"),
+        split_claim(curves, "S1 §3.3, 2", "Training and test text give nearly the same gradient spectra", "layers"),
         loss_claim(
-            ds, curves, "S1 §4", "Flatter gradient spectra in late layers go with a smaller loss", "α and loss", True
+            ds, curves, "S1 §4", "Flatter gradient spectra in late layers go with a smaller loss", "loss", True
         ),
         Claim(
             "S1 §3.3, 4", "Better optimisers, or more depth, flatten the gradients' tail",
             "it needs the same model trained with several optimisers or depths; open them beside each other",
-            "cannot say", "By layer",
+            "cannot say", "layers",
         ),
     ]  # fmt: skip
 
@@ -62,5 +61,5 @@ def _bowl(curves: Curves) -> Claim:
             votes.append(bowl_vote(test))
     if not measurements:
         reason = "it needs a fine-tuned model of at least five layers"
-        return Claim("S1 §3.1", statement, reason, "cannot say", "Trends")
-    return Claim("S1 §3.1", statement, f"{'; '.join(measurements)} ({NULL})", verdict_of(votes), "Trends")
+        return Claim("S1 §3.1", statement, reason, "cannot say", "trends")
+    return Claim("S1 §3.1", statement, f"{'; '.join(measurements)} ({NULL})", verdict_of(votes), "trends")

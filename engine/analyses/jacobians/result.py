@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from engine.analyses.base import Result
+from engine.analyses.jacobians.claims import claims
 from engine.analyses.jacobians.plan import JacobiansParams, depth_key, layer_key
+from engine.analyses.jacobians.plan import units as planned
 from engine.analyses.jacobians.variables import HEAD, VARIABLES
 from engine.analyses.variables import declared
 from engine.request import DataSpec, Request
@@ -77,7 +79,8 @@ def result(
         ds[name] = variables[name].dims, _intervals(ds[sampled].values, request.seed, sampled == "kappa")
     _add_depth(ds, models, units, sizes["layer"])
     settings = {"context": params.context, "kappa": _singular(ds, models, units)}
-    return Result(ds, notes=_notes(params, models, units), settings=settings)
+    whole = all(unit.key in units for unit in planned(request, params, models))
+    return Result(ds, notes=_notes(params, models, units), settings=settings, claims=claims if whole else None)
 
 
 def _singular(ds: "xr.Dataset", models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]) -> str:

@@ -84,7 +84,7 @@ def units(request: Request, params: WeightsParams, models: Sequence["ModelInfo"]
 def estimate_bytes(request: Request, params: WeightsParams, model: "ModelInfo") -> int:
     head = model.d_head * model.d_model
     n_weights = 2 * (model.n_heads + model.n_kv_heads) * head
-    stored = {"float64": 8, "float32": 4}.get(model.storage_dtype, 2)
+    stored = {"float64": 8, "bfloat16": 2, "float16": 2}.get(model.storage_dtype, 4)
     # The layer's tensors and a copy in head order; per thread a key/value head and one query head at a time in
     # fp64, with what the QR and the moments need, about twelve such matrices; the null's factors.
     threads = min(model.n_kv_heads, os.cpu_count() or 1)

@@ -1,14 +1,18 @@
 """From the committed units of the weights analysis to its Dataset: merge, nulls, p-values, densities, notes."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.analyses.base import Result
+from engine.analyses.weights.claims import claims
 from engine.analyses.weights.plan import WeightsParams, folded_draws, layer_key, null_keys
+from engine.analyses.weights.plan import units as planned
 from engine.analyses.weights.variables import TESTED
+from engine.models.formats import storage_floor
 from engine.request import Request
 
 if TYPE_CHECKING:
@@ -20,9 +24,6 @@ Array = NDArray[np.float64]
 
 QUANTILES = (0.025, 0.5, 0.975)
 DENSITY_BINS = 60
-# Below which share of λ_1 the rounding of the stored weights decides: σ of about 1e-3 σ_1 for bf16, 1e-4 for fp16
-# (methods §0), and by the same rule, an eighth of eps, for the others.
-STORAGE_FLOORS = {"bfloat16": 1e-6, "float16": 1e-8, "float32": 2e-16, "float64": 8e-34}
 
 
 class Tables:
@@ -81,7 +82,12 @@ def result(
         "quantile": list(QUANTILES),
         **({"width": several} if several else {}),
     }
-    return Result(xr.Dataset(tables.variables, coords), notes=_notes(params, models, units))
+    whole = all(unit.key in units for unit in planned(request, params, models))
+    return Result(
+        xr.Dataset(tables.variables, coords),
+        notes=_notes(params, models, units),
+        claims=partial(claims, params=params) if whole else None,
+    )
 
 
 def _layers(model: int, info: "ModelInfo", units: Mapping[str, "xr.Dataset"]) -> list[tuple[int, "xr.Dataset"]]:
@@ -127,7 +133,7 @@ def _laws(tables: Tables, models: Sequence["ModelInfo"], widths: Sequence[int]) 
                 for width in info.head_widths:
                     by_width[m, widths.index(width)] = laws(width / info.d_model)[name]
             tables[f"{name}_by_width"] = ("model", "width", dim), by_width
-    floors = [STORAGE_FLOORS.get(info.storage_dtype, np.nan) for info in models]
+    floors = [storage_floor(info.storage_dtype) for info in models]
     tables["storage_floor"] = ("model",), np.array(floors)
 
 

@@ -32,7 +32,7 @@ def alibi_slopes(n_heads: int) -> Tensor:
     """Slopes 2^(−8i/n) of n heads; if n is no power of two, of the one below it, then every other one of twice that."""
     power = 2 ** floor(log2(n_heads))
     first = torch.arange(1, power + 1, dtype=torch.float64) / power
-    rest = torch.arange(1, 2 * (n_heads - power), 2, dtype=torch.float64) / (2 * power)
+    rest = (2 * torch.arange(n_heads - power, dtype=torch.float64) + 1) / (2 * power)
     return 2.0 ** (-8 * torch.cat((first, rest)))
 
 

@@ -1,5 +1,6 @@
 """The compute processes: one that owns the models and the accelerator, one for what is answered beside its work."""
 
+from contextlib import suppress
 from multiprocessing.connection import wait
 
 from engine.runs.jobs.job import Job, Reply
@@ -16,8 +17,11 @@ class ComputeProcesses:
         self._main, self._beside = ComputeProcess(), ComputeProcess()
 
     def start(self) -> None:
-        """Start the main process ahead of its first job; the other one starts with its first."""
-        self._main.start()
+        """Start the process that inspects, which is asked first; the main one follows when that has answered.
+
+        Both import the same large libraries: side by side, the first answer would come later.
+        """
+        self._beside.start()
 
     def ask(self, job: Job) -> None:
         """Queue a job."""
@@ -36,7 +40,12 @@ class ComputeProcesses:
         return reply
 
     def _reply(self) -> Reply | None:
-        return next((reply for process in (self._beside, self._main) if (reply := process.poll()) is not None), None)
+        if (reply := self._beside.poll()) is None:
+            return self._main.poll()
+        if reply.state.ended:
+            with suppress(OSError):  # its first job will say that it cannot be started
+                self._main.start()
+        return reply
 
     def close(self) -> None:
         """End both, even in the middle of a job."""

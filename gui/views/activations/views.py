@@ -1,8 +1,8 @@
 """The views of the `activations` analysis, in the order of their tabs."""
 
-from gui.views import claims
 from gui.views.activations import density, sites
 from gui.views.base import View
+from gui.views.claims import claims_view
 from gui.views.power_laws.inspection import inspect
 from gui.views.power_laws.views import navigator, power_law_views
 
@@ -19,5 +19,5 @@ VIEWS: tuple[View, ...] = (
     LOSS,
     TRENDS,
     View("density", "Density fit", NAME, NAME, density.DensityOptions, density.density),
-    View("claims", "Claims", NAME, NAME, claims.ClaimOptions, claims.claims),
+    claims_view(NAME),
 )

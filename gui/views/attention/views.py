@@ -1,10 +1,10 @@
 """The views of the `attention` analysis, in the order of their tabs."""
 
-from gui.views import claims
 from gui.views.attention import matrix, scaling, statistics, sweep, theory, training
 from gui.views.attention.data import NAME
 from gui.views.attention.inspection import inspect_head
 from gui.views.base import View
+from gui.views.claims import claims_view
 
 INSPECT = inspect_head
 NAVIGATOR = View("navigator", "Navigator", NAME, NAME, statistics.NavigatorOptions, statistics.navigator)
@@ -21,5 +21,5 @@ VIEWS: tuple[View, ...] = (
     View("theory", "Theory: spectra", NAME, NAME, theory.SpectrumOptions, theory.spectrum),
     View("theory_sparsity", "Theory: sparsity", NAME, NAME, theory.SparsityOptions, theory.sparsity),
     View("theory_training", "Theory: training", NAME, NAME, training.RelaxOptions, training.relaxation),
-    View("claims", "Claims", NAME, NAME, claims.ClaimOptions, claims.claims),
+    claims_view(NAME),
 )

@@ -1,7 +1,7 @@
 """The views of the `communities` analysis, in the order of their tabs."""
 
 from gui.views.base import View
-from gui.views.claims import ClaimOptions, claims
+from gui.views.claims import claims_view
 from gui.views.communities import graph, layers
 from gui.views.communities.data import NAME
 from gui.views.communities.inspection import inspect_unit
@@ -17,5 +17,5 @@ VIEWS: tuple[View, ...] = (
     View("flow", "Flow", NAME, NAME, layers.FlowOptions, layers.flow),
     View("stability", "Resolution", NAME, NAME, layers.StabilityOptions, layers.stability),
     View("detectors", "Detectors", NAME, NAME, layers.DetectorOptions, layers.detectors),
-    View("claims", "Claims", NAME, NAME, ClaimOptions, claims),
+    claims_view(NAME),
 )

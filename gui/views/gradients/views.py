@@ -1,7 +1,7 @@
 """The views of the `gradients` analysis, in the order of their tabs."""
 
-from gui.views import claims
 from gui.views.base import View
+from gui.views.claims import claims_view
 from gui.views.gradients import samples
 from gui.views.power_laws.inspection import inspect
 from gui.views.power_laws.views import navigator, power_law_views
@@ -17,5 +17,5 @@ VIEWS: tuple[View, ...] = (
     LOSS,
     View("samples", "Sequences", NAME, NAME, samples.SampleOptions, samples.losses),
     TRENDS,
-    View("claims", "Claims", NAME, NAME, claims.ClaimOptions, claims.claims),
+    claims_view(NAME),
 )

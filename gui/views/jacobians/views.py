@@ -1,6 +1,7 @@
 """The views of the `jacobians` analysis, in the order of their tabs."""
 
 from gui.views.base import View
+from gui.views.claims import claims_view
 from gui.views.jacobians import depth as along
 from gui.views.jacobians import operators, product, samples, tokens
 from gui.views.jacobians.inspection import inspect_sample
@@ -21,4 +22,5 @@ VIEWS: tuple[View, ...] = (
     View("funnel", "Funnel", NAME, NAME, product.FunnelOptions, product.funnel),
     View("surgery", "Surgery", NAME, NAME, product.SurgeryOptions, product.surgery),
     View("compare", "Compare", NAME, NAME, along.CompareOptions, along.compare),
+    claims_view(NAME),
 )

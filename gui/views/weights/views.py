@@ -1,6 +1,7 @@
 """The views of the `weights` analysis, in the order of their tabs."""
 
 from gui.views.base import View
+from gui.views.claims import claims_view
 from gui.views.weights import head, model
 from gui.views.weights.inspection import inspect_head
 
@@ -18,4 +19,5 @@ VIEWS: tuple[View, ...] = (
     View("cloud", "Complex", "weights", "weights", head.CloudOptions, head.cloud),
     View("qq", "Q-Q", "weights", "weights", head.QQOptions, head.gaussian_qq),
     View("compare", "Compare", "weights", "weights", model.CompareOptions, model.compare),
+    claims_view("weights"),
 )

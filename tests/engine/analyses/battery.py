@@ -301,6 +301,8 @@ def check_viewed(subject: Subject, folder: Path) -> None:
                     drawn.add(view.name)
                     write_csv(figure, folder / f"{view.name}.csv")
             assert isinstance(views.INSPECT(dataset, selection), Inspection)
+    seen = {name for claim in Header.of(whole[0]).claims for name in claim.evidence.split(", ")}
+    assert seen <= {view.name for view in every}
     offered = {view.name for view in every if view.offered is None or any(map(view.offered, whole))}
     assert offered - drawn == subject.entry.undrawn
 

@@ -43,9 +43,9 @@ FAMILIES: dict[str, Callable[[], hf.PreTrainedModel]] = {
     # As Gemma 4 E4B: two widths of heads, shared keys and values, inputs of the tokens to each layer.
     UNEVEN: lambda: hf.Gemma4ForCausalLM(
         hf.Gemma4TextConfig(
-            hidden_size=16, intermediate_size=24, num_hidden_layers=4, num_attention_heads=2, num_key_value_heads=1,
-            head_dim=6, global_head_dim=8, layer_types=["sliding_attention", "full_attention"] * 2, sliding_window=6,
-            num_kv_shared_layers=2, hidden_size_per_layer_input=4, vocab_size_per_layer_input=VOCAB,
+            hidden_size=16, intermediate_size=24, num_hidden_layers=3, num_attention_heads=2, num_key_value_heads=1,
+            head_dim=6, global_head_dim=8, layer_types=["sliding_attention", *["full_attention"] * 2], sliding_window=6,
+            num_kv_shared_layers=1, hidden_size_per_layer_input=4, vocab_size_per_layer_input=VOCAB,
             use_double_wide_mlp=True, max_position_embeddings=CONTEXT, **IDS,
         )
     ),

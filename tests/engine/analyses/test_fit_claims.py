@@ -123,3 +123,14 @@ def test_nothing_is_said_without_the_models_that_it_needs() -> None:
         assert claim.verdict == "cannot say"
         assert "needs" in claim.measurement
     assert activations_claims.claims(ds.where(False)) == []
+
+
+@pytest.mark.parametrize(("width", "comparable"), [(128, False), (400, True), (768, True), (1500, True), (2048, False)])
+def test_absolute_exponents_compare_at_like_windows_only(width: int, comparable: bool) -> None:
+    inside, outside = dataset(0.7 + 0 * X, 0.7 + 0 * X, 0.3 + 0 * X), dataset(2 + 0 * X, 2 + 0 * X, 0.3 + 0 * X)
+    for ds, verdict in ((inside, "holds"), (outside, "fails")):
+        infos = json.dumps([info | {"d_model": width} for info in json.loads(ds.attrs["models"])])
+        ds.attrs |= {"models": infos, "fit_start": 10, "fit_stop": 100}
+        claim = by_statement(activations_claims.claims(ds), "between 0.65")
+        assert claim.verdict == (verdict if comparable else "cannot say")
+        assert ("not comparable" in claim.measurement) != comparable

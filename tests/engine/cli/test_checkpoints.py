@@ -29,7 +29,8 @@ def test_all_are_the_built_in_checkpoints_in_the_order_of_training(word: str) ->
 def test_all_are_the_subfolders_of_a_folder(tmp_path: Path) -> None:
     for step in (9, 10, 100):
         (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "config.json").write_text("{}")
+        (tmp_path / f"checkpoint-{step}" / "config.json").write_text('{"model_type": "gpt2"}')
+        (tmp_path / f"checkpoint-{step}" / "model.safetensors").touch()
     found = [spec.revision for spec in request(str(tmp_path), "all").models]
     assert found == ["checkpoint-9", "checkpoint-10", "checkpoint-100"]
 

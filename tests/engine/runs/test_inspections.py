@@ -166,6 +166,7 @@ def test_both_processes_die_with_a_parent_that_is_killed_also_while_one_hangs(tm
             if __name__ == "__main__":
                 processes = ComputeProcesses()
                 processes.start()
+                processes._main.start()
                 Stuck.time_limit = None
                 processes.ask(Stuck(ModelSpec()))
                 while (reply := processes.poll(60)) is None or reply.state is not State.RUNNING:

@@ -1,11 +1,12 @@
 """The Model pane: what it asks for, what it shows, and what it says about a model that cannot be opened."""
 
 import pytest
-from PySide6.QtWidgets import QDialog, QListWidget
+from PySide6.QtWidgets import QDialog, QListWidget, QMenu
 from window_parts import answered, refused, window_in
 
 from engine.models.info import ModelInfo
-from engine.request import ModelSpec
+from engine.request import ModelSpec, Request
+from gui.panes import model
 from gui.panes.model import ModelPane
 
 INFO = ModelInfo(
@@ -132,6 +133,48 @@ def test_models_of_the_user_are_offered_after_the_built_in_ones(model_pane):
     offered = [model_pane.source.itemText(i) for i in range(model_pane.source.count())]
     assert offered == ["builtin", "builtin-encoder", "gpt2", "/data/mine"]
     assert model_pane.source.currentText() == "tiny"
+
+
+def test_a_gguf_file_or_a_folder_is_chosen(model_pane, monkeypatch, tmp_path):
+    chosen = {"getExistingDirectory": str(tmp_path), "getOpenFileName": (str(tmp_path / "tiny.gguf"), "")}
+    started = []
+    for name, answer in chosen.items():
+        monkeypatch.setattr(
+            model.QFileDialog, name, lambda parent, title, start, *more, answer=answer: started.append(start) or answer
+        )
+    folder, file = next(menu for menu in model_pane.findChildren(QMenu)).actions()
+    folder.trigger()
+    assert model_pane.specs()[0].source == str(tmp_path)
+    file.trigger()
+    assert model_pane.specs()[0].source == str(tmp_path / "tiny.gguf")
+    assert started[1] == str(tmp_path)
+
+
+def test_an_adapter_has_a_base_which_can_be_added(model_pane, tmp_path):
+    model_pane.show()
+    assert not model_pane.base.isVisible()
+    model_pane.base.setText("other")
+    assert model_pane.specs()[0].base is None
+    (tmp_path / "adapter_config.json").write_text("{}")
+    model_pane.source.setCurrentText(str(tmp_path))
+    assert model_pane.base.isVisible()
+    model_pane.with_base.setChecked(True)
+    specs = model_pane.specs()
+    assert [(spec.source, spec.base) for spec in specs] == [("other", None), (str(tmp_path), "other")]
+    assert ask(model_pane).spec == specs[1]
+    request = Request(analysis="weights", models=specs)
+    model_pane.source.setCurrentText("tiny")
+    model_pane.with_base.setChecked(False)
+    model_pane.set_request(request)
+    assert model_pane.specs() == specs
+    model_pane.base.clear()
+    assert [spec.source for spec in model_pane.specs()] == [str(tmp_path)]
+    job = ask(model_pane)
+    model_pane.handle_reply(answered(job, INFO.model_copy(update={"base": "named/base"})))
+    assert [(spec.source, spec.base) for spec in model_pane.specs()] == [
+        ("named/base", None),
+        (str(tmp_path), "named/base"),
+    ]
 
 
 def test_what_the_model_cannot_have_is_said_and_does_not_run(qtbot, tmp_path):

@@ -83,7 +83,7 @@ def test_a_run_of_two_components_draws_them_and_names_what_it_lacks(name):
 
 
 def test_every_title_names_the_context_and_every_note_the_verification(dataset):
-    for view in VIEWS:
+    for view in (view for view in VIEWS if view.name in VIEW):
         for context, words in (("in_context", "in context"), ("isolated", "isolated token")):
             figure = draw(view.name, dataset.assign_attrs(context=context))
             assert words in figure.title

@@ -29,7 +29,8 @@ INFO = ModelInfo(
     d_model=D, n_heads=4, n_kv_heads=2, d_head=10, vocab_size=10, context=8, n_parameters=1, storage_dtype="float32",
     norm="rmsnorm", rotary=False, qk_norm=False, identity="m", load_bytes=1, head_shapes=SHAPES,
 )  # fmt: skip
-VIEW = {view.name: view for view in VIEWS}
+# The table of claims has no layers.
+VIEW = {view.name: view for view in VIEWS if view.name != "claims"}
 
 
 class RandomModel:
