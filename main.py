@@ -1,5 +1,6 @@
 """The entry point: opens the window without arguments, runs the command line with them."""
 
+import os
 import sys
 import traceback
 
@@ -12,6 +13,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run the program and return its exit code."""
     arguments = sys.argv[1:] if argv is None else argv
     keep_warnings()
+    try:
+        os.getcwd()
+    except OSError:  # libraries end the process when they notice
+        return _fail("The folder that this was started in is gone. Change to one that is there and try again.", "")
     try:
         if arguments:
             from engine.cli import main as run_command
@@ -39,7 +44,7 @@ def _fail(message: str, detail: str) -> int:
         log = user_log_path("eigenscope", appauthor=False) / "last-error.txt"
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
-            log.write_text(detail, encoding="utf-8")
+            log.write_text(detail, encoding="utf-8", errors="backslashreplace")  # names may not be Unicode
         except OSError:  # the line printed above must do
             return 1
         print(f"Details: {log}", file=sys.stderr)

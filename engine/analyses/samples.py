@@ -86,14 +86,18 @@ def settled(data: DataSpec, models: "Sequence[ModelInfo]") -> DataSpec:
 
 def draw(data: DataSpec, kind: Kind, model: "OpenModel", seed: int, split: Split = "all") -> "NDArray[np.int64]":
     """Token ids of all samples, (N, T) int64, padded with −1; a ``.npy`` file of ids defines its own rows."""
+    from engine.data.encoding import require_known
     from engine.data.sentences import sentences
     from engine.data.tokens import tokens
 
     data = data.model_copy(update={"length": sample_length(data, model.info)})
     if kind == "sentences" and not data.is_ids:
-        return sentences(data, model.tokenizer(), seed, split=split)
-    tokenizer = None if data.is_ids else model.tokenizer()
-    return tokens(data, tokenizer, seed, vocab_size=model.info.vocab_size, split=split)
+        ids = sentences(data, model.tokenizer(), seed, split=split)
+    else:
+        tokenizer = None if data.is_ids else model.tokenizer()
+        ids = tokens(data, tokenizer, seed, vocab_size=model.info.vocab_size, split=split)
+    require_known(ids, model.info.vocab_size)
+    return ids
 
 
 def tokenizer_if_any(model: "OpenModel") -> "PreTrainedTokenizerBase | None":

@@ -16,7 +16,9 @@ def main(arguments: Sequence[str]) -> int:
     import typer
 
     from engine.cli.commands import app
+    from engine.errors import UserError
     from engine.printable import printable
+    from engine.sessions.files import FULL
 
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its number
@@ -24,6 +26,12 @@ def main(arguments: Sequence[str]) -> int:
         code = app(list(arguments), prog_name="main.py", standalone_mode=False)
     except typer.Abort:
         return 130
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise UserError(
+            "The disk is full, so not everything could be printed. Free some space and try again."
+        ) from error
     except Exception as error:
         show = getattr(error, "show", None)  # what typer has to say of the arguments, whose base class has no name
         if show is None:

@@ -109,10 +109,10 @@ def run(
         raise typer.BadParameter(error.message) from None
 
     from engine.runs.loop import start
+    from engine.sessions.files import is_taken
     from engine.sessions.store import Session
 
-    exists = out.exists() and not (out.is_dir() and not any(out.iterdir()))
-    with Session.open(out) if exists else Session.create(out) as session:
+    with Session.open(out) if is_taken(out) else Session.create(out) as session:
         _require_writable(session)
         _carry_out(session, start(session, request), as_json)
 
@@ -130,11 +130,13 @@ def resume(session: SessionPath, as_json: AsJson = False) -> None:
     with Session.open(session) as store:
         _require_writable(store)
         runs = store.runs()
-        if not runs:
+        if not runs and not store.notices:
             raise UserError(f"There is no run in “{session}” yet.")
         models = ModelCache()
         for stored in runs:  # finished ones too: it looks at their units and result, which costs little
             _carry_out(store, stored, as_json, models, quiet=stored.finished)
+        if store.notices:  # of runs that cannot be read, which nobody can finish
+            raise UserError(" ".join(store.notices))
 
 
 def _require_writable(session: "Session") -> None:
@@ -282,7 +284,8 @@ def pack(
     """Make one verified zip of a session, for a colleague."""
     from engine.sessions.archive import pack as zip_up
 
-    target = out or session.with_name(f"{session.stem}.eigenscope.zip")
+    session = session.absolute()
+    target = out or session.parent / f"{session.stem}.eigenscope.zip"
     report = zip_up(session, target)
     line(f"{target}: {report.files} files, {report.bytes / 1e6:.1f} MB, verified.")
 

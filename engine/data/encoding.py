@@ -1,8 +1,10 @@
 """A tokenizer asked for the ids of a text, and for the special tokens that it puts around one."""
 
+import numpy as np
+from numpy.typing import ArrayLike
 from transformers import PreTrainedTokenizerBase
 
-from engine.errors import boundary
+from engine.errors import UserError, boundary
 
 PAD = -1
 _REMEDY = "Choose another text, or give token ids (a .npy file)."
@@ -45,3 +47,21 @@ def frame(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:
             outer = backend.post_processor.process(body).ids
         at = outer.index(_BODY)
     return outer[:at], outer[at + 1 :]
+
+
+def require_known(ids: ArrayLike, vocab_size: int) -> None:
+    """Refuse token ids of a text for which the model's embedding of `vocab_size` rows has none.
+
+    An embedding answers them with an error of the library, and on a GPU with the end of the process's work there.
+
+    Raises
+    ------
+    UserError
+        It names the largest id.
+    """
+    largest = int(np.max(np.asarray(ids, dtype=np.int64), initial=-1))
+    if largest >= vocab_size:
+        raise UserError(
+            f"The tokenizer makes token id {largest} of this text, but the model knows only 0 to {vocab_size - 1}. "
+            "Take special tokens out of the text; if there are none, use the tokenizer that came with the model."
+        )

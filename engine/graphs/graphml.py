@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import networkx as nx
 import numpy as np
 
+from engine.printable import printable
+
 if TYPE_CHECKING:
     import xarray as xr
 
@@ -21,16 +23,21 @@ def graphs(ds: "xr.Dataset") -> Iterator[tuple[str, bytes]]:
     and the position `x`, `y`; what is NaN is left out. Edges have the signed `weight` and its `sign`.
     """
     for m, label in enumerate(ds["model"].values):
-        folder = re.sub(r"[^\w.@-]+", "_", str(label)).strip("_")
         for site in ds["site"].values:
             for layer in ds["layer"].values:
                 snapshot = ds.isel(model=m).sel(site=site, layer=layer)
                 if np.isfinite(snapshot["membership"].values).any():
-                    yield f"{folder}-{site}-layer-{int(layer):03d}.graphml", _graphml(snapshot, str(label))
+                    name = f"{_in_a_name(label)}-{_in_a_name(site)}-layer-{int(layer):03d}.graphml"
+                    yield name, _graphml(snapshot, str(label))
+
+
+def _in_a_name(value: object) -> str:
+    """What a coordinate says, as part of a file's name."""
+    return re.sub(r"[^\w.@-]+", "_", str(value)).strip("_")
 
 
 def _graphml(snapshot: "xr.Dataset", label: str) -> bytes:
-    graph = nx.Graph(model=label, site=str(snapshot["site"].values), layer=int(snapshot["layer"]))
+    graph = nx.Graph(model=printable(label), site=printable(str(snapshot["site"].values)), layer=int(snapshot["layer"]))
     values = {name: snapshot[name].values for name in UNITS}
     at, membership = snapshot["position"].values, snapshot["membership"].values
     for unit in np.flatnonzero(np.isfinite(membership)).tolist():

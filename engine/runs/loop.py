@@ -61,10 +61,10 @@ def start(session: Session, request: Request) -> Run:
     record = collect() | device_record(device)
     if left_out:
         record["left_out"] = left_out
+    if request.data is not None:  # notes first: they refuse what cannot be read before all of it is hashed
+        record |= {"text_notes": list(text_notes(request.data)), "text_drawing": DRAWING}
     if request.data is not None and (text := source_hash(request.data)) is not None:
         record["text_hash"] = text
-    if request.data is not None:
-        record |= {"text_notes": list(text_notes(request.data)), "text_drawing": DRAWING}
     return session.new_run(request, models, [unit.key for unit in units], record)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.errors import UserError
 from engine.sessions.content import committed_files
-from engine.sessions.files import commit_folder, writing
+from engine.sessions.files import commit_folder, is_taken, writing
 from engine.sessions.rooted import opened
 from engine.sessions.tree import ZipTree, open_tree
 from engine.sessions.verify import Report, verify
@@ -26,7 +26,7 @@ def pack(session: Path | str, target: Path | str) -> Report:
     """
     session, target = Path(session).absolute(), Path(target).absolute()
     _require_sound(verify(session), session, "packed")
-    part = target.with_name(target.name + ".part")
+    part = target.parent / f"{target.name}.part"
     tree = open_tree(session)
     with writing(target):
         try:
@@ -58,7 +58,7 @@ def unpack(source: Path | str, folder: Path | str) -> Report:
         If the zip is damaged or made to do harm, `folder` is taken, or the disk has not the space.
     """
     source, folder = Path(source).absolute(), Path(folder).absolute()
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    if is_taken(folder):
         raise UserError(f"“{folder}” already exists. Choose another name for the unpacked session.")
     _require_sound(verify(source), source, "unpacked")
     tree = open_tree(source)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from engine.errors import UserError
+from engine.errors import UserError, boundary
 from engine.sessions.files import replace_file
+from engine.sessions.names import safe_name
 from engine.sessions.store import Session
 
 if TYPE_CHECKING:
@@ -41,15 +42,23 @@ def export(path: Path | str, format: Format, out: Path | str) -> list[Path]:
     out = Path(out).absolute()
     written: list[Path] = []
     with Session.open(path, readonly=True) as session:
+        notices = session.notices
         for run in session.runs():
-            if (ds := run.result()) is not None:
+            if (ds := run.result()) is None:
+                continue
+            with boundary(
+                f"The result of {run.id} cannot be written as {format}",
+                "It was not made by Eigenscope, or was changed since; choose another format, or compute it again.",
+            ):
+                # Names of variables and coordinates are the author's, who may be a stranger.
                 for name, content in _WRITERS[format](ds):
-                    replace_file(out / f"{run.id}{name}", content)
-                    written.append(out / f"{run.id}{name}")
+                    target = out / safe_name(f"{run.id}{name}")
+                    replace_file(target, content)
+                    written.append(target)
     if not written and format == "graphml":
         raise UserError(f"“{path}” has no graphs: GraphML is for finished runs of communities. Choose another format.")
     if not written:
-        raise UserError(f"“{path}” has no finished run to export. Resume it first.")
+        raise UserError(" ".join([f"“{path}” has no finished run to export. Resume it first.", *notices]))
     return written
 
 

@@ -35,6 +35,12 @@ def writing(path: Path) -> Iterator[None]:
         raise UserError(message, repr(error)) from error
 
 
+def is_taken(path: Path) -> bool:
+    """Whether anything but an empty folder has this name; UserError for a name that nothing can have."""
+    with writing(path):
+        return path.exists() and not (path.is_dir() and not any(path.iterdir()))
+
+
 def digest(data: bytes) -> str:
     """BLAKE2b, 256 bits, in hexadecimal."""
     return blake2b(data, digest_size=32).hexdigest()

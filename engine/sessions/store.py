@@ -16,7 +16,7 @@ from engine.printable import printable
 from engine.request import Request
 from engine.sessions import units
 from engine.sessions.content import committed_files, remove_parts
-from engine.sessions.files import DENIED, commit_folder, replace_file, seal, set_aside, unseal, writing
+from engine.sessions.files import DENIED, commit_folder, is_taken, replace_file, seal, set_aside, unseal, writing
 from engine.sessions.lock import SessionLock
 from engine.sessions.manifest import DamagedUnit, read_files, read_manifest, with_manifest
 from engine.sessions.migrate import HEAD, SCHEMA, migrate, new_head, read_schema
@@ -62,7 +62,7 @@ class Session:
     def create(cls, path: Path | str) -> "Session":
         """Make a new session folder and open it for writing; UserError if the name is taken or cannot be written."""
         path = Path(path).absolute()
-        if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        if is_taken(path):
             raise UserError(f"“{path}” already exists. Open it, or choose another name for the new session.")
         commit_folder(path, [(HEAD, new_head())])
         return cls.open(path)
@@ -245,7 +245,7 @@ class Session:
     def save_as(self, path: Path | str) -> "Session":
         """Copy everything committed to a new folder and open that for writing; this one stays as it is."""
         path = Path(path).absolute()
-        if path.exists():
+        if is_taken(path):
             raise UserError(f"“{path}” already exists. Choose another name.")
         commit_folder(path, committed_files(self.tree))
         return Session.open(path)

@@ -12,7 +12,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.models.auto import modeling_auto
 
-from engine.data.encoding import encode, encode_all, frame
+from engine.data.encoding import encode, encode_all, frame, require_known
 from engine.data.ids import given_rows
 from engine.data.splits import Split
 from engine.data.texts import load_documents
@@ -172,6 +172,8 @@ def _documents(
     for start in range(0, len(documents), _AT_ONCE):
         texts = [text for text in documents[start : start + _AT_ONCE] if text and not text.isspace()]
         encoded += [np.array([*ids, *ends], dtype=np.int64) for ids in encode_all(tokenizer, texts)]
+    for document in [*encoded, *frame(tokenizer)]:
+        require_known(document, vocab_size)
     return encoded or [np.array(ends, dtype=np.int64)]
 
 

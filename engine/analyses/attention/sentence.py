@@ -40,7 +40,7 @@ def attend(model: "OpenModel", text: str) -> "xr.Dataset":
 
     from engine.analyses.attention.compute import measure_chunk
     from engine.analyses.attention.plan import AttentionParams
-    from engine.data.encoding import encode, frame
+    from engine.data.encoding import encode, frame, require_known
     from engine.data.rows import whole_characters
 
     info = model.info
@@ -49,6 +49,7 @@ def attend(model: "OpenModel", text: str) -> "xr.Dataset":
     tokenizer = model.tokenizer()
     before, after = frame(tokenizer)
     ids = [*before, *encode(tokenizer, whole_characters(text)[0]), *after]
+    require_known(ids, info.vocab_size)
     most = int((MATRIX_BYTES / (4 * max(info.n_layers * info.n_heads, 1))) ** 0.5)
     limit = min(most, info.context or most)
     notes = []

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -138,6 +139,62 @@ def test_a_second_run_goes_into_the_same_session(call: Call, model: Path) -> Non
         code, _, err = call("run", "weights", "--model", model, *FEW, "--out", "two.eigenscope")
     assert code == 1
     assert "already open" in err
+
+
+@pytest.mark.parametrize("readable", [0, 1])
+def test_runs_that_cannot_be_read_are_not_passed_over(
+    call: Call, finished: Path, tmp_path: Path, readable: int
+) -> None:
+    session = Path(shutil.copytree(finished, tmp_path / "s.eigenscope"))
+    (run,) = (session / "runs").iterdir()
+    damaged = Path(shutil.copytree(run, run.with_name("damaged"))) if readable else run
+    (damaged / "run.json").write_text("{}")
+    code, _, errors = call("resume", session)
+    assert code == 1
+    assert "1 of the runs cannot be read" in errors
+    assert "no run in" not in errors
+    code, _, errors = call("export", session, "--out", tmp_path / "out")
+    assert code == 1 - readable
+    assert ("1 of the runs cannot be read" in errors) != bool(readable)
+
+
+@pytest.mark.parametrize("name", ["x" * 5000, "/".join(["y" * 200] * 40), "\udcffx", "\x1b[2J", ".", "/"])
+def test_any_name_ends_in_one_sentence(call: Call, finished: Path, tmp_path: Path, name: str) -> None:
+    assert call("pack", finished, tmp_path / "s.zip")[0] == 0
+    commands = [
+        ("run", "weights", "--model", name, "--out", tmp_path / "o"),
+        ("info", name),
+        ("verify", name),
+        ("resume", name),
+        ("pack", name),
+        ("pack", finished, name),
+        ("unpack", tmp_path / "s.zip", name),
+        ("run", "weights", "--model", "builtin", "--set", "null_draws=1", "--out", name),
+    ]
+    for command in commands:
+        code, _, errors = call(*command)
+        assert code in (0, 1, 2)
+        assert "Unexpected error" not in errors
+        assert "\x1b" not in errors
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_behind_standard_output_is_one_sentence() -> None:
+    with open("/dev/full", "w") as full:
+        ended = subprocess.run(
+            [sys.executable, ROOT / "main.py", "params", "weights"], stdout=full, stderr=subprocess.PIPE, text=True
+        )
+    assert ended.returncode == 1
+    assert "The disk is full" in ended.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the current folder cannot be removed there")
+def test_a_current_folder_that_is_gone_is_one_sentence(tmp_path: Path) -> None:
+    (gone := tmp_path / "gone").mkdir()
+    command = f"rmdir {gone} && exec {sys.executable} {ROOT / 'main.py'} info builtin"
+    ended = subprocess.run(["sh", "-c", command], cwd=gone, capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("eigenscope: The folder that this was started in is gone")
 
 
 def test_resume_of_a_finished_session_changes_nothing(call: Call, finished: Path) -> None:

@@ -3,17 +3,22 @@
 import json
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import example as case
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from session_examples import META, PLAN, finished, small, started
 
 from engine.errors import UserError
+from engine.graphs.graphml import UNITS
 from engine.sessions.archive import pack, unpack
 from engine.sessions.content import committed_files
+from engine.sessions.export import _WRITERS, export
 from engine.sessions.files import commit_folder, seal
 from engine.sessions.manifest import with_manifest
 from engine.sessions.names import have_twins, safe_name
@@ -188,3 +193,52 @@ def test_a_folder_the_user_named_may_be_called_anything(tmp_path: Path) -> None:
     with opened(tmp_path) as place:
         place.write("a: b.svg", b"1")
         assert place.read("a: b.svg", 10) == b"1"
+
+
+def graphed(site: str, label: str) -> xr.Dataset:
+    """A result of communities with one graph, as somebody may have made it up."""
+    unit, edge = ("model", "site", "layer", "unit"), ("model", "site", "layer", "edge")
+    return xr.Dataset(
+        {name: (unit, np.ones((1, 1, 1, 2))) for name in ("membership", *UNITS)}
+        | {"position": ((*unit, "xy"), np.ones((1, 1, 1, 2, 2)))}
+        | {f"edge_{end}": (edge, np.full((1, 1, 1, 1), n)) for n, end in enumerate(("source", "target", "weight"))},
+        coords={"model": [label], "site": [site], "layer": [0]},
+    )
+
+
+@pytest.mark.parametrize("name", [*UNSAFE.values(), "../../x", "a\x1b[2J"])
+@pytest.mark.parametrize("where", ["site", "label"])
+def test_exporting_writes_nothing_outside(name, where, tmp_path):
+    session, run = started(tmp_path / "s.eigenscope")
+    with session:
+        run.commit_result(graphed(**{"site": "mlp", "label": "m", where: name}))
+    before = everything(tmp_path)
+    with suppress(UserError):
+        export(session.path, "graphml", tmp_path / "out")
+    made = everything(tmp_path) - before - {"out", f"out/{run.id}"}
+    assert all(path.startswith(f"out/{run.id}/") and path.count("/") == 2 for path in made)
+
+
+def test_a_writer_with_an_unsafe_name_is_refused(tmp_path, monkeypatch):
+    finished(tmp_path / "s.eigenscope")
+    monkeypatch.setitem(_WRITERS, "csv", lambda ds: iter([("/../../x", b"evil")]))
+    with pytest.raises(UserError, match="points outside"):
+        export(tmp_path / "s.eigenscope", "csv", tmp_path / "out")
+    assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize(
+    "made_up",
+    [
+        graphed("mlp", "m").drop_vars("position"),
+        graphed("mlp", "m").assign_coords(layer=["x"]),
+        xr.Dataset({"edge_source": 3}),
+    ],
+    ids=["lacks a variable", "text for a number", "another shape"],
+)
+def test_exporting_what_no_analysis_made_is_one_sentence(made_up, tmp_path):
+    session, run = started(tmp_path / "s.eigenscope")
+    with session:
+        run.commit_result(made_up)
+    with pytest.raises(UserError, match="cannot be written as graphml"):
+        export(session.path, "graphml", tmp_path / "out")
