@@ -131,6 +131,24 @@ class OpenModel:
         """
         return stamp(self._checked.tensors) if self._checked.tensors else ""
 
+    def written(self) -> str:
+        """When the files of the weights were written, and how long they are; empty for a twin."""
+        files = sorted({part.file for tensor in self._checked.tensors.values() for part in tensor.parts})
+        states = [(file.name, state.st_size, state.st_mtime_ns) for file in files for state in [file.stat()]]
+        return blake2b(repr(states).encode(), digest_size=16).hexdigest() if files else ""
+
+    def layer_hashes(self, layer: int) -> set[str]:
+        """`layer_hash` as the files are now, for whatever part of the layer may have been read."""
+        hashes = set()
+        parts: list[Parts] = ["heads"] if self.closed_form_refusal() else ["heads", "all"]
+        for part in parts if self.adapter is not None and self.info.head_count(layer) else ():
+            self.block(layer, part)
+            hashes.add(self._hashes[layer])
+        if not hashes:
+            self._hashes.pop(layer, None)
+            hashes.add(self.layer_hash(layer))
+        return hashes
+
     def layer_hash(self, layer: int) -> str:
         """BLAKE2b over names, dtypes, shapes and bytes of one layer's tensors.
 

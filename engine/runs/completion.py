@@ -20,6 +20,7 @@ from engine.runs.memory import PeakMemory
 from engine.runs.model_cache import ModelCache
 from engine.runs.reporting import Reporter, Snapshots
 from engine.runs.run_models import RunModels
+from engine.runs.weights_read import WeightsRead
 from engine.sessions.recovery import SessionGone
 from engine.sessions.store import DamagedUnit, Run
 
@@ -80,7 +81,7 @@ def _complete(
         _require_same_text(run)
     reporter = Reporter(run.id, emit, units, done)
     device = resolve_device(request.device) if waiting else "cpu"
-    models = RunModels(run, device, cache, reporter, cancelled, _stamps(units, records) if waiting else {})
+    models = RunModels(run, device, cache, reporter, cancelled, WeightsRead.of(units, records))
     assembled = partial(assemble, analysis, request, params, run.models, remarks=_text_notes(run))
     snapshots = Snapshots(run.id, emit, lambda: assembled(done))
 
@@ -184,17 +185,6 @@ def _read_committed(run: Run, units: Sequence[Unit], emit: Emit) -> dict[str, "x
     return done
 
 
-def _stamps(units: Sequence[Unit], records: Mapping[str, Mapping[str, Any]]) -> dict[int, str]:
-    """The stamp of the weights that each model's committed units were computed from; older versions wrote none."""
-    stamps: dict[int, str] = {}
-    for unit in units:
-        if unit.key in records and unit.model not in stamps and not unit.also:
-            stamp = records[unit.key].get("weights_stamp")
-            if stamp is not None:
-                stamps[unit.model] = str(stamp)
-    return stamps
-
-
 def _text_notes(run: Run) -> tuple[str, ...]:
     """What there is to say of how the run's text is read."""
     return tuple(map(str, run.provenance.get("text_notes", ())))
@@ -218,15 +208,16 @@ def _measured(
     began = time.monotonic()
     with PeakMemory(models.device) as peak:
         dataset = compute(unit, model)
-    stamp = models.require_unchanged()  # again: files that change under a unit would leave it half of each
     weights_hash = model.layer_hash(unit.layer) if unit.layer is not None else None
+    # Again: files that change under a unit would leave it half of each.
+    weights = models.require_unchanged(unit.layer, weights_hash)
     record = {
         "seconds": time.monotonic() - began,
         "device": models.device,
         "peak_bytes": peak.bytes,
         "peak_gpu_bytes": peak.gpu_bytes,
         "weights_hash": weights_hash,
-        "weights_stamp": stamp,
+        **weights,
     }
     return dataset, record | ({"tuned": models.tuned.name} if models.tuned is not None else {})
 

@@ -1,6 +1,6 @@
 """The models of one run: opened one at a time, fine-tuned first where that is asked, passed over where they fail."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.analyses.base import Unit
@@ -9,16 +9,17 @@ from engine.events import Failed
 from engine.models.memory import is_out_of_memory
 from engine.models.opening import OpenModel
 from engine.runs.failure import describe_failure
-from engine.runs.model_cache import ModelCache, changed
+from engine.runs.model_cache import ModelCache
 from engine.runs.reporting import Reporter
 from engine.runs.tuning import fine_tuned
+from engine.runs.weights_read import WeightsRead
 from engine.sessions.store import Run
 
 
 class RunModels:
     """Opens the models of a run by their index, and remembers which of them have failed.
 
-    `stamps` are those of the weights that committed units were computed from, by model.
+    `weights` is what committed units were computed from.
 
     Attributes
     ----------
@@ -35,13 +36,13 @@ class RunModels:
         cache: ModelCache,
         reporter: Reporter,
         cancelled: Callable[[], bool],
-        stamps: Mapping[int, str],
+        weights: WeightsRead,
     ) -> None:
         self.device = device
         self.tuned: Path | None = None
         self._run, self._cache, self._reporter, self._cancelled = run, cache, reporter, cancelled
         self._open: tuple[int, OpenModel] | None = None
-        self._stamps = dict(stamps)
+        self._weights = weights
         self._failed: dict[int, Failed] = {}
 
     def able(self, unit: Unit) -> Iterator[int]:
@@ -73,20 +74,25 @@ class RunModels:
             self.require_unchanged()
         return self._open[1]
 
-    def require_unchanged(self) -> str:
-        """Return the stamp of the open model's weights.
+    def require_unchanged(self, layer: int | None = None, weights_hash: str | None = None) -> dict[str, str]:
+        """Return what to record of the open model's weights; `weights_hash` is that of the layer just computed.
 
         Raises
         ------
         UserError
-            If units of this run were computed from other weights: two models must not mix in one result.
+            If units of this run were computed from other weights.
         """
         assert self._open is not None
         index, model = self._open
-        stamp = model.stamp()
-        if stamp != self._stamps.setdefault(index, stamp):
-            raise UserError(changed(self._run.models[index]))
-        return stamp
+        before = self._weights.written.get(index)
+        record = self._weights.require_same(index, model, self._run.models[index])
+        if before not in (None, record["weights_written"]):
+            self._reporter.notice(
+                f"The files of {self._run.models[index].label} were written again since this run began. Parts of every "
+                "tensor and all layers computed before agree with them; nothing else was compared."
+            )
+        self._weights.note(index, layer, weights_hash)
+        return record
 
     def pass_over(self, index: int, error: BaseException) -> bool:
         """Go on without a model that failed; False if the run cannot, for lack of other models or of memory."""

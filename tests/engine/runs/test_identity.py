@@ -83,6 +83,38 @@ def test_other_weights_of_the_same_shapes_do_not_continue_a_run(session: Session
     assert run.result() is None
 
 
+def one_number(tensors: dict[str, torch.Tensor]) -> None:
+    """Between the parts of the tensor that a stamp covers."""
+    tensors["transformer.h.0.attn.c_attn.weight"].view(-1)[200] += 1
+
+
+def test_a_number_changed_in_a_layer_that_was_computed_is_noticed(session: Session, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "m")
+    run = start(session, request_for(folder))
+    carry_out(session, run, stop_after=2)
+    before = open_model(ModelSpec(source=str(folder))).stamp()
+    edit(one_number)(folder)
+    assert open_model(ModelSpec(source=str(folder))).stamp() == before
+    end = carry_out(session, run)
+    assert isinstance(end, events.Failed)
+    assert "is not the model that this run began with" in end.message
+
+
+def test_it_is_noticed_while_the_run_goes_on_too(session: Session, tmp_path: Path) -> None:
+    folder = make_model(tmp_path / "m")
+    run = start(session, request_for(folder))
+
+    def cancelled() -> bool:
+        if len(run.committed()) == 2:
+            edit(one_number)(folder)
+        return False
+
+    end = execute(session, run, lambda event: None, cancelled)
+    assert isinstance(end, events.Failed)
+    assert "is not the model that this run began with" in end.message
+    assert len(run.committed()) == 2
+
+
 def test_the_same_weights_written_again_continue_it(session: Session, tmp_path: Path) -> None:
     folder = make_model(tmp_path / "m")
     run = start(session, request_for(folder))
