@@ -172,8 +172,10 @@ def _documents(
     for start in range(0, len(documents), _AT_ONCE):
         texts = [text for text in documents[start : start + _AT_ONCE] if text and not text.isspace()]
         encoded += [np.array([*ids, *ends], dtype=np.int64) for ids in encode_all(tokenizer, texts)]
-    for document in [*encoded, *frame(tokenizer)]:
+    for document in encoded:
         require_known(document, vocab_size)
+    for special in frame(tokenizer):
+        require_known(special, vocab_size)
     return encoded or [np.array(ends, dtype=np.int64)]
 
 
