@@ -38,6 +38,11 @@ def direction(test: Trend, rising: bool) -> bool | None:
     return (test.slope > 0) == rising if test.trend_p < LEVEL else None
 
 
+def shown(value: float, digits: str = ".3g") -> str:
+    """A number in a sentence, where it has one."""
+    return "undefined" if np.isnan(value) else f"{value:{digits}}"
+
+
 @dataclass(frozen=True)
 class DepthMean:
     """A mean over layers and its 95 % interval; the ends are NaN where there are too few layers."""
@@ -58,7 +63,7 @@ class DepthMean:
 
     def __str__(self) -> str:
         if not np.isfinite(self.low):
-            return f"{self.mean:.3g} ({self.layers} layers; an interval needs {serial.FEWEST})"
+            return f"{shown(self.mean)} ({self.layers} layers; an interval needs {serial.FEWEST})"
         return f"{self.mean:.3g} (95 % interval {self.low:.3g} to {self.high:.3g} over {self.layers} correlated layers)"
 
     def above(self, level: float) -> bool | None:

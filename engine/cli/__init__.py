@@ -1,8 +1,10 @@
 """The command line: the same engine as the window's, without a window."""
 
 import io
+import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -24,11 +26,14 @@ def main(arguments: Sequence[str]) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that cannot show a character shows its number
     try:
         code = app(list(arguments), prog_name="main.py", standalone_mode=False)
+        sys.stdout.flush()  # here, where a full disk can still be told
     except typer.Abort:
         return 130
     except OSError as error:
         if error.errno not in FULL:
             raise
+        with suppress(OSError):  # or what is still buffered fails again when the program ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise UserError(
             "The disk is full, so not everything could be printed. Free some space and try again."
         ) from error

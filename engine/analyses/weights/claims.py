@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.analyses.claims import Claim
 from engine.analyses.conditions import final_models
-from engine.analyses.depth_claims import LEVEL, NULL, DepthMean, verdict_of
+from engine.analyses.depth_claims import LEVEL, NULL, DepthMean, shown, verdict_of
 from engine.analyses.header import Header
 from engine.analyses.weights.plan import WeightsParams
 from engine.spectra import serial
@@ -131,7 +131,7 @@ def _redundant(of_model: "xr.Dataset") -> Measured:
     if "shuffled_qk_eigenvalues" in of_model:
         shuffled = np.nan_to_num(of_model["shuffled_qk_eigenvalues"].values)  # narrower heads have fewer
         own = _within_layers(entropy(shuffled), participation_ratio(shuffled))
-        number += f"; of the same weights shuffled it is {_mean(own):.2f}, as both are made of one spectrum"
+        number += f"; of the same weights shuffled it is {shown(_mean(own), '.2f')}, as both are made of one spectrum"
     return number, [rho.above(REDUNDANT)]
 
 
@@ -178,8 +178,8 @@ def _non_gaussian(of_model: "xr.Dataset") -> Measured:
     product = _mean(_within_layers(of_model["npr"].values, of_model["wqk_kurtosis"].values))
     number = (
         f"Spearman’s ρ of NPR and the excess kurtosis of W_Q and W_K among the heads of a layer is {rho} on average"
-        f"{_few_heads(of_model)} (null: ρ = 0; held below −{MODERATE}); with the kurtosis of W_QK it is {product:.2f}, "
-        "and random singular vectors would give that too"
+        f"{_few_heads(of_model)} (null: ρ = 0; held below −{MODERATE}); with the kurtosis of W_QK it is "
+        f"{shown(product, '.2f')}, and random singular vectors would give that too"
     )
     return number, [rho.below(-MODERATE)]
 
@@ -204,6 +204,9 @@ def _mathematics(ds: "xr.Dataset") -> list[Claim]:
     infos = Header.of(ds).models
     width = np.array([info.d_model for info in infos], np.float64)[:, None, None]
     frobenius = width**2 * (np.square(ds["wqk_std"].values) + np.square(ds["wqk_mean"].values))
+    frobenius = np.where(frobenius > 0, frobenius, np.nan)  # a head of zeros shows nothing
+    if not np.isfinite(frobenius).any():
+        return []
     first, second = (ds[name].values / frobenius for name in ("lambda_sum", "lambda_sq_sum"))
     off = float(np.nanmax(np.abs(first - 1)))
     number = (
