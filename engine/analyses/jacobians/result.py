@@ -84,25 +84,38 @@ def result(
 
 
 def _singular(ds: "xr.Dataset", models: Sequence["ModelInfo"], units: Mapping[str, "xr.Dataset"]) -> str:
-    """What is to be said wherever κ is shown: which are infinite by proof, and which are lower bounds."""
-    if "kappa" not in ds:
-        return ""
-    sentences = []
-    for m, info in enumerate(models):
+    """What is to be said of κ, as JSON by component: which are infinite by proof, and which are lower bounds."""
+    said: dict[str, dict[str, list[str]]] = {}
+
+    def say(component: str, sentence: str, label: str) -> None:
+        said.setdefault(component, {}).setdefault(sentence, []).append(label)
+
+    for m, info in enumerate(models if "kappa" in ds else ()):
         layers = [units[key] for i in range(info.n_layers) if (key := layer_key(m, i)) in units]
-        why: dict[str, dict[str, None]] = {}
-        for unit in layers:
-            for component, reasons in json.loads(unit.attrs.get("singular", "{}")).items():
-                for reason in reasons:
-                    why.setdefault(reason, {})[component] = None
-        sentences += [
-            f"{info.label}: κ of {' and '.join(names)} is infinite: {reason}" for reason, names in why.items()
-        ]
-        bounds = ds["kappa_at_least"].values[m]
-        if least := int((bounds == 1).sum()):
-            shown = ds["kappa"].values[m][bounds == 1].min()
-            sentences.append(f"{info.label}: {least} κ are at least {shown:.1e} and not resolved in float64")
-    return "  ·  ".join(dict.fromkeys(sentences))
+        for component, reason in {
+            (component, reason): None
+            for unit in layers
+            for component, reasons in json.loads(unit.attrs.get("singular", "{}")).items()
+            for reason in reasons
+        }:
+            say(component, f"infinite: {reason}", info.label)
+        for component in ds["component"].values:
+            of_component = ds.sel(component=component).isel(model=m)
+            bounds = of_component["kappa_at_least"].values == 1
+            if bounds.any():
+                least, times = of_component["kappa"].values[bounds].min(), bounds.sum()
+                say(str(component), f"at least {least:.1e} and not resolved in float64 {times} times", info.label)
+    every = len(models)
+    return json.dumps(
+        {
+            component: [
+                sentence if len(labels) == every else f"{sentence} ({', '.join(labels)})"
+                for sentence, labels in sentences.items()
+            ]
+            for component, sentences in said.items()
+        },
+        ensure_ascii=False,
+    )
 
 
 def _forward(unit: "xr.Dataset", following: "xr.Dataset") -> np.ndarray:

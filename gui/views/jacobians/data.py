@@ -1,5 +1,7 @@
 """Slices of the jacobians dataset that its views share. Nothing here computes a result; it finds and labels them."""
 
+import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -109,9 +111,10 @@ class JacobiansSlice(ModelSlice):
         low, mean, high = np.broadcast_to(self.values(f"{name}_interval", component).T, (3, self.layers))
         return low, mean, high
 
-    def of_kappa(self, *names: str) -> str:
-        """What has to be said where κ is among the variables that are shown; empty elsewhere."""
-        return str(self.header.settings.get("kappa", "")) if "kappa" in names else ""
+    def of_kappa(self, components: Iterable[str], *names: str) -> str:
+        """What has to be said of these components where κ is among the variables that are shown; empty elsewhere."""
+        said = json.loads(str(self.header.settings.get("kappa") or "{}")) if "kappa" in names else {}
+        return "; ".join(f"κ of the {COMPONENTS[c]} is {sentence}" for c in components for sentence in said.get(c, ()))
 
     def product(self, name: str) -> np.ndarray:
         """A variable of the product of all layers, (layers, …)."""

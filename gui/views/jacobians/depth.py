@@ -149,7 +149,7 @@ def compare(dataset: "xr.Dataset", selection: Selection, options: CompareOptions
     context = chosen.context
     title = f"{what[0].upper()}{what[1:]} of the {COMPONENTS[options.component]} against relative depth ({context})"
     note = "Bands: 95 % intervals of the mean, of κ of the median" if options.show == "samples" else ""
-    return Figure(_rows(panels), title=title, note=chosen.caveats(note, chosen.of_kappa(*names)))
+    return Figure(_rows(panels), title=title, note=chosen.caveats(note, chosen.of_kappa([options.component], *names)))
 
 
 def _curve(jacobians: JacobiansSlice, name: str, component: str, color: str) -> list[Mark]:

@@ -80,7 +80,7 @@ def boxplots(dataset: "xr.Dataset", selection: Selection, options: BoxOptions) -
     title = jacobians.title(f"{variable.symbol} of {count} samples by layer")
     few = f"More than {MOST:,} points: only outliers are drawn" if crowded and options.points == "all" else ""
     note = jacobians.caveats(
-        _sentence(jacobians, sample), reading_of(variable), jacobians.of_kappa(options.statistic), few
+        _sentence(jacobians, sample), reading_of(variable), jacobians.of_kappa(shown, options.statistic), few
     )
     return Figure(((panel,),), title=title, note=note)
 
@@ -161,7 +161,8 @@ def one_sample(dataset: "xr.Dataset", selection: Selection, options: SampleOptio
         panels.append(Panel(layer_axis(jacobians.layers), axis, tuple(marks), title=COMPONENTS[component]))
     token = jacobians.texts[sample][1]
     title = jacobians.title(f"{variable.symbol} of sample {sample}" + (f", at “{token}”" if token else ""))
-    note = jacobians.caveats(_sentence(jacobians, sample), reading_of(variable), jacobians.of_kappa(options.statistic))
+    of_kappa = jacobians.of_kappa(shown, options.statistic)
+    note = jacobians.caveats(_sentence(jacobians, sample), reading_of(variable), of_kappa)
     return Figure((tuple(panels),), title=title, note=note)
 
 

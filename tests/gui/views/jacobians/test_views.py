@@ -1,6 +1,7 @@
 """The jacobians views draw what the dataset holds, for every layer and sample, also while layers are missing."""
 
 import itertools
+import json
 from typing import get_args
 
 import numpy as np
@@ -151,6 +152,16 @@ def test_all_points_are_every_finite_sample_inside_the_width_of_its_box(dataset)
     centre = np.array([box.x[p.layer] for p in points.picks])
     assert np.abs(points.x - centre).max() < box.width / 2
     assert np.isfinite(box.q3).all()
+
+
+def test_what_is_said_of_kappa_is_said_where_it_is_shown(dataset):
+    told = dataset.assign_attrs(kappa=json.dumps({"attn": ["infinite: a LayerNorm"], "block": ["at least 1e+13"]}))
+    assert "κ of the attention is infinite: a LayerNorm" in draw("boxes", told, statistic="kappa").note
+    assert "κ of the attention" in draw("sample", told, statistic="kappa").note
+    assert "κ of" not in draw("boxes", told, statistic="rho").note
+    note = draw("compare", told, component="block").note
+    assert "κ of the block is at least 1e+13" in note
+    assert "LayerNorm" not in note
 
 
 def test_too_many_points_are_left_out_and_the_note_says_so(dataset, monkeypatch):
