@@ -37,11 +37,6 @@ class Claim:
             raise ValueError(f"a verdict needs its number: “{self.statement}”")
 
 
-def share_verdict(low: float, high: float, wanted: float) -> Verdict:
-    """Whether a share with this interval reaches what is wanted; “cannot say” where the interval holds both."""
-    return "holds" if low >= wanted else "fails" if high < wanted else "cannot say"
-
-
 def to_json(claims: Iterable[Claim]) -> str:
     """Serialise claims for the header of a result."""
     return json.dumps([asdict(claim) for claim in claims], ensure_ascii=False)

@@ -43,6 +43,18 @@ def shown(value: float, digits: str = ".3g") -> str:
     return "undefined" if np.isnan(value) else f"{value:{digits}}"
 
 
+def means(values: NDArray[np.floating]) -> Array:
+    """Means over the last axis, such as the heads of each layer; what is not finite counts as absent."""
+    present = np.isfinite(values)
+    count = present.sum(-1)
+    return np.where(count > 0, np.where(present, values, 0).sum(-1) / np.maximum(count, 1), np.nan)
+
+
+def shares(true: NDArray[np.bool_], measured: NDArray[np.bool_]) -> Array:
+    """The share of each layer's heads (layer, head) for which something is true; NaN where none is measured."""
+    return means(np.where(measured, true, np.nan))
+
+
 @dataclass(frozen=True)
 class DepthMean:
     """A mean over layers and its 95 % interval; the ends are NaN where there are too few layers."""
@@ -65,6 +77,16 @@ class DepthMean:
         if not np.isfinite(self.low):
             return f"{shown(self.mean)} ({self.layers} layers; an interval needs {serial.FEWEST})"
         return f"{self.mean:.3g} (95 % interval {self.low:.3g} to {self.high:.3g} over {self.layers} correlated layers)"
+
+    def in_percent(self) -> str:
+        """The interval of a share, in words."""
+        if not np.isfinite(self.low):
+            return f"(fewer than {serial.FEWEST} layers: no interval)"
+        return f"(95 % interval over layers {self.low:.0%} to {self.high:.0%})"
+
+    def reaches(self, level: float) -> bool | None:
+        """Whether the interval lies at `level` or above; False where it lies below."""
+        return True if self.low >= level else False if self.high < level else None
 
     def above(self, level: float) -> bool | None:
         """Whether the interval lies above `level`; False where it lies below."""

@@ -7,8 +7,9 @@ import numpy as np
 
 from engine.analyses.attention.plan import SINK
 from engine.analyses.attention.training_claims import over_training
-from engine.analyses.claims import Claim, Verdict, share_verdict
+from engine.analyses.claims import Claim, Verdict
 from engine.analyses.conditions import final_models
+from engine.analyses.depth_claims import LEVEL, DepthMean, means, shares, verdict_of
 from engine.spectra import serial
 from engine.spectra.trends import trend
 
@@ -22,7 +23,6 @@ MOST = 0.95
 """Share of heads for which a claim about all heads must be true to hold."""
 DECISIVE = 10.0
 """Difference of AIC from which the worse law has essentially no support (Burnham and Anderson 2002)."""
-LEVEL = 0.05
 
 
 def claims(ds: "xr.Dataset", models: Sequence["ModelInfo"]) -> list[Claim]:
@@ -59,12 +59,6 @@ def _verdict(true: bool) -> Verdict:
     return "holds" if true else "fails"
 
 
-def _means(values: np.ndarray) -> np.ndarray:
-    """The mean over the last axis, such as the samples of each head; NaN where none is measured."""
-    present = np.isfinite(values).sum(-1)
-    return np.where(present > 0, np.nansum(values, -1) / np.maximum(present, 1), np.nan)
-
-
 def _share(true: np.ndarray, measured: np.ndarray) -> tuple[str, Verdict]:
     """The share of heads (layer, head) for which something is true, and whether it reaches `MOST`.
 
@@ -72,11 +66,8 @@ def _share(true: np.ndarray, measured: np.ndarray) -> tuple[str, Verdict]:
     """
     heads = int(measured.sum())
     share = f"{true[measured].mean():.0%} of {heads} heads" if heads else "no head"
-    low, _, high = serial.mean_interval(_means(np.where(measured, true, np.nan)))
-    if not np.isfinite(low):
-        return f"{share} (fewer than {serial.FEWEST} layers: no interval)", "cannot say"
-    low, high = max(low, 0.0), min(high, 1.0)
-    return f"{share} (95 % interval over layers {low:.0%} to {high:.0%})", share_verdict(low, high, MOST)
+    over_layers = DepthMean.of(shares(true, measured), 0, 1)
+    return f"{share} {over_layers.in_percent()}", verdict_of([over_layers.reaches(MOST)])
 
 
 def _median(values: np.ndarray, digits: str = ".3g") -> str:
@@ -108,7 +99,7 @@ def _stable(results: "xr.Dataset") -> Measured:
 def _power_law(results: "xr.Dataset") -> list[Measured]:
     what = "Singular values follow σᵢ ∝ i^−α with α between 0.5 and 1."
     deeper = "α grows with depth."
-    alpha = _means(results["alpha_rank"].values)
+    alpha = means(results["alpha_rank"].values)
     measured = np.isfinite(alpha)
     if not measured.any():
         none = "The samples are too short for a fit; choose longer ones."
@@ -119,7 +110,7 @@ def _power_law(results: "xr.Dataset") -> list[Measured]:
         f"{np.nanmedian(results['r2']):.3g}. An iid Gaussian matrix has α = {float(results['noise_alpha_rank']):.3g}."
     )
     statements: list[Measured] = [(what, number, verdict, "singular")]
-    test = trend(_means(alpha))
+    test = trend(means(alpha))
     if test.layers >= serial.FEWEST:
         number = (
             f"The mean α of a layer changes by {test.slope:+.3f} a layer, Spearman’s ρ {test.spearman:.2f} over "
@@ -134,7 +125,7 @@ def _power_law(results: "xr.Dataset") -> list[Measured]:
 
 
 def _entropy_rank(results: "xr.Dataset") -> Measured:
-    erank, entropy = (_means(results[name].values) for name in ("erank", "exp_entropy"))
+    erank, entropy = (means(results[name].values) for name in ("erank", "exp_entropy"))
     ratio = erank / entropy
     measured = np.isfinite(ratio)
     near, verdict = _share((ratio > 0.8) & (ratio < 1.25), measured)

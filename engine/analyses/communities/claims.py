@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.analyses.claims import Claim, Verdict, share_verdict
+from engine.analyses.claims import Claim, Verdict
+from engine.analyses.depth_claims import LEVEL, DepthMean, shares, verdict_of
 from engine.spectra import serial
 from engine.spectra.trends import trend
 
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 SOURCE = "S3"
-LEVEL = 0.05
 SMALLEST = 0.1
 """Smallest difference of shares of snapshots that is of interest."""
 MODERATE = 0.3
@@ -63,13 +63,13 @@ def _captured(of_model: "xr.Dataset", label: str, twin: bool) -> Claim:
     statement += ", even at initialisation" if twin else ""
     if not n:
         return Claim(SOURCE, statement, f"{label}: no snapshot could be tested.", "cannot say", "effect")
-    low, share, high = serial.mean_interval(_significant(q))
+    share = DepthMean.of(_significant(q))
     middle = np.nanquantile(z, [0.025, 0.975])
     measurement = (
-        f"{label}: q < 0.05 at {above} of {n} snapshots, {_interval(low, share, high)}; median z "
+        f"{label}: q < 0.05 at {above} of {n} snapshots, {share.mean:.0%} {share.in_percent()}; median z "
         f"{np.nanmedian(z):.2f}, middle 95 % of snapshots {middle[0]:.2f} to {middle[1]:.2f}; null: random partitions."
     )
-    return Claim(SOURCE, statement, measurement, share_verdict(low, high, 0.5), "effect")
+    return Claim(SOURCE, statement, measurement, verdict_of([share.reaches(0.5)]), "effect")
 
 
 def _operator_type(of_model: "xr.Dataset", label: str) -> Claim:
@@ -129,13 +129,15 @@ def _learned(ds: "xr.Dataset", trained: int, twin: int) -> Claim | None:
     above = [int((values < LEVEL).sum()) for values in q]
     labels = [str(ds["model"].values[m]) for m in (trained, twin)]
     d = [float(np.nanmedian(ds["cohens_d"].values[m])) for m in (trained, twin)]
-    low, gain, high = serial.mean_interval(_significant(q[0]) - _significant(q[1]))
+    gain = DepthMean.of(_significant(q[0]) - _significant(q[1]))
     tail = int(np.nanmax(ds["tail_top"].values[trained], initial=0))
     measurement = (
         f"q < 0.05 at {above[0]} of {n[0]} snapshots of {labels[0]}, median d {d[0]:.2f}; at {above[1]} of {n[1]} of "
-        f"{labels[1]}, median d {d[1]:.2f}; difference {_interval(low, gain, high)}; null: equal shares."
+        f"{labels[1]}, median d {d[1]:.2f}; difference {gain.mean:.0%} {gain.in_percent()}; null: equal shares."
     )
-    verdict: Verdict = "holds" if low > 0 and gain > SMALLEST else "fails" if high < SMALLEST else "cannot say"
+    verdict: Verdict = "fails" if gain.high < SMALLEST else "cannot say"
+    if gain.low > 0 and gain.mean > SMALLEST:
+        verdict = "holds"
     if verdict == "fails" and tail < FEWEST_UNITS:
         verdict = "cannot say"
         measurement += f" With {tail} units in a tail the test sees large effects only."
@@ -169,16 +171,8 @@ def _grows(ds: "xr.Dataset", row: list[int]) -> Claim | None:
 
 
 def _significant(q: Array) -> Array:
-    """The share of a layer's tested sites with q < 0.05, (layer,); NaN where none is tested."""
-    tested = np.isfinite(q).sum(0)
-    return np.where(tested > 0, (q < LEVEL).sum(0) / np.maximum(tested, 1), np.nan)
-
-
-def _interval(low: float, share: float, high: float) -> str:
-    """With the 95 % interval over correlated layers."""
-    if not np.isfinite(low):
-        return f"{share:.0%} (fewer than {serial.FEWEST} layers: no interval)"
-    return f"{share:.0%}, 95 % interval over layers {low:.0%} to {high:.0%}"
+    """The share of a layer's tested sites (site, layer) with q < 0.05, (layer,); NaN where none is tested."""
+    return shares(q.T < LEVEL, np.isfinite(q.T))
 
 
 def _agreed(verdicts: "list[str]") -> Verdict:

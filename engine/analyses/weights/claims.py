@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.analyses.claims import Claim
 from engine.analyses.conditions import final_models
-from engine.analyses.depth_claims import LEVEL, NULL, DepthMean, shown, verdict_of
+from engine.analyses.depth_claims import LEVEL, NULL, DepthMean, means, shares, shown, verdict_of
 from engine.analyses.header import Header
 from engine.analyses.weights.plan import WeightsParams
 from engine.spectra import serial
@@ -96,7 +96,7 @@ def _statements(of_model: "xr.Dataset", info: "ModelInfo") -> list[tuple[str, st
 
 def _early(of_model: "xr.Dataset") -> Measured:
     """The first third of the layers against the others, on the logarithm: λ₁ spans decades."""
-    series = _layer_means(_log(of_model["leading"].values))
+    series = means(_log(of_model["leading"].values))
     layers = np.flatnonzero(np.isfinite(series))
     series = series[layers]
     if len(series) < serial.FEWEST:
@@ -117,7 +117,7 @@ def _near_null(of_model: "xr.Dataset", info: "ModelInfo") -> Measured:
         return "the Monte Carlo null is missing", []
     ratio = npr / null
     beyond = float(np.mean(of_model["q_npr"].values < LEVEL))
-    share = DepthMean.of(_shares(np.abs(ratio - 1) <= NEAR, np.isfinite(ratio)), 0, 1)
+    share = DepthMean.of(shares(np.abs(ratio - 1) <= NEAR, np.isfinite(ratio)), 0, 1)
     number = (
         f"NPR is {_middle(npr)}, {np.nanmedian(ratio):.0%} of the null’s median {np.nanmedian(null):.3f}; the share "
         f"of heads within {NEAR:.0%} of it is {share}; {beyond:.0%} of heads leave the null at q < {LEVEL}"
@@ -131,14 +131,16 @@ def _redundant(of_model: "xr.Dataset") -> Measured:
     if "shuffled_qk_eigenvalues" in of_model:
         shuffled = np.nan_to_num(of_model["shuffled_qk_eigenvalues"].values)  # narrower heads have fewer
         own = _within_layers(entropy(shuffled), participation_ratio(shuffled))
-        number += f"; of the same weights shuffled it is {shown(_mean(own), '.2f')}, as both are made of one spectrum"
+        number += (
+            f"; of the same weights shuffled it is {shown(float(means(own)), '.2f')}, as both are made of one spectrum"
+        )
     return number, [rho.above(REDUNDANT)]
 
 
 def _kappa(of_model: "xr.Dataset", info: "ModelInfo") -> Measured:
     kappa, null = of_model["kappa"].values, _null(of_model, info, "kappa")
     low, high = KAPPA
-    share = DepthMean.of(_shares((kappa >= low) & (kappa <= high), ~np.isnan(kappa)), 0, 1)
+    share = DepthMean.of(shares((kappa >= low) & (kappa <= high), ~np.isnan(kappa)), 0, 1)
     number = (
         f"κ is {_middle(kappa)}, and {float(np.nanmedian(null)):.3g} for random weights; between {low:g} and {high:g} "
         f"is the share {share}; of singular values in place of λ = σ² κ would be {_middle(np.sqrt(kappa))}"
@@ -175,7 +177,7 @@ def _non_gaussian(of_model: "xr.Dataset") -> Measured:
     """NPR against the factors' kurtosis: that of W_QK itself is about 6/PR whatever the factors (methods eq. 9.3)."""
     factors = (of_model["wq_kurtosis"].values + of_model["wk_kurtosis"].values) / 2
     rho = DepthMean.of(_within_layers(of_model["npr"].values, factors), -1, 1)
-    product = _mean(_within_layers(of_model["npr"].values, of_model["wqk_kurtosis"].values))
+    product = float(means(_within_layers(of_model["npr"].values, of_model["wqk_kurtosis"].values)))
     number = (
         f"Spearman’s ρ of NPR and the excess kurtosis of W_Q and W_K among the heads of a layer is {rho} on average"
         f"{_few_heads(of_model)} (null: ρ = 0; held below −{MODERATE}); with the kurtosis of W_QK it is "
@@ -233,21 +235,6 @@ def _null(of_model: "xr.Dataset", info: "ModelInfo", name: str) -> Array:
 def _log(values: Array) -> Array:
     """The natural logarithm; NaN of 0."""
     return np.log(np.where(values > 0, values, np.nan))
-
-
-def _layer_means(values: Array) -> Array:
-    """Means over the heads of each layer (layer, head); NaN counts as absent."""
-    return np.array([_mean(row) for row in values])
-
-
-def _mean(values: Array) -> float:
-    present = values[np.isfinite(values)]
-    return float(present.mean()) if present.size else np.nan
-
-
-def _shares(true: NDArray[np.bool_], measured: NDArray[np.bool_]) -> Array:
-    """The share of each layer's heads (layer, head) for which something is true."""
-    return _layer_means(np.where(measured, true, np.nan))
 
 
 def _within_layers(x: Array, y: Array) -> Array:
