@@ -3,10 +3,30 @@
 from pathlib import Path
 from typing import Any
 
+import torch
+import transformers as hf
+from opening_models import tokenizer_of
+
 from engine import events
 from engine.request import DataSpec, ModelSpec, Request
 from engine.runs.loop import execute, start
 from engine.sessions.store import Run, Session
+
+
+def save_llama(folder: Path, *, width: int, layers: int, uneven_norms: bool = True) -> Path:
+    """Save a Llama with grouped heads whose weights, and gains of norms, are far from their first values."""
+    torch.manual_seed(0)
+    config = hf.LlamaConfig(
+        hidden_size=width, intermediate_size=40, num_hidden_layers=layers, num_attention_heads=4, num_key_value_heads=2,
+        vocab_size=60, max_position_embeddings=64, initializer_range=0.3, bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    module = hf.LlamaForCausalLM(config)
+    for name, parameter in module.named_parameters() if uneven_norms else ():
+        if "norm" in name:
+            torch.nn.init.uniform_(parameter, 0.5, 1.5)
+    module.save_pretrained(folder)
+    tokenizer_of(60).save_pretrained(folder)
+    return folder
 
 
 def request_of(analysis: str, *models: Path, data: DataSpec | None, twin: bool = False, **params: Any) -> Request:

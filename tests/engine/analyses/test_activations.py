@@ -9,7 +9,7 @@ import pytest
 import torch
 import transformers as hf
 from opening_models import tokenizer_of
-from run_parts import carried_out, failure
+from run_parts import carried_out, failure, save_llama
 
 from engine.analyses.activations import plan as activations
 from engine.analyses.activations.analysis import ACTIVATIONS
@@ -29,16 +29,7 @@ WINDOW = {"fit_start": 2, "fit_stop": 12}
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama with grouped heads whose weights are far from their first values."""
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    config = hf.LlamaConfig(
-        hidden_size=D, intermediate_size=40, num_hidden_layers=LAYERS, num_attention_heads=4, num_key_value_heads=2,
-        vocab_size=VOCAB, max_position_embeddings=64, initializer_range=0.3, bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
-    hf.LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer_of(VOCAB).save_pretrained(folder)
-    return folder
+    return save_llama(tmp_path_factory.mktemp("model"), width=D, layers=LAYERS, uneven_norms=False)
 
 
 def request_for(*specs: ModelSpec, data: DataSpec = DATA, **params: Any) -> Request:

@@ -9,8 +9,7 @@ import pytest
 import torch
 import transformers as hf
 import xarray as xr
-from opening_models import tokenizer_of
-from run_parts import carried_out, request_of
+from run_parts import carried_out, request_of, save_llama
 
 from engine.analyses.communities import compute as communities_compute
 from engine.analyses.communities import packing
@@ -37,19 +36,7 @@ QUICK = {"samples": "windows", "top_k": 4, "restarts": 3, "permutations": 499, "
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Llama with grouped heads whose norms and weights are far from their first values."""
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    config = hf.LlamaConfig(
-        hidden_size=D, intermediate_size=40, num_hidden_layers=LAYERS, num_attention_heads=4, num_key_value_heads=2,
-        vocab_size=60, max_position_embeddings=64, initializer_range=0.3, bos_token_id=0, eos_token_id=0,
-    )  # fmt: skip
-    module = hf.LlamaForCausalLM(config)
-    for name, parameter in module.named_parameters():
-        if "norm" in name:
-            torch.nn.init.uniform_(parameter, 0.5, 1.5)
-    module.save_pretrained(folder)
-    tokenizer_of(60).save_pretrained(folder)
+    folder = save_llama(tmp_path_factory.mktemp("model"), width=D, layers=LAYERS)
     np.save(folder / "ids.npy", np.random.default_rng(0).integers(0, 60, (SAMPLES, 9)))
     return folder
 

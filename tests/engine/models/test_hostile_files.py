@@ -1,13 +1,13 @@
 """Pipes, sockets, devices, folders and broken links in place of a model's files: never waited for, always named."""
 
 import os
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from opening_models import copy, pristine, refusal, shard
+from special_files import a_socket
 
 from engine.errors import UserError
 from engine.models.opening import describe, open_model
@@ -18,15 +18,6 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="no such files there"),
     pytest.mark.timeout(60),
 ]
-
-
-def a_socket(path: Path) -> None:
-    here = Path.cwd()
-    os.chdir(path.parent)  # the name of a socket is short
-    try:
-        socket.socket(socket.AF_UNIX).bind(path.name)
-    finally:
-        os.chdir(here)
 
 
 SPECIAL: dict[str, Callable[[Path], None]] = {

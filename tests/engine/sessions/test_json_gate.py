@@ -4,11 +4,11 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from json_values import json_values, places
 from session_examples import finished, refusals
 
 from engine.gate import parse
@@ -73,24 +73,7 @@ def test_every_json_file_of_a_session_may_hold_anything(text: bytes, sound: Path
         file.write_bytes(before)
 
 
-VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=5)
-    | st.sampled_from([-1, 0, 2**40, 2**70, "../../x", "1", "a\x1b[2J", [], {}]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=5,
-)
-
-
-def places(node: Any) -> Iterator[tuple[Any, Any]]:
-    """Every container in a JSON value with each key of it."""
-    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
-    for key, child in list(items):
-        yield node, key
-        yield from places(child)
+VALUES = json_values()
 
 
 @pytest.mark.parametrize("examples", [300, pytest.param(5000, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])

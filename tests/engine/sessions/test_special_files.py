@@ -1,13 +1,13 @@
 """Pipes, sockets and devices in place of files: never waited for, never read."""
 
 import os
-import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from session_examples import finished, refusals
+from special_files import a_socket
 
 from engine.errors import UserError
 from engine.sessions.archive import pack, unpack
@@ -18,15 +18,6 @@ pytestmark = [
     pytest.mark.skipif(sys.platform == "win32", reason="no such files there"),
     pytest.mark.timeout(30),
 ]
-
-
-def a_socket(path: Path) -> None:
-    here = Path.cwd()
-    os.chdir(path.parent)  # the name of a socket is short
-    try:
-        socket.socket(socket.AF_UNIX).bind(path.name)
-    finally:
-        os.chdir(here)
 
 
 def a_device(path: Path) -> None:
