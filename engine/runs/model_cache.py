@@ -14,7 +14,7 @@ class ModelCache:
     def __init__(self) -> None:
         self._key: tuple[ModelSpec, int, str, Path | None] | None = None
         self._model: OpenModel | None = None
-        self._stamp = ""
+        self._files = ("", "")
 
     def get(self, spec: ModelSpec, seed: int, device: str, planned: ModelInfo, tuned: Path | None = None) -> OpenModel:
         """Open a model, or return it if it is the open one.
@@ -42,11 +42,11 @@ class ModelCache:
             model is None
             or self._key != key
             or describe(spec).identity != model.info.identity
-            or model.stamp() != self._stamp
+            or _files(model) != self._files
         ):
             self.close()
             model = self._model = open_model(spec, seed=seed, device=device, tuned=tuned)
-            self._key, self._stamp = key, model.stamp()
+            self._key, self._files = key, _files(model)
         if model.info.identity != planned.identity:
             raise UserError(changed(planned))
         return model
@@ -56,6 +56,11 @@ class ModelCache:
         if self._model is not None:
             self._model.close()
         self._model = self._key = None
+
+
+def _files(model: OpenModel) -> tuple[str, str]:
+    """What tells that files were written anew under an open model, whose module would stay the old one."""
+    return model.stamp(), model.written()
 
 
 def changed(planned: ModelInfo) -> str:

@@ -16,7 +16,7 @@ from engine import events
 from engine.analyses import registry
 from engine.data.drawing import DRAWING
 from engine.errors import UserError
-from engine.models.opening import open_model
+from engine.models.opening import describe, open_model
 from engine.request import DataSpec, ModelSpec, Request
 from engine.runs.completion import _require_same_text
 from engine.runs.loop import execute, start
@@ -98,6 +98,14 @@ def test_a_number_changed_in_a_layer_that_was_computed_is_noticed(session: Sessi
     end = carry_out(session, run)
     assert isinstance(end, events.Failed)
     assert "is not the model that this run began with" in end.message
+
+
+def test_a_model_whose_files_were_written_again_is_opened_again(tmp_path: Path) -> None:
+    cache, spec = ModelCache(), ModelSpec(source=str(make_model(tmp_path / "m")))
+    first = cache.get(spec, 0, "cpu", describe(spec))
+    assert cache.get(spec, 0, "cpu", first.info) is first
+    edit(one_number)(tmp_path / "m")
+    assert cache.get(spec, 0, "cpu", first.info) is not first
 
 
 def test_it_is_noticed_while_the_run_goes_on_too(session: Session, tmp_path: Path) -> None:
