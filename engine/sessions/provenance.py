@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import sys
 import tomllib
 from collections.abc import Mapping
 from functools import cache
@@ -31,11 +32,14 @@ def collect() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions by name; a library that is not installed is left out."""
+    """Versions by name; a library that is not installed is left out.
+
+    One that is loaded is asked itself: the metadata of torch do not say for which CUDA it was built, torch does.
+    """
     versions = {"eigenscope": _own_version(), "python": platform.python_version()}
     for name in LIBRARIES:
         try:
-            versions[name] = version(name)
+            versions[name] = str(getattr(sys.modules.get(name), "__version__", None) or version(name))
         except PackageNotFoundError:
             continue
     return versions
